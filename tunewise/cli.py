@@ -1,0 +1,185 @@
+"""The commands: parse, call one function, print.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from tunewise.errors import ConfigError, TunewiseError, nearest
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="tunewise",
+    help="Which way to fine-tune a small language model, answered with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="a configuration, and single fields of it"),
+]
+Model = Annotated[str | None, typer.Option(help="known name, hub id or folder")]
+TaskName = Annotated[str | None, typer.Option(help="name of a task; `tunewise list tasks`")]
+MethodKind = Annotated[str | None, typer.Option(help="kind of method; `tunewise list methods`")]
+Data = Annotated[
+    Path | None,
+    typer.Option(envvar="TUNEWISE_DATA", help="folder that holds TASK/{train,validation,test}.jsonl"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Which way to fine-tune a small language model, answered with evidence."""
+
+
+@app.command()
+def run(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for what the run leaves")] = None,
+) -> None:
+    """Train and evaluate one set-up. With no argument: the embedded model, task and LoRA."""
+    path, overrides = _split(words)
+    from rich.console import Console
+
+    from tunewise.config import make_config
+    from tunewise.progress import Progress
+    from tunewise.run import run as run_config
+
+    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    console = Console()
+    record = run_config(config, data, out, Progress(console))
+    _print_result(record.result, record.folder, console)
+
+
+@app.command()
+def params(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, in all and trained, without reading weights.
+
+    Without a task the model is a language model; a classification task gives it a label layer.
+    """
+    path, overrides = _split(words)
+    from tunewise.config import make_config
+    from tunewise.parameters import count_parameters
+
+    fields = {"model": model, "task": task, "method": method}
+    config = make_config(path, fields, overrides)
+    named = task or path or any(word.startswith("task") for word in overrides)
+    counts = count_parameters(config, labels=config.task.num_labels if named else None)
+    if as_json:
+        print(counts.model_dump_json())
+    else:
+        print(f"total      {counts.total:>15,}")
+        print(f"trainable  {counts.trainable:>15,}  ({counts.percent:.4g} %)")
+
+
+@app.command("list")
+def list_known(
+    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],
+    as_json: Json = False,
+) -> None:
+    """List what is known by name."""
+    from tunewise import listing
+
+    tables = {
+        "models": listing.models,
+        "tasks": listing.tasks,
+        "methods": listing.methods,
+        "metrics": listing.metrics,
+    }
+    if what not in tables:
+        raise ConfigError(f"list {what!r}: {nearest(what, tables)}")
+    rows = tables[what]()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+def main() -> None:
+    """Run a command; the exit code says how it went (0, 1, 2 or 130)."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.captureWarnings(True)
+    debug = "--debug" in sys.argv
+    try:
+        # click's own errors fill a screen; design.md asks for one line.
+        sys.exit(app(standalone_mode=False))
+    except TunewiseError as error:
+        _fail(str(error), error if debug else None)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(error.format_message(), error if debug else None)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str, error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def _split(words: list[str] | None) -> tuple[Path | None, list[str]]:
+    """Part a command's words into the configuration file, if there is one, and the fields."""
+    files = [word for word in words or [] if "=" not in word]
+    if len(files) > 1:
+        raise ConfigError(f"{files[1]!r} is neither key=value nor the one configuration file")
+    return Path(files[0]) if files else None, [word for word in words or [] if "=" in word]
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        number = isinstance(rows[0][column], int)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000  # a file or a pipe gets one line per row
+    console.print(table)
+
+
+def _print_result(result: Any, folder: Path, console: Any) -> None:
+    counts, time = result.parameters, result.time
+    console.print()
+    for metric, value in result.metrics["test"].items():
+        low, high = result.intervals["test"][metric]
+        console.print(f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
+    lines = {
+        "best epoch": f"{result.best.epoch} (validation {result.best.metric} {result.best.value:.4f})",
+        "trained": f"{counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.3g} %)",
+        "time": f"{time.train_seconds:.1f} s training, {time.evaluation_seconds:.1f} s evaluation, "
+        f"{result.tokens.per_second:,.0f} tokens/s",
+        "memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB at most ({result.memory.device})",
+        "results": str(folder / "result.json"),
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<17} {text}", highlight=False, soft_wrap=True)

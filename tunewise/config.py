@@ -1,0 +1,149 @@
+"""The configuration of a run: made from a file, from `key=value` words, or in Python."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from tunewise.errors import ConfigError, nearest
+from tunewise.methods import METHODS, AnyMethod
+from tunewise.methods.lora import LoRA
+from tunewise.metrics import METRICS
+from tunewise.settings import Settings, validate
+from tunewise.tasks import AnyTask
+from tunewise.tasks.named import named_task
+from tunewise.tasks.task import POCKET_REVIEWS
+from tunewise.training.config import TrainConfig
+
+
+class RunConfig(Settings):
+    """Everything that decides the result of a run."""
+
+    model: str = "pocket"
+    """A known name, a folder in Hugging Face layout, or a hub id."""
+    task: AnyTask = Field(default=POCKET_REVIEWS, validate_default=True)  # type: ignore[assignment]
+    """A name of the catalogue, or a kind of task with a path."""
+    method: AnyMethod = LoRA()
+    """What is trained."""
+    train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
+    """How it is trained."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """The source of all chance: fresh weights, the order of the rows, dropout."""
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _task_by_name(cls, value: Any) -> Any:
+        return expanded("task", value)
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_by_kind(cls, value: Any) -> Any:
+        return expanded("method", value)
+
+    @field_validator("train")
+    @classmethod
+    def _rate_of_the_method(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        if train.learning_rate is None and "method" in info.data:
+            rate = info.data["method"].default_learning_rate
+            return train.model_copy(update={"learning_rate": rate})
+        return train
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "RunConfig":
+        train = self.train
+        if train.learning_rate is not None and train.min_learning_rate > train.learning_rate:
+            raise ValueError(
+                f"train.min_learning_rate {train.min_learning_rate:g} is above "
+                f"train.learning_rate {train.learning_rate:g}"
+            )
+        if train.metric is not None and train.metric not in self.task.metrics:
+            hint = nearest(train.metric, self.task.metrics)
+            raise ValueError(f"train.metric: no metric {train.metric!r} for this task; {hint}")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """The validation metric that chooses the best state."""
+        return self.train.metric or self.task.metrics[0]
+
+
+def expanded(field: str, value: Any) -> Any:
+    """Return a task or method given by name as the settings it stands for; anything else as it is.
+
+    Raises:
+        ConfigError: if the name is not known.
+    """
+    if field == "task":
+        if isinstance(value, str):
+            return named_task(value)
+        if isinstance(value, Mapping) and "kind" not in value and isinstance(value.get("name"), str):
+            return {**named_task(value["name"]), **value}
+    if field == "method":
+        kind = value.get("kind", "lora") if isinstance(value, Mapping) else value
+        if isinstance(kind, str) and kind not in METHODS:
+            raise ConfigError(f"no method {kind!r}; {nearest(kind, METHODS)}")
+        if isinstance(value, str):
+            return {"kind": value}
+    return value
+
+
+def make_config(
+    path: Path | None = None,
+    fields: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Return a configuration from a YAML file, then named fields, then `key=value` words.
+
+    Raises:
+        ConfigError: one line that names the file or word, and the field.
+    """
+    values: dict[str, Any] = {} if path is None else read_yaml(path)
+    values |= {name: value for name, value in (fields or {}).items() if value is not None}
+    for override in overrides:
+        _set(values, override)
+    return validate(RunConfig, values, str(path) if path else "configuration")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: if it cannot be read or holds anything else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not readable as YAML: {reason}") from error
+    if not isinstance(values or {}, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; `field: value` lines are needed")
+    return values or {}
+
+
+def write_yaml(config: RunConfig, path: Path) -> None:
+    """Write the complete configuration, which `tunewise run PATH` repeats."""
+    values = config.model_dump(mode="json")
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Set one field, given as `dotted.path=value` with a YAML value."""
+    key, separator, text = override.partition("=")
+    if not separator or not all(key.split(".")):
+        raise ConfigError(f"{override!r} is not key=value, such as train.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: the value is not readable as YAML") from error
+    *path, last = key.split(".")
+    for depth, step in enumerate(path):
+        inner = expanded(step, values.get(step, {})) if depth == 0 else values.get(step, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{override!r}: {'.'.join(path[: depth + 1])} has no fields")
+        values[step] = dict(inner)
+        values = values[step]
+    values[last] = value

@@ -1,0 +1,1 @@
+"""Rows become examples, examples become token ids, token ids become packed batches."""

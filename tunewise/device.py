@@ -1,0 +1,52 @@
+"""Where a run computes, in which precision, and how much memory it took."""
+
+import resource
+import sys
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def choose_device() -> torch.device:
+    """Return the CUDA device if there is one, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the compute precision; `auto` is bf16 where the device multiplies it natively."""
+    if precision == "auto":
+        return torch.bfloat16 if _computes_bf16(device) else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory held so far: by the allocator on a GPU, by the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's name, for the record of a run."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return False
+    # Older PyTorch cannot say what the processor does; fp32 is never wrong.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

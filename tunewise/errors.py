@@ -1,0 +1,32 @@
+"""What a user can put right. Each of these reaches the terminal as one line, `error: ...`."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TunewiseError(Exception):
+    """A mistake the user can mend: the message says what was found, where, and what to do."""
+
+
+class ConfigError(TunewiseError):
+    """A configuration that cannot be run."""
+
+
+class DataError(TunewiseError):
+    """A row, file or folder of data that cannot be used."""
+
+
+class ModelError(TunewiseError):
+    """A model folder, weight file or model name that cannot be used."""
+
+
+class TrainingError(TunewiseError):
+    """A training run that cannot go on."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean X? " for the closest of the known names, and the list of them all."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"

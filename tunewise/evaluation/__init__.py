@@ -1,0 +1,1 @@
+"""A model and encoded examples give predictions."""

@@ -1,0 +1,89 @@
+"""Soft prompt: trained vectors before every sequence, the model itself frozen (https://arxiv.org/abs/2104.08691)."""
+
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import ConfigError
+from tunewise.methods.method import Method, freeze
+from tunewise.models import LanguageModel
+
+
+class PromptedEmbedding(nn.Module):
+    """A frozen token embedding of V ids whose table goes on with P trained rows: ids V to V + P - 1."""
+
+    def __init__(self, base: nn.Module, prompt: Tensor) -> None:
+        super().__init__()
+        self.base = base
+        self.prompt = nn.Parameter(prompt)  # (P, D)
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen table, (V, D), which a tied output layer shares."""
+        return self.base.weight  # type: ignore[return-value]  # an attribute of any nn.Module
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return (N, D) from (N,) ids."""
+        virtual = tokens - self.weight.shape[0]  # (N,)
+        is_virtual = (virtual >= 0).unsqueeze(-1)  # (N, 1)
+        known = self.base(tokens.clamp(max=self.weight.shape[0] - 1))  # (N, D)
+        return torch.where(is_virtual, F.embedding(virtual.clamp(min=0), self.prompt), known)
+
+
+class SoftPrompt(Method):
+    """Train the embeddings of virtual tokens."""
+
+    kind: Literal["soft_prompt"] = "soft_prompt"
+    default_learning_rate: ClassVar[float] = 3e-2
+    tokens: int = Field(default=12, gt=0)
+    """How many virtual tokens."""
+    init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
+    """Where they start: at random rows of the embedding, at a text's, or normal with deviation 0.02."""
+    text: str | None = None
+    """The text to start from, repeated or cut to the number of tokens."""
+
+    @model_validator(mode="after")
+    def _text_is_there_when_needed(self) -> Self:
+        if (self.init == "text") != bool(self.text):
+            raise ValueError("`text` and `init: text` need each other")
+        return self
+
+    @property
+    def prefix_length(self) -> int:
+        """How many virtual tokens stand before every sequence."""
+        return self.tokens
+
+    def adapt(
+        self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
+    ) -> None:
+        """Freeze the model and lengthen its token embedding by the prompt."""
+        if self.tokens >= model.config.context_length:
+            raise ConfigError(
+                f"method.tokens: {self.tokens} leaves no room for text; "
+                f"the model has {model.config.context_length} positions"
+            )
+        freeze(model)
+        table = model.token_embedding.weight
+        prompt = self._start(table, generator, tokenizer)
+        model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
+
+    def _start(
+        self, table: Tensor, generator: torch.Generator, tokenizer: Tokenizer | None
+    ) -> Tensor:
+        """Return the first values of the prompt, (P, D), in fp32."""
+        size, model_dim = table.shape
+        if table.is_meta:
+            return torch.empty(self.tokens, model_dim, device="meta")
+        if self.init == "gaussian":
+            return torch.randn(self.tokens, model_dim, generator=generator) * 0.02
+        if self.init == "text":
+            assert tokenizer is not None and self.text is not None
+            ids = tokenizer.encode([self.text])[0]
+            rows = torch.tensor([ids[index % len(ids)] for index in range(self.tokens)])
+        else:
+            rows = torch.randint(size, (self.tokens,), generator=generator)
+        return table.detach()[rows].float()

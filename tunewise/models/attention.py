@@ -1,0 +1,101 @@
+"""Causal attention over packed tokens: many sequences in one flat row, none looking into another.
+
+Sequences of equal length that lie next to each other form a run, and a run is one call of the fused
+kernel on a (sequences, heads, length, head_dim) view. Nothing is padded: `pack` puts sequences of
+equal length side by side, and in language modelling almost all have the same length.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tunewise.models.layers import Linear
+
+
+class Run(NamedTuple):
+    """Neighbouring sequences of one length."""
+
+    count: int
+    length: int
+
+
+def runs_of(segments: Tensor) -> list[Run]:
+    """Return the runs of equal-length sequences in a packed row.
+
+    Args:
+        segments: (N,) the number of the sequence each token belongs to; neighbours of one sequence
+            share it.
+    """
+    _, lengths = torch.unique_consecutive(segments, return_counts=True)
+    length, count = torch.unique_consecutive(lengths, return_counts=True)
+    return [Run(*pair) for pair in zip(count.tolist(), length.tolist(), strict=True)]
+
+
+class Attention(nn.Module):
+    """softmax(scale · Q Kᵀ + mask) V in H heads (https://arxiv.org/abs/1706.03762).
+
+    Args:
+        scale: factor of the logits; None is 1 / sqrt(head_dim).
+        window: how many tokens back a token sees, itself included; None sees the whole sequence.
+        input_bias: whether query, key and value carry a bias.
+    """
+
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        scale: float | None = None,
+        window: int | None = None,
+        input_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = scale
+        self.window = window
+        self.dropout = 0.0
+        self.query = Linear(model_dim, model_dim, bias=input_bias)
+        self.key = Linear(model_dim, model_dim, bias=input_bias)
+        self.value = Linear(model_dim, model_dim, bias=input_bias)
+        self.out = Linear(model_dim, model_dim)
+
+    def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
+        """Return (N, D) from (N, D)."""
+        sizes = [count * length for count, length in runs]
+        # One split per tensor: its backward is one concatenation, where slices would each fill an (N, D).
+        parts = zip(
+            self.query(x).split(sizes),
+            self.key(x).split(sizes),
+            self.value(x).split(sizes),
+            runs,
+            strict=True,
+        )
+        return self.out(torch.cat([self._attend(q, k, v, run) for q, k, v, run in parts]))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
+        """Return (B·T, D) from (B·T, D): one run of B sequences of T tokens."""
+        count, length = run
+        query, key, value = (
+            part.view(count, length, self.num_heads, -1).transpose(1, 2)  # (B, H, T, K)
+            for part in (query, key, value)
+        )
+        mask = None
+        if self.window is not None and length > self.window:
+            mask = _band(length, self.window, query.device)  # (T, T)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+        )  # (B, H, T, K)
+        return mixed.transpose(1, 2).reshape(count * length, -1)
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """Return (T, T), true where a token (row) sees another (column): 0 <= row - column < window."""
+    ones = torch.ones(length, length, dtype=torch.bool, device=device)
+    return ones.tril() & ones.triu(1 - window)

@@ -1,0 +1,134 @@
+"""Models as Hugging Face folders: found by name, read, and written so that transformers reads them."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewise.errors import ModelError, nearest
+from tunewise.models import FAMILIES, LanguageModel, ModelConfig
+from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.weights import WEIGHTS, read_weights, write_weights
+from tunewise.settings import validate
+
+POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
+HUB_FILES = ["config.json", "model*.safetensors", "*.index.json", "tokenizer*.json", "vocab.json", "merges.txt"]
+
+
+def find_folder(name: str) -> Path:
+    """Return the local folder of a model: known by name, a folder already, or a hub id to fetch.
+
+    Raises:
+        ModelError: if there is no such model, or the hub cannot be reached.
+    """
+    if name == POCKET:
+        return POCKET_FOLDER
+    if name not in KNOWN_MODELS and Path(name).is_dir():
+        return Path(name)
+    hub_id = KNOWN_MODELS[name].home if name in KNOWN_MODELS else name
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        hint = nearest(name, KNOWN_MODELS)
+        raise ModelError(f"no model {name!r}: not a folder, a hub id or a known name; {hint}")
+    # huggingface_hub takes a second to import, which the embedded model need not pay.
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except Exception as error:  # its own errors, the network's, the disk's: all mean the same here
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"model {hub_id!r} is not on this machine and could not be fetched from the hub "
+            f"({reason}); give --model a folder in Hugging Face layout instead"
+        ) from error
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Return the shape of the model in a folder.
+
+    Raises:
+        ModelError: if config.json is missing, broken, of an unknown family, or asks for what the
+            family's code here does not do.
+        ConfigError: if a field of it has an impossible value.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
+    if (kind := values.get("model_type")) not in FAMILIES:
+        raise ModelError(f"{path}: model_type {kind!r} is not supported; {nearest(str(kind), FAMILIES)}")
+    config_type, family = FAMILIES[kind]
+    for field, needed in family.fixed.items():
+        if (found := values.get(field, needed)) != needed:
+            raise ModelError(f"{path}: {field} is {found!r}; only {needed!r} is supported")
+    try:
+        ours = config_type.from_hugging_face(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a {kind} configuration: {error!r}") from error
+    return validate(config_type, ours, str(path))
+
+
+def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:
+    """Return a model of this shape with no weights yet (`meta`), or with arbitrary ones."""
+    with torch.device(device):
+        return FAMILIES[config.family][1](config)  # type: ignore[arg-type]  # a family takes its own
+
+
+def load_model(folder: Path, num_labels: int | None = None) -> LanguageModel:
+    """Return the model of a folder, with weights as they are stored.
+
+    Args:
+        num_labels: for a classifier whose label layer is in the folder; without it the model has its
+            output layer over the vocabulary.
+    """
+    model = build_model(read_config(folder))
+    if num_labels is not None:
+        model.use_label_head(num_labels)
+    read_weights(model, folder, keep_label_head=num_labels is not None)
+    return model
+
+
+def save_model(
+    model: LanguageModel, folder: Path, end_of_text: int, labels: Sequence[str] = ()
+) -> None:
+    """Write config.json and model.safetensors, which transformers and we read again.
+
+    Args:
+        end_of_text: id of the token that ends a text.
+        labels: names of a classifier's labels, in the order of its output layer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    values: dict[str, Any] = model.config.to_hugging_face()
+    values |= {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
+    values["architectures"] = [model.language_architecture]
+    if model.num_labels is not None:
+        values |= {
+            "architectures": [model.label_architecture],
+            "id2label": {str(index): label for index, label in enumerate(labels)},
+            "label2id": {label: index for index, label in enumerate(labels)},
+            "pad_token_id": end_of_text,
+            "problem_type": "single_label_classification",
+        }
+    elif model.head.weight is not model.token_embedding.weight:
+        values["tie_word_embeddings"] = False
+    dtype = next(model.parameters()).dtype
+    values["dtype"] = str(dtype).removeprefix("torch.")
+    write_weights(model, folder / WEIGHTS)
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ModelError: if it is missing or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; a model folder needs it") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: holds a {type(values).__name__}; an object is needed")
+    return values

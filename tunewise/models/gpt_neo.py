@@ -1,0 +1,114 @@
+"""GPT-Neo (Black et al. 2021, https://doi.org/10.5281/zenodo.5297715).
+
+As GPT-2, but every other layer sees only the last 256 tokens, attention logits are not scaled, and
+query, key and value have no bias.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunewise.models.attention import Attention
+from tunewise.models.language_model import Block, LanguageModel, ModelConfig, Stored
+from tunewise.models.layers import FeedForward, LayerNorm
+
+
+class GPTNeoConfig(ModelConfig):
+    """The shape of a GPT-Neo."""
+
+    family: Literal["gpt_neo"] = "gpt_neo"
+    window: int = Field(default=256, gt=0)
+    """How many tokens a local layer sees, the token itself included."""
+    attention: tuple[Literal["global", "local"], ...]
+    """What each layer sees."""
+
+    @model_validator(mode="after")
+    def _every_layer_has_its_attention(self) -> Self:
+        if len(self.attention) != self.num_layers:
+            raise ValueError(f"{len(self.attention)} kinds of attention for {self.num_layers} layers")
+        return self
+
+    @classmethod
+    def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our fields from those of a Hugging Face config.json."""
+        layers = [
+            kind
+            for kinds, repeats in values["attention_types"]
+            for _ in range(repeats)
+            for kind in kinds
+        ]
+        return {
+            "vocabulary_size": values["vocab_size"],
+            "context_length": values["max_position_embeddings"],
+            "model_dim": values["hidden_size"],
+            "num_heads": values["num_heads"],
+            "num_layers": values["num_layers"],
+            "mlp_dim": values.get("intermediate_size") or 4 * values["hidden_size"],
+            "norm_epsilon": values.get("layer_norm_epsilon", 1e-5),
+            "tied": values.get("tie_word_embeddings", True),
+            "window": values.get("window_size", 256),
+            "attention": layers,
+        }
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """Return the fields of a Hugging Face config.json."""
+        return {
+            "model_type": "gpt_neo",
+            "vocab_size": self.vocabulary_size,
+            "max_position_embeddings": self.context_length,
+            "hidden_size": self.model_dim,
+            "num_heads": self.num_heads,
+            "num_layers": self.num_layers,
+            "intermediate_size": self.mlp_dim,
+            "layer_norm_epsilon": self.norm_epsilon,
+            "tie_word_embeddings": self.tied,
+            "window_size": self.window,
+            "attention_types": [[[kind], 1] for kind in self.attention],
+            "activation_function": "gelu_new",
+        }
+
+
+class GPTNeo(LanguageModel):
+    """GPT-Neo in packed form."""
+
+    language_architecture = "GPTNeoForCausalLM"
+    label_architecture = "GPTNeoForSequenceClassification"
+    fixed: ClassVar = {"activation_function": "gelu_new"}
+    buffers_of_old_files = r"h\.\d+\.attn\.attention\.(bias|masked_bias)"
+
+    def __init__(self, config: GPTNeoConfig) -> None:
+        blocks = [
+            Block(
+                LayerNorm(config.model_dim, config.norm_epsilon),
+                Attention(
+                    config.model_dim,
+                    config.num_heads,
+                    scale=1.0,
+                    window=config.window if kind == "local" else None,
+                    input_bias=False,
+                ),
+                LayerNorm(config.model_dim, config.norm_epsilon),
+                FeedForward(config.model_dim, config.mlp_dim),
+            )
+            for kind in config.attention
+        ]
+        super().__init__(config, blocks, LayerNorm(config.model_dim, config.norm_epsilon))
+
+    def stored_tensors(self) -> Iterator[Stored]:
+        """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
+        yield Stored("wte.weight", ("token_embedding.weight",))
+        yield Stored("wpe.weight", ("position_embedding.weight",))
+        for index in range(self.config.num_layers):
+            theirs, ours = f"h.{index}", f"blocks.{index}"
+            attention = f"{theirs}.attn.attention"
+            for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
+                yield Stored(f"{attention}.{letter}_proj.weight", (f"{ours}.attention.{name}.weight",))
+            for kind in ("weight", "bias"):
+                yield Stored(f"{attention}.out_proj.{kind}", (f"{ours}.attention.out.{kind}",))
+                yield Stored(f"{theirs}.ln_1.{kind}", (f"{ours}.attention_norm.{kind}",))
+                yield Stored(f"{theirs}.ln_2.{kind}", (f"{ours}.feed_forward_norm.{kind}",))
+                yield Stored(f"{theirs}.mlp.c_fc.{kind}", (f"{ours}.feed_forward.up.{kind}",))
+                yield Stored(f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.feed_forward.down.{kind}",))
+        for kind in ("weight", "bias"):
+            yield Stored(f"ln_f.{kind}", (f"final_norm.{kind}",))

@@ -1,0 +1,132 @@
+"""Weights from and to Hugging Face checkpoints. Only safetensors: no file that can run code is opened.
+
+Foreign conventions end here: GPT-2's fused and transposed matrices are parted and turned when they
+are read, and put together again when they are written.
+"""
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tunewise.errors import ModelError
+from tunewise.models.language_model import LanguageModel, Stored
+
+PREFIX = "transformer."
+LANGUAGE_HEAD = "lm_head.weight"
+LABEL_HEAD = "score.weight"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = False) -> None:
+    """Put the tensors of a checkpoint folder into a model, which may be on the meta device.
+
+    Files are memory-mapped and a tensor becomes the parameter itself, so there is no second copy
+    of a tensor that is stored as it is used.
+
+    Args:
+        keep_label_head: whether the model is a classifier whose label layer is in the checkpoint;
+            without it, a label layer in the checkpoint is left alone.
+
+    Raises:
+        ModelError: if a file is missing or damaged, or a tensor is missing, unexpected or misshapen.
+    """
+    tensors = list(model.stored_tensors())
+    if keep_label_head:
+        tensors.append(Stored(LABEL_HEAD, ("head.weight",)))
+    elif not model.config.tied:
+        tensors.append(Stored(LANGUAGE_HEAD, ("head.weight",)))
+    with ExitStack() as stack:
+        where = _open_all(folder, stack)
+        for stored in tensors:
+            if stored.theirs not in where:
+                raise ModelError(f"{folder}: tensor {stored.theirs!r} is missing")
+            key, file = where.pop(stored.theirs)
+            _read(model, stored, file.get_slice(key), f"{folder}: tensor {key!r}")
+        if unexpected := [name for name in where if not model.ignores(name)]:
+            raise ModelError(
+                f"{folder}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all); "
+                f"config.json says this is {model.config.family} with "
+                f"{model.config.num_layers} layers"
+            )
+    if model.config.tied and not keep_label_head:
+        model.tie_head()
+
+
+def write_weights(model: LanguageModel, file: Path) -> None:
+    """Write a model's weights as Hugging Face names them; a tied output layer is left out."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, Tensor] = {}
+    for stored in model.stored_tensors():
+        whole = torch.cat([parameters[name].detach() for name in stored.ours])
+        tensors[PREFIX + stored.theirs] = whole.T if stored.transposed else whole
+    if model.num_labels is not None:
+        tensors[LABEL_HEAD] = parameters["head.weight"].detach()
+    elif parameters["head.weight"] is not parameters["token_embedding.weight"]:
+        tensors[LANGUAGE_HEAD] = parameters["head.weight"].detach()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -> None:
+    """Check one tensor's type and shape and make it the parameters it stands for."""
+    expected = [model.get_parameter(name) for name in stored.ours]
+    shape = [sum(p.shape[0] for p in expected), *expected[0].shape[1:]]
+    shape = shape[::-1] if stored.transposed else shape
+    if stored_slice.get_shape() != shape:
+        found = stored_slice.get_shape()
+        raise ModelError(f"{where} has shape {found}; config.json asks for {shape}")
+    if stored_slice.get_dtype() not in ("F32", "F16", "BF16"):
+        raise ModelError(f"{where} holds {stored_slice.get_dtype()}; F32, F16 or BF16 is needed")
+    tensor = stored_slice[:]
+    tensor = tensor.T if stored.transposed else tensor
+    parts = tensor.split([p.shape[0] for p in expected])
+    for name, part in zip(stored.ours, parts, strict=True):
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, nn.Parameter(part.contiguous()))
+
+
+def _open_all(folder: Path, stack: ExitStack) -> dict[str, tuple[str, Any]]:
+    """Return every tensor's name without the prefix, with its full name and the open file it is in."""
+    where: dict[str, tuple[str, Any]] = {}
+    for path in weight_files(folder):
+        try:
+            file = stack.enter_context(safe_open(path, framework="pt"))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
+        for key in file.keys():  # noqa: SIM118  # safe_open is not a mapping
+            where[key.removeprefix(PREFIX)] = (key, file)
+    return where
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint folder: one, or the shards of its index.
+
+    Raises:
+        ModelError: if there is none, or a shard is missing.
+    """
+    if (folder / INDEX).is_file():
+        try:
+            shards: Iterable[str] = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
+            names = sorted({Path(shard).name for shard in shards})
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ModelError(f"{folder / INDEX}: not an index of shards") from error
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise ModelError(f"{folder}: {INDEX} names {missing[0]}, which is not there")
+        return [folder / name for name in names]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    pickled = [p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern)]
+    if pickled:
+        raise ModelError(
+            f"{folder}: {pickled[0]} is a pickle, which can run any code when it is opened; "
+            "convert it to model.safetensors (in transformers: save_pretrained)"
+        )
+    raise ModelError(f"{folder}: no {WEIGHTS}")

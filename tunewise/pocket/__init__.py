@@ -1,0 +1,1 @@
+"""The embedded model, its pretraining, and the grammar of its task."""

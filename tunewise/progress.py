@@ -1,0 +1,66 @@
+"""How far a run is: a live bar on a terminal, plain lines elsewhere, nothing in a library."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Bar,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from tunewise.training.loop import Step
+
+LINES = 10
+"""Plain lines per run, beside one per evaluation."""
+
+
+class Progress:
+    """Shows updates and evaluations as they come; without a console, nothing."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console
+        self._bar: Bar | None = None
+        self._task = TaskID(0)
+        self._total = 0
+
+    @contextmanager
+    def updates(self, total: int) -> Iterator[None]:
+        """Show the progress of `total` updates while the block lasts."""
+        self._total = total
+        if self._console is None or not self._console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=self._console) as self._bar:
+            self._task = self._bar.add_task("training", total=total)
+            yield
+        self._bar = None
+
+    def step(self, step: Step) -> None:
+        """Show an update."""
+        text = f"loss {step.loss:.3f}  rate {step.learning_rate:.1e}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step.number, description=text)
+        elif self._console is not None and step.number % max(1, self._total // LINES) == 0:
+            speed = step.num_tokens / step.seconds
+            self._print(f"update {step.number}/{self._total}  {text}  {speed:,.0f} tokens/s")
+
+    def evaluated(self, step: Step, values: Mapping[str, float], is_best: bool) -> None:
+        """Show an evaluation on validation data."""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        mark = "  (best so far)" if is_best else ""
+        self._print(f"epoch {step.epoch}, update {step.number}: validation {shown}{mark}")
+
+    def _print(self, line: str) -> None:
+        if self._console is not None:
+            self._console.print(line, highlight=False, soft_wrap=True)

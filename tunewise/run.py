@@ -1,0 +1,299 @@
+"""One run, from a configuration to a result: the whole story, in one function."""
+
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import tunewise
+from tunewise import store
+from tunewise.config import RunConfig, make_config, write_yaml
+from tunewise.data.encode import EncodedSplit
+from tunewise.data.example import Example
+from tunewise.data.rows import SPLITS, Split
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.device import choose_device, choose_dtype, describe, peak_bytes
+from tunewise.errors import ConfigError, ModelError
+from tunewise.evaluation.evaluate import evaluate
+from tunewise.metrics import METRICS, Prediction, interval
+from tunewise.models import LanguageModel
+from tunewise.models.folder import find_folder, load_model, save_model
+from tunewise.progress import Progress
+from tunewise.training.best import BestState
+from tunewise.training.loop import Step, train, updates_per_epoch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left: in memory, and in its folder."""
+
+    folder: Path
+    result: store.Result
+    steps: list[Step]
+    predictions: list[Prediction]
+    """Of the test split."""
+
+
+def run(
+    config: RunConfig,
+    data: Path | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> RunRecord:
+    """Train, evaluate and keep one set-up; return its record.
+
+    The validation split chooses the best state; the test split is read once, at the end, with it.
+
+    Args:
+        data: the folder in which a named task's rows are searched.
+        out: the folder to leave everything in; must be new or empty. Without it, runs/NAME.
+        progress: where to show how far it is.
+
+    Raises:
+        TunewiseError: if the configuration, the model or the data cannot be used.
+    """
+    progress = progress or Progress()
+    torch.manual_seed(config.seed)  # dropout draws from the global source
+    device = choose_device()
+    source = find_folder(config.model)
+    tokenizer = Tokenizer.load(source)
+
+    examples = {split: config.task.examples(split, data) for split in SPLITS}
+    config = config.model_copy(update={"task": config.task.settled(examples["train"])})
+    model = adapted_model(config, source, tokenizer)
+    model.set_precision(choose_dtype(config.train.precision, device))
+    model.to(device)
+    model.set_dropout(config.train.dropout)
+    model.checkpointing = config.train.checkpointing
+    encoded = {split: encode(config, split, examples[split], model, tokenizer) for split in SPLITS}
+
+    name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
+    folder = store.new_folder(out, name)
+    write_yaml(config, folder / store.CONFIG)
+
+    def answers(split: Split) -> list[Prediction]:
+        return evaluate(
+            model, examples[split], encoded[split].sequences, config.train.tokens_per_pass
+        )
+
+    sequences = encoded["train"].sequences
+    per_epoch = updates_per_epoch(len(sequences), config.train)
+    num_updates = config.train.epochs * per_epoch
+    best = BestState(METRICS[config.metric])
+    steps: list[Step] = []
+    validation: dict[str, float] = {}
+    evaluation = Stopwatch()
+    with progress.updates(num_updates):
+        for step in train(model, sequences, config.train, config.seed):
+            steps.append(step)
+            progress.step(step)
+            store.append_line(folder / store.METRICS, asdict(step))
+            every = config.train.evaluate_every or per_epoch
+            if step.number % every and step.number < num_updates:
+                continue
+            with evaluation:
+                values = compute(config, answers("validation"))
+            is_best = best.offer(model, values[config.metric], step)
+            validation = values if is_best else validation
+            progress.evaluated(step, values, is_best)
+            line = {"number": step.number, "epoch": step.epoch, "validation": values}
+            store.append_line(folder / store.METRICS, line)
+            stopping = config.train.early_stopping
+            if stopping and best.evaluations_since >= stopping.patience:
+                logger.info("stopped early: no better %s since update %d", config.metric, best.step)
+                break
+
+    best.restore(model)
+    with evaluation:
+        predictions = answers("test")
+    store.write_predictions(folder / store.PREDICTIONS, predictions)
+    save_trained(model, config, folder, tokenizer)
+    train_seconds = sum(step.seconds for step in steps)
+    num_tokens = sum(step.num_tokens for step in steps)
+    total, trainable = model.count_parameters()
+    result = store.Result(
+        name=name,
+        status="finished",
+        config=config,
+        parameters=store.Parameters(
+            total=total, trainable=trainable, percent=100 * trainable / total
+        ),
+        data={split: _size(encoded[split], len(examples[split])) for split in SPLITS},
+        metrics={"validation": validation, "test": compute(config, predictions)},
+        intervals={
+            "test": {
+                metric: interval(METRICS[metric], predictions, config.seed)
+                for metric in config.task.metrics
+            }
+        },
+        best=store.Best(
+            epoch=best.epoch, step=best.step, metric=config.metric, value=best.value
+        ),
+        time=store.Time(
+            train_seconds=train_seconds,
+            epoch_seconds=_per_epoch(steps),
+            evaluation_seconds=evaluation.seconds,
+        ),
+        memory=store.Memory(peak_bytes=peak_bytes(device), device=describe(device)),
+        tokens=store.Tokens(trained=num_tokens, per_second=num_tokens / train_seconds),
+        environment=store.Environment(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            tunewise=tunewise.__version__,
+            device=describe(device),
+            precision="bf16" if model.compute_dtype == torch.bfloat16 else "fp32",
+            seed=config.seed,
+        ),
+    )
+    store.write_result(folder, result)
+    return RunRecord(folder, result, steps, predictions)
+
+
+def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
+    """Return the model of a configuration on the CPU, adapted by its method, ready to be trained.
+
+    Args:
+        source: the folder of the base model.
+
+    Raises:
+        ModelError: if the weights cannot be read, or do not go with the tokenizer.
+        ConfigError: if the method asks for what the model does not have.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    model = load_model(source)
+    if tokenizer.size > model.config.vocabulary_size:
+        raise ModelError(
+            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
+            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
+        )
+    if config.task.num_labels is not None:
+        model.use_label_head(config.task.num_labels, generator)
+    config.method.adapt(model, generator, tokenizer)
+    return model
+
+
+def encode(
+    config: RunConfig,
+    split: Split,
+    examples: Sequence[Example],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+) -> EncodedSplit:
+    """Return a split as tokens, behind the method's prefix; what had to be cut is said aloud.
+
+    Raises:
+        ConfigError: if max_length does not fit the model, or leaves no room for text.
+    """
+    context, prefix_length = model.config.context_length, config.method.prefix_length
+    max_length = config.train.max_length or context
+    if max_length > context:
+        raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
+    if max_length < prefix_length + 2:
+        raise ConfigError(
+            f"train.max_length: {max_length} leaves no room for text behind "
+            f"{prefix_length} virtual tokens"
+        )
+    first = model.config.vocabulary_size
+    prefix = range(first, first + prefix_length)
+    encoded = config.task.encode(examples, tokenizer, max_length, prefix)
+    if encoded.num_truncated:
+        logger.warning(
+            "%s: %d of %d examples are longer than %d tokens; %d tokens in all are cut",
+            *(split, encoded.num_truncated, len(examples), max_length, encoded.num_tokens_cut),
+        )
+    return encoded
+
+
+def compute(config: RunConfig, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Return the task's metrics of some predictions."""
+    return {name: METRICS[name].compute(predictions) for name in config.task.metrics}
+
+
+def save_trained(
+    model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer
+) -> None:
+    """Write what was trained: a whole model if that is everything, else an adapter."""
+    if config.method.kind == "full":
+        labels = list((config.task.labels or {}).values()) if config.task.num_labels else []
+        save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
+        tokenizer.save(folder / store.MODEL)
+        return
+    path = folder / store.ADAPTER
+    path.parent.mkdir()
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
+    # The configuration goes along, so that the file means something without the rest of the folder.
+    save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
+
+
+def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
+    """Return the configuration, model and tokenizer of a finished run, on the CPU, ready to answer.
+
+    Raises:
+        ConfigError: if the folder is not that of a run.
+        ModelError: if its weights cannot be read.
+    """
+    config = make_config(folder / store.CONFIG)
+    if config.method.kind == "full":
+        tokenizer = Tokenizer.load(folder / store.MODEL)
+        model = load_model(folder / store.MODEL, config.task.num_labels)
+    else:
+        source = find_folder(config.model)
+        tokenizer = Tokenizer.load(source)
+        model = adapted_model(config, source, tokenizer)
+        _read_adapter(model, folder / store.ADAPTER)
+    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
+    return config, model.eval(), tokenizer
+
+
+@torch.no_grad()
+def _read_adapter(model: LanguageModel, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a sound adapter: {error}") from error
+    trained = dict(model.trainable())
+    if unlike := sorted(tensors.keys() ^ trained.keys()):
+        raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")
+    for name, parameter in trained.items():
+        if tensors[name].shape != parameter.shape:
+            found, asked = list(tensors[name].shape), list(parameter.shape)
+            raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
+        parameter.data = tensors[name]
+
+
+class Stopwatch:
+    """Seconds spent inside its `with` blocks, summed."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+def _per_epoch(steps: Sequence[Step]) -> list[float]:
+    seconds = [0.0] * steps[-1].epoch
+    for step in steps:
+        seconds[step.epoch - 1] += step.seconds
+    return seconds
+
+
+def _size(encoded: EncodedSplit, num_examples: int) -> store.SplitSize:
+    return store.SplitSize(
+        examples=num_examples,
+        sequences=len(encoded.sequences),
+        tokens=sum(len(sequence.ids) for sequence in encoded.sequences),
+        truncated=encoded.num_truncated,
+        tokens_cut=encoded.num_tokens_cut,
+    )

@@ -1,0 +1,156 @@
+"""The folder of a run: what it leaves on disk, and how it is read again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tunewise.config import RunConfig
+from tunewise.errors import ConfigError
+from tunewise.metrics import Prediction
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+PREDICTIONS = "predictions.jsonl"
+RESULT = "result.json"
+ADAPTER = Path("adapter/adapter.safetensors")
+MODEL = "model"
+
+
+class Record(BaseModel):
+    """A part of result.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Parameters(Record):
+    """How many numbers the model holds, and how many were trained."""
+
+    total: int
+    trainable: int
+    percent: float
+    """100 · trainable / total."""
+
+
+class Best(Record):
+    """The evaluation whose weights were kept."""
+
+    epoch: int
+    step: int
+    metric: str
+    value: float
+
+
+class Time(Record):
+    """Seconds on the clock."""
+
+    train_seconds: float
+    """All updates; evaluations are not in it."""
+    epoch_seconds: list[float]
+    evaluation_seconds: float
+    """All evaluations, the test split included."""
+
+
+class Memory(Record):
+    """The most memory held at once."""
+
+    peak_bytes: int
+    """Of the process on a CPU, of the allocator on a GPU."""
+    device: str
+
+
+class Tokens(Record):
+    """Tokens that went through the model in training, each as often as it did."""
+
+    trained: int
+    per_second: float
+
+
+class SplitSize(Record):
+    """What became of a split's rows."""
+
+    examples: int
+    sequences: int
+    tokens: int
+    truncated: int
+    """Examples that lost tokens to max_length."""
+    tokens_cut: int
+    """How many tokens they lost."""
+
+
+class Environment(Record):
+    """What it ran on."""
+
+    python: str
+    torch: str
+    tunewise: str
+    device: str
+    precision: Literal["fp32", "bf16"]
+    seed: int
+
+
+class Result(Record):
+    """result.json."""
+
+    name: str
+    status: Literal["finished"]
+    config: RunConfig
+    parameters: Parameters
+    data: dict[str, SplitSize]
+    metrics: dict[str, dict[str, float]]
+    """Of the best state: split, then metric."""
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    """95 % bootstrap intervals over the examples of a split."""
+    best: Best
+    time: Time
+    memory: Memory
+    tokens: Tokens
+    environment: Environment
+
+
+def new_folder(out: Path | None, name: str) -> Path:
+    """Return a fresh folder for a run: `out`, or the first free one of runs/NAME, runs/NAME-2, ...
+
+    Raises:
+        ConfigError: if `out` holds anything already, or cannot be made.
+    """
+    number = 1
+    folder = out or Path("runs") / name
+    while out is None and folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder}: holds something already, and nothing is overwritten")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be made: {error.strerror}") from error
+    return folder
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Add one JSON line to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write one JSON line per prediction, from which any metric can be computed again."""
+    lines = (json.dumps(asdict(p), ensure_ascii=False) for p in predictions)
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Return the predictions that `write_predictions` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return [Prediction(**json.loads(line)) for line in file]
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write result.json, there whole or not at all."""
+    temporary = folder / f"{RESULT}.part"
+    temporary.write_text(json.dumps(result.model_dump(mode="json"), indent=2) + "\n", "utf-8")
+    temporary.replace(folder / RESULT)

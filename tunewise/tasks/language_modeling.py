@@ -1,0 +1,38 @@
+"""Whole texts, each token predicted from those before it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tunewise.data.encode import EncodedSplit, encode_texts_whole
+from tunewise.data.example import Example
+from tunewise.data.rows import Split
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.tasks.task import Task
+
+
+class LanguageModeling(Task):
+    """A text to be learnt. A long one is cut into consecutive pieces, so books can be trained on."""
+
+    kind: Literal["language_modeling"] = "language_modeling"
+    text: str = "text"
+    """The column with the text; a .txt file is one text."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+
+    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
+        """Return one example per row."""
+        return [
+            Example(row.id, prompt="", target=row.text(self.text))
+            for row in self.rows(split, data)
+        ]
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Tokenizer,
+        max_length: int,
+        prefix: Sequence[int] = (),
+    ) -> EncodedSplit:
+        """Return the pieces of all texts."""
+        return encode_texts_whole(examples, tokenizer, max_length, prefix)

@@ -1,0 +1,27 @@
+"""The tasks known by name: one YAML file each in `catalog/`, whose folder is the list."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunewise.errors import ConfigError, nearest
+
+CATALOG = Path(__file__).parent / "catalog"
+
+
+def task_names() -> list[str]:
+    """Return the names of the catalogue."""
+    return sorted(path.stem for path in CATALOG.glob("*.yaml"))
+
+
+def named_task(name: str) -> dict[str, Any]:
+    """Return the settings of a named task.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
+    path = CATALOG / f"{name}.yaml"
+    if name not in task_names():
+        raise ConfigError(f"no task {name!r}; {nearest(name, task_names())}")
+    return {"name": name, **yaml.safe_load(path.read_text("utf-8"))}

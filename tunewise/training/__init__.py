@@ -1,0 +1,1 @@
+"""Training: its configuration, the schedule, and the loop."""

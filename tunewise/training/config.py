@@ -1,0 +1,53 @@
+"""How a model is trained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tunewise.device import Precision
+from tunewise.settings import Settings
+
+class EarlyStopping(Settings):
+    """When to stop before the last epoch."""
+
+    patience: int = Field(default=2, gt=0)
+    """How many evaluations in a row may pass without a new best value."""
+
+
+class TrainConfig(Settings):
+    """Everything about training that is not the method."""
+
+    epochs: int = Field(default=3, gt=0)
+    """Passes over the training split."""
+    batch_size: int = Field(default=8, gt=0)
+    """Sequences per optimizer update."""
+    max_length: int | None = Field(default=None, gt=1)
+    """The most tokens of a sequence; without it, as many as the model has positions."""
+    tokens_per_pass: int = Field(default=8192, gt=0)
+    """The most tokens of one forward pass, which bounds memory; the result does not depend on it."""
+    optimizer: Literal["adamw", "adam", "sgd", "sgd_momentum"] = "adamw"
+    """sgd_momentum has a momentum of 0.9; adam adds weight decay to the gradient, adamw does not."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """The highest rate; without it, the method's own default."""
+    min_learning_rate: float = Field(default=0.0, ge=0)
+    """Where warm-up starts, and where the linear and cosine schedules end."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """The way down after warm-up."""
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    """The share of all updates during which the rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Applied to matrices; not to biases and norms."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """The greatest norm of an update's gradient; none for no clipping."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On embeddings, attention weights and residuals of the model."""
+    evaluate_every: int | None = Field(default=None, gt=0)
+    """Updates between evaluations on validation data; without it, once an epoch."""
+    metric: str | None = None
+    """The validation metric that chooses the best state; without it, the task's first."""
+    early_stopping: EarlyStopping | None = None
+    """None trains all epochs; the best state is kept in any case."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device computes it natively."""
+    checkpointing: bool = False
+    """Compute each block again in the backward pass: less memory, a third more work."""
