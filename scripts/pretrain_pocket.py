@@ -1,4 +1,4 @@
-"""Pretrain the embedded model on public-domain novels and on reviews from the package's own grammar.
+"""Pretrain the embedded model on public-domain novels and on the grammar's reviews.
 
     python scripts/pretrain_pocket.py --corpus ../shared/data/corpus --out build/pocket
 
@@ -93,7 +93,9 @@ def train_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
     return Tokenizer(backend)
 
 
-def encode(texts: Sequence[str], tokenizer: Tokenizer, name: str) -> tuple[list[Example], list[Encoded]]:
+def encode(
+    texts: Sequence[str], tokenizer: Tokenizer, name: str
+) -> tuple[list[Example], list[Encoded]]:
     """Return texts as examples and as pieces, of which some are as long as the context."""
     task = LanguageModeling(name=name)
     examples = [Example(f"{name}:{number}", "", text) for number, text in enumerate(texts)]
@@ -119,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of train_*.txt.gz books")
     parser.add_argument("--out", type=Path, required=True, help="where to write the model folder")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the text; 0: random weights")
+    parser.add_argument(
+        "--epochs", type=int, default=1, help="passes over the text; 0: random weights"
+    )
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--tokenizer", type=Path, help="a folder to take the tokenizer from")
     arguments = parser.parse_args()

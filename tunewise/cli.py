@@ -26,14 +26,18 @@ app = typer.Typer(
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="a configuration, and single fields of it"),
+    typer.Argument(
+        metavar="[CONFIG.yaml] [KEY=VALUE]...", help="a configuration, and single fields of it"
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="known name, hub id or folder")]
 TaskName = Annotated[str | None, typer.Option(help="name of a task; `tunewise list tasks`")]
 MethodKind = Annotated[str | None, typer.Option(help="kind of method; `tunewise list methods`")]
 Data = Annotated[
     Path | None,
-    typer.Option(envvar="TUNEWISE_DATA", help="folder that holds TASK/{train,validation,test}.jsonl"),
+    typer.Option(
+        envvar="TUNEWISE_DATA", help="folder that holds TASK/{train,validation,test}.jsonl"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -87,7 +91,7 @@ def params(
     fields = {"model": model, "task": task, "method": method}
     config = make_config(path, fields, overrides)
     named = task or path or any(word.startswith("task") for word in overrides)
-    counts = count_parameters(config, labels=config.task.num_labels if named else None)
+    counts = count_parameters(config, config.task.label_names if named else None)
     if as_json:
         print(counts.model_dump_json())
     else:
@@ -168,13 +172,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_result(result: Any, folder: Path, console: Any) -> None:
-    counts, time = result.parameters, result.time
+    counts, time, best = result.parameters, result.time, result.best
     console.print()
     for metric, value in result.metrics["test"].items():
         low, high = result.intervals["test"][metric]
         console.print(f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
     lines = {
-        "best epoch": f"{result.best.epoch} (validation {result.best.metric} {result.best.value:.4f})",
+        "best epoch": f"{best.epoch} (validation {best.metric} {best.value:.4f})",
         "trained": f"{counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.3g} %)",
         "time": f"{time.train_seconds:.1f} s training, {time.evaluation_seconds:.1f} s evaluation, "
         f"{result.tokens.per_second:,.0f} tokens/s",

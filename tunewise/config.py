@@ -10,7 +10,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods import METHODS, AnyMethod
 from tunewise.methods.lora import LoRA
-from tunewise.metrics import METRICS
 from tunewise.settings import Settings, validate
 from tunewise.tasks import AnyTask
 from tunewise.tasks.named import named_task
@@ -23,7 +22,7 @@ class RunConfig(Settings):
 
     model: str = "pocket"
     """A known name, a folder in Hugging Face layout, or a hub id."""
-    task: AnyTask = Field(default=POCKET_REVIEWS, validate_default=True)  # type: ignore[assignment]
+    task: AnyTask = Field(default=POCKET_REVIEWS, validate_default=True)
     """A name of the catalogue, or a kind of task with a path."""
     method: AnyMethod = LoRA()
     """What is trained."""
@@ -78,7 +77,11 @@ def expanded(field: str, value: Any) -> Any:
     if field == "task":
         if isinstance(value, str):
             return named_task(value)
-        if isinstance(value, Mapping) and "kind" not in value and isinstance(value.get("name"), str):
+        if (
+            isinstance(value, Mapping)
+            and "kind" not in value
+            and isinstance(value.get("name"), str)
+        ):
             return {**named_task(value["name"]), **value}
     if field == "method":
         kind = value.get("kind", "lora") if isinstance(value, Mapping) else value
@@ -120,7 +123,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {reason}") from error
     if not isinstance(values or {}, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}; `field: value` lines are needed")
+        raise ConfigError(
+            f"{path}: holds a {type(values).__name__}; `field: value` lines are needed"
+        )
     return values or {}
 
 

@@ -1,5 +1,7 @@
 """How many parameters a set-up has, from shapes alone."""
 
+from collections.abc import Sequence
+
 import torch
 
 from tunewise.config import RunConfig
@@ -9,15 +11,15 @@ from tunewise.models.folder import build_model, find_folder, read_config
 from tunewise.store import Parameters
 
 
-def count_parameters(config: RunConfig, labels: int | None) -> Parameters:
+def count_parameters(config: RunConfig, labels: Sequence[str] | None) -> Parameters:
     """Return the counts of a model after its method has adapted it.
 
     Args:
-        labels: the size of a classifier's label layer; None for a language model.
+        labels: those of a classifier; None for a language model.
     """
     model = build_model(_shape(config.model))
     if labels is not None:
-        model.use_label_head(labels)
+        model.use_label_head(len(labels))
     config.method.adapt(model, torch.Generator())
     total, trainable = model.count_parameters()
     return Parameters(total=total, trainable=trainable, percent=100 * trainable / total)

@@ -134,9 +134,7 @@ def run(
                 for metric in config.task.metrics
             }
         },
-        best=store.Best(
-            epoch=best.epoch, step=best.step, metric=config.metric, value=best.value
-        ),
+        best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
             epoch_seconds=_per_epoch(steps),
@@ -174,8 +172,8 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
             f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
             f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
         )
-    if config.task.num_labels is not None:
-        model.use_label_head(config.task.num_labels, generator)
+    if config.task.label_names is not None:
+        model.use_label_head(len(config.task.label_names), generator)
     config.method.adapt(model, generator, tokenizer)
     return model
 
@@ -222,7 +220,7 @@ def save_trained(
 ) -> None:
     """Write what was trained: a whole model if that is everything, else an adapter."""
     if config.method.kind == "full":
-        labels = list((config.task.labels or {}).values()) if config.task.num_labels else []
+        labels = config.task.label_names or ()
         save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
         tokenizer.save(folder / store.MODEL)
         return
@@ -243,7 +241,9 @@ def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
     config = make_config(folder / store.CONFIG)
     if config.method.kind == "full":
         tokenizer = Tokenizer.load(folder / store.MODEL)
-        model = load_model(folder / store.MODEL, config.task.num_labels)
+        labels = config.task.label_names
+        model = load_model(folder / store.MODEL, None if labels is None else len(labels))
+        config.method.adapt(model, torch.Generator())
     else:
         source = find_folder(config.model)
         tokenizer = Tokenizer.load(source)

@@ -51,7 +51,7 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
 
 
 def _path(location: tuple[int | str, ...], values: Any) -> str:
-    """Return the dotted path as the user wrote it: without the tags that pydantic adds for unions."""
+    """Return the dotted path as the user wrote it, without the tags pydantic adds for unions."""
     path: list[str] = []
     for index, step in enumerate(location):
         last = index == len(location) - 1

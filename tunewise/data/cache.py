@@ -55,7 +55,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
 
 
 def _keep(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
-    """Write a file that is there whole or not at all; a cache that cannot be written is only slower."""
+    """Write a file whole or not at all; a cache that cannot be written only costs time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:

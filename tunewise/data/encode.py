@@ -52,7 +52,9 @@ def encode_labelled(
     """
     room = max_length - len(prefix)
     sequences, cut = [], []
-    for example, ids in zip(examples, encode_texts(tokenizer, [e.prompt for e in examples]), strict=True):
+    for example, ids in zip(
+        examples, encode_texts(tokenizer, [e.prompt for e in examples]), strict=True
+    ):
         cut.append(max(0, len(ids) - room))
         # An empty text still needs a last token to answer from.
         kept = _joined(prefix, ids[:room] if len(ids) else [tokenizer.end_of_text])
@@ -75,7 +77,9 @@ def encode_texts_whole(
     """
     room = max_length - len(prefix)
     sequences = []
-    for example, text in zip(examples, encode_texts(tokenizer, [e.target for e in examples]), strict=True):
+    for example, text in zip(
+        examples, encode_texts(tokenizer, [e.target for e in examples]), strict=True
+    ):
         ids = _joined([tokenizer.end_of_text], text, [tokenizer.end_of_text])
         for start in range(0, len(ids) - 1, room - 1):
             piece = _joined(prefix, ids[start : start + room])

@@ -1,4 +1,4 @@
-"""Sequences of any length, end to end in one flat row of tokens: no padding, nothing computed in vain."""
+"""Sequences of any length, end to end in one flat row of tokens: nothing is padded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,15 +27,21 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        fields = (self.tokens, self.positions, self.segments, self.targets)
-        return Batch(*(t.to(device, non_blocking=True) for t in fields), self.num_scored)
+        return Batch(
+            tokens=self.tokens.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            segments=self.segments.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            num_scored=self.num_scored,
+        )
 
 
 def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     """Yield batches of whole sequences, in order, of at most `tokens_per_pass` tokens each.
 
-    A sequence longer than that is a batch of its own. Within a batch the sequences stand in order of
-    length, since attention computes neighbours of equal length together; `segments` keeps track.
+    A sequence longer than that is a batch of its own. Within a batch the sequences stand in order
+    of length, since attention computes neighbours of equal length together; `segments` keeps
+    track of which is which.
     """
     chosen: list[Encoded] = []
     num_tokens = 0

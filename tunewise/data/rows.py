@@ -1,4 +1,4 @@
-"""Rows from files: JSON lines, CSV, TSV, Parquet, plain text; gzipped or not; one file or a folder of splits."""
+"""Rows from JSON lines, CSV, TSV, Parquet or plain text, gzipped or not; a file or a folder."""
 
 import csv
 import gzip
@@ -41,7 +41,9 @@ class Row:
         value = self.value(column)
         if not isinstance(value, str):
             kind = type(value).__name__
-            raise DataError(f"{self.origin}: column {column!r} holds a {kind} ({value!r}); text is needed")
+            raise DataError(
+                f"{self.origin}: column {column!r} holds a {kind} ({value!r}); text is needed"
+            )
         return value
 
     def value(self, column: str) -> Any:
@@ -60,9 +62,9 @@ def read_split(path: Path, split: Split, group: str | None = None) -> list[Row]:
     """Return the rows of one split.
 
     Args:
-        path: a folder with files named for the splits (`train.jsonl`, `train-00000-of-00002.parquet`,
-            `test_Hardy.txt.gz`), or one file, of which 80 % are for training, 10 % for validation and
-            10 % for testing: always the same rows, in the file's order.
+        path: a folder with files named for the splits (`train.jsonl`, `test_Hardy.txt.gz`,
+            `train-00000-of-00002.parquet`), or one file, of which 80 % are for training, 10 % for
+            validation and 10 % for testing: always the same rows, in the file's order.
         group: for one file, the column whose values shall have the same shares in every split.
 
     Raises:
@@ -145,7 +147,9 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
+        raise DataError(
+            f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8"
+        ) from error
 
 
 def _json_lines(text: str, path: Path) -> Iterator[Row]:
@@ -184,7 +188,9 @@ def _parquet(path: Path) -> list[Row]:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(f"{path}: Parquet needs an extra: pip install 'tunewise[parquet]'") from error
+        raise DataError(
+            f"{path}: Parquet needs an extra: pip install 'tunewise[parquet]'"
+        ) from error
     try:
         values = parquet.read_table(path).to_pylist()
     except (OSError, arrow.ArrowException) as error:

@@ -1,7 +1,7 @@
-"""LoRA: a trainable update of low rank beside frozen linear layers (https://arxiv.org/abs/2106.09685).
+"""LoRA: trainable updates of low rank beside frozen layers (https://arxiv.org/abs/2106.09685).
 
-W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R). B starts at zero, so
-a fresh model is the frozen one. One pair costs R · (in + out) parameters.
+W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R). B starts at zero,
+so a fresh model is the frozen one. One pair costs R · (in + out) parameters.
 """
 
 import math
@@ -33,7 +33,7 @@ HEAD = "head"
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer plus a trainable update of rank R. Equal to the frozen layer at the start."""
+    """A frozen layer plus a trainable update of rank R. Equal to the frozen layer at the start."""
 
     def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
@@ -53,7 +53,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
         low = F.dropout(x, self.dropout, self.training) @ self.A.to(x.dtype).T  # (N, in) -> (N, R)
-        return self.base(x) + self.scale * (low @ self.B.to(x.dtype).T)  # (N, R) -> (N, out)
+        frozen: Tensor = self.base(x)  # (N, out)
+        return frozen + self.scale * (low @ self.B.to(x.dtype).T)  # (N, R) -> (N, out)
 
     @torch.no_grad()
     def merged(self) -> Linear:
@@ -77,7 +78,7 @@ class LoRA(Method):
     alpha: float = Field(default=16.0, gt=0)
     """Strength of the update; see `scaling`."""
     scaling: Literal["alpha/r", "alpha/sqrt(r)", "alpha"] = "alpha/r"
-    """Factor of the update: the paper's, rsLoRA's (https://arxiv.org/abs/2312.03732), or alpha itself."""
+    """Factor of the update: LoRA's, rsLoRA's (https://arxiv.org/abs/2312.03732), or alpha itself."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the update's input."""
     init: Literal["kaiming", "gaussian"] = "kaiming"
@@ -145,7 +146,9 @@ class LoRA(Method):
         if isinstance(self.blocks, str):
             count = int(self.blocks.removeprefix("last-"))
             if count > num_layers:
-                raise ConfigError(f"method.blocks: the last {count} asked for; the model has {num_layers}")
+                raise ConfigError(
+                    f"method.blocks: the last {count} asked for; the model has {num_layers}"
+                )
             return list(range(num_layers - count, num_layers))
         if wrong := [index for index in self.blocks if not 0 <= index < num_layers]:
             raise ConfigError(

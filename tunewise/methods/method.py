@@ -19,7 +19,7 @@ class Method(Settings):
 
     @property
     def prefix_length(self) -> int:
-        """How many virtual tokens stand before every sequence; their ids lie past the vocabulary."""
+        """How many virtual tokens precede every sequence; their ids lie past the vocabulary."""
         return 0
 
     @abstractmethod

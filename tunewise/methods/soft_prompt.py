@@ -14,7 +14,7 @@ from tunewise.models import LanguageModel
 
 
 class PromptedEmbedding(nn.Module):
-    """A frozen token embedding of V ids whose table goes on with P trained rows: ids V to V + P - 1."""
+    """A frozen embedding of V ids whose table goes on with P trained rows: ids V to V + P - 1."""
 
     def __init__(self, base: nn.Module, prompt: Tensor) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SoftPrompt(Method):
     tokens: int = Field(default=12, gt=0)
     """How many virtual tokens."""
     init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
-    """Where they start: at random rows of the embedding, at a text's, or normal with deviation 0.02."""
+    """Where they start: at random rows of the embedding, at a text's, or normal(0, 0.02)."""
     text: str | None = None
     """The text to start from, repeated or cut to the number of tokens."""
 
@@ -67,7 +67,7 @@ class SoftPrompt(Method):
                 f"the model has {model.config.context_length} positions"
             )
         freeze(model)
-        table = model.token_embedding.weight
+        table = model.get_parameter("token_embedding.weight")
         prompt = self._start(table, generator, tokenizer)
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 

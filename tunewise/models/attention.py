@@ -17,7 +17,7 @@ from tunewise.models.layers import Linear
 class Run(NamedTuple):
     """Neighbouring sequences of one length."""
 
-    count: int
+    num_sequences: int
     length: int
 
 
@@ -62,8 +62,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
         """Return (N, D) from (N, D)."""
-        sizes = [count * length for count, length in runs]
-        # One split per tensor: its backward is one concatenation, where slices would each fill an (N, D).
+        sizes = [num_sequences * length for num_sequences, length in runs]
+        # The backward of a split is one concatenation; that of a slice would fill an (N, D) each.
         parts = zip(
             self.query(x).split(sizes),
             self.key(x).split(sizes),
@@ -71,13 +71,14 @@ class Attention(nn.Module):
             runs,
             strict=True,
         )
-        return self.out(torch.cat([self._attend(q, k, v, run) for q, k, v, run in parts]))
+        mixed: Tensor = self.out(torch.cat([self._attend(q, k, v, run) for q, k, v, run in parts]))
+        return mixed
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
         """Return (B·T, D) from (B·T, D): one run of B sequences of T tokens."""
-        count, length = run
+        num_sequences, length = run
         query, key, value = (
-            part.view(count, length, self.num_heads, -1).transpose(1, 2)  # (B, H, T, K)
+            part.view(num_sequences, length, self.num_heads, -1).transpose(1, 2)  # (B, H, T, K)
             for part in (query, key, value)
         )
         mask = None
@@ -92,7 +93,7 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.scale,
         )  # (B, H, T, K)
-        return mixed.transpose(1, 2).reshape(count * length, -1)
+        return mixed.transpose(1, 2).reshape(num_sequences * length, -1)
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The models known by name: their shapes, so that nothing has to be read to count them, and their homes."""
+"""The models known by name: their shapes, so that counting needs no file, and their homes."""
 
 from typing import NamedTuple
 

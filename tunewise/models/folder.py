@@ -1,4 +1,4 @@
-"""Models as Hugging Face folders: found by name, read, and written so that transformers reads them."""
+"""Models as Hugging Face folders: found by name, read, and written for transformers to read."""
 
 import json
 import re
@@ -15,7 +15,14 @@ from tunewise.models.weights import WEIGHTS, read_weights, write_weights
 from tunewise.settings import validate
 
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
-HUB_FILES = ["config.json", "model*.safetensors", "*.index.json", "tokenizer*.json", "vocab.json", "merges.txt"]
+HUB_FILES = [
+    "config.json",
+    "model*.safetensors",
+    "*.index.json",
+    "tokenizer*.json",
+    "vocab.json",
+    "merges.txt",
+]
 
 
 def find_folder(name: str) -> Path:
@@ -56,7 +63,9 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     values = read_json(path)
     if (kind := values.get("model_type")) not in FAMILIES:
-        raise ModelError(f"{path}: model_type {kind!r} is not supported; {nearest(str(kind), FAMILIES)}")
+        raise ModelError(
+            f"{path}: model_type {kind!r} is not supported; {nearest(str(kind), FAMILIES)}"
+        )
     config_type, family = FAMILIES[kind]
     for field, needed in family.fixed.items():
         if (found := values.get(field, needed)) != needed:
@@ -70,16 +79,18 @@ def read_config(folder: Path) -> ModelConfig:
 
 def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:
     """Return a model of this shape with no weights yet (`meta`), or with arbitrary ones."""
+    build: Any = FAMILIES[config.family][1]  # each family takes its own kind of configuration
     with torch.device(device):
-        return FAMILIES[config.family][1](config)  # type: ignore[arg-type]  # a family takes its own
+        model: LanguageModel = build(config)
+    return model
 
 
 def load_model(folder: Path, num_labels: int | None = None) -> LanguageModel:
     """Return the model of a folder, with weights as they are stored.
 
     Args:
-        num_labels: for a classifier whose label layer is in the folder; without it the model has its
-            output layer over the vocabulary.
+        num_labels: for a classifier whose label layer is in the folder; without it the model has
+            its output layer over the vocabulary.
     """
     model = build_model(read_config(folder))
     if num_labels is not None:
@@ -109,7 +120,7 @@ def save_model(
             "pad_token_id": end_of_text,
             "problem_type": "single_label_classification",
         }
-    elif model.head.weight is not model.token_embedding.weight:
+    elif not model.head_is_tied:
         values["tie_word_embeddings"] = False
     dtype = next(model.parameters()).dtype
     values["dtype"] = str(dtype).removeprefix("torch.")

@@ -80,12 +80,20 @@ class GPT2(LanguageModel):
             theirs, ours = f"h.{index}", f"blocks.{index}"
             for kind in ("weight", "bias"):
                 turned = kind == "weight"
-                inputs = tuple(f"{ours}.attention.{name}.{kind}" for name in ("query", "key", "value"))
+                inputs = tuple(
+                    f"{ours}.attention.{name}.{kind}" for name in ("query", "key", "value")
+                )
                 yield Stored(f"{theirs}.ln_1.{kind}", (f"{ours}.attention_norm.{kind}",))
                 yield Stored(f"{theirs}.attn.c_attn.{kind}", inputs, turned)
-                yield Stored(f"{theirs}.attn.c_proj.{kind}", (f"{ours}.attention.out.{kind}",), turned)
+                yield Stored(
+                    f"{theirs}.attn.c_proj.{kind}", (f"{ours}.attention.out.{kind}",), turned
+                )
                 yield Stored(f"{theirs}.ln_2.{kind}", (f"{ours}.feed_forward_norm.{kind}",))
-                yield Stored(f"{theirs}.mlp.c_fc.{kind}", (f"{ours}.feed_forward.up.{kind}",), turned)
-                yield Stored(f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.feed_forward.down.{kind}",), turned)
+                yield Stored(
+                    f"{theirs}.mlp.c_fc.{kind}", (f"{ours}.feed_forward.up.{kind}",), turned
+                )
+                yield Stored(
+                    f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.feed_forward.down.{kind}",), turned
+                )
         for kind in ("weight", "bias"):
             yield Stored(f"ln_f.{kind}", (f"final_norm.{kind}",))

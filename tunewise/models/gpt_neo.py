@@ -26,7 +26,9 @@ class GPTNeoConfig(ModelConfig):
     @model_validator(mode="after")
     def _every_layer_has_its_attention(self) -> Self:
         if len(self.attention) != self.num_layers:
-            raise ValueError(f"{len(self.attention)} kinds of attention for {self.num_layers} layers")
+            raise ValueError(
+                f"{len(self.attention)} kinds of attention for {self.num_layers} layers"
+            )
         return self
 
     @classmethod
@@ -103,7 +105,9 @@ class GPTNeo(LanguageModel):
             theirs, ours = f"h.{index}", f"blocks.{index}"
             attention = f"{theirs}.attn.attention"
             for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-                yield Stored(f"{attention}.{letter}_proj.weight", (f"{ours}.attention.{name}.weight",))
+                yield Stored(
+                    f"{attention}.{letter}_proj.weight", (f"{ours}.attention.{name}.weight",)
+                )
             for kind in ("weight", "bias"):
                 yield Stored(f"{attention}.out_proj.{kind}", (f"{ours}.attention.out.{kind}",))
                 yield Stored(f"{theirs}.ln_1.{kind}", (f"{ours}.attention_norm.{kind}",))

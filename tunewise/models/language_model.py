@@ -1,7 +1,7 @@
 """What every family is made of: embeddings, pre-norm blocks, a final norm, an output layer.
 
-A family (`gpt2.py`, `gpt_neo.py`) is a configuration and the choice of parts. The forward pass takes
-packed tokens: (N,) ids, with each token's position in its sequence and the number of its sequence.
+A family (`gpt2.py`, `gpt_neo.py`) is a configuration and the choice of parts. The forward pass
+takes packed tokens: (N,) ids, each with its position in its sequence and its sequence's number.
 """
 
 import re
@@ -60,7 +60,7 @@ class Stored(NamedTuple):
     theirs: str
     """Its name there, without the prefix."""
     ours: tuple[str, ...]
-    """Our parameters; several if theirs is fused: it is parted along its output axis, in this order."""
+    """Our parameters; several if theirs is fused: its output axis is parted, in this order."""
     transposed: bool = False
     """Whether it is (in, out) there: the Conv1D of GPT-2."""
 
@@ -94,8 +94,8 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """A decoder: tokens to hidden states to logits.
 
-    With a label layer in place of its output layer (`use_label_head`) it is a classifier, and nothing
-    else changes: the logits of a text's last token are over labels.
+    With a label layer in place of its output layer (`use_label_head`) it is a classifier, and
+    nothing else changes: the logits of a text's last token are over labels.
     """
 
     language_architecture: ClassVar[str]
@@ -108,7 +108,11 @@ class LanguageModel(nn.Module):
     """A pattern of tensors that old checkpoints hold and nobody needs, such as causal masks."""
 
     def __init__(
-        self, config: ModelConfig, blocks: list[Block], final_norm: nn.Module, positions: bool = True
+        self,
+        config: ModelConfig,
+        blocks: list[Block],
+        final_norm: nn.Module,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
@@ -144,37 +148,44 @@ class LanguageModel(nn.Module):
                 x = checkpoint(block, x, runs, use_reentrant=False)
             else:
                 x = block(x, runs)
-        return self.final_norm(x)  # type: ignore[no-any-return]  # nn.Module.__call__ returns Any
+        normed: Tensor = self.final_norm(x)
+        return normed
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (M, V) from hidden states (M, D): over the vocabulary, or over labels."""
-        return self.head(hidden)  # type: ignore[no-any-return]
+        logits: Tensor = self.head(hidden)
+        return logits
 
     @abstractmethod
     def stored_tensors(self) -> Iterator[Stored]:
         """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
 
     def ignores(self, name: str) -> bool:
-        """Return whether a checkpoint's tensor is of no use to this model and may be passed over."""
+        """Return whether a checkpoint's tensor is of no use here and may be passed over."""
         heads = ("lm_head.weight", "score.weight")
         return name in heads or re.fullmatch(self.buffers_of_old_files, name) is not None
 
     def tie_head(self) -> None:
         """Make the output layer share the token embedding's weight."""
-        self.head.weight = self.token_embedding.weight
+        self.head.weight = self.get_parameter("token_embedding.weight")
 
     def untie_head(self) -> None:
         """Give the output layer its own copy of the weight, so that it can be trained alone."""
-        if self.head.weight is self.token_embedding.weight:
-            self.head.weight = nn.Parameter(self.head.weight.detach().clone())
+        if self.head_is_tied:
+            self.head.weight = nn.Parameter(self.get_parameter("head.weight").detach().clone())
+
+    @property
+    def head_is_tied(self) -> bool:
+        """Whether the output layer's weight is the token embedding's."""
+        return self.get_parameter("head.weight") is self.get_parameter("token_embedding.weight")
 
     def use_label_head(self, num_labels: int, generator: torch.Generator | None = None) -> None:
         """Replace the output layer by a fresh one over labels: normal(0, 0.02), no bias."""
-        device = self.token_embedding.weight.device
-        self.head = Linear(self.config.model_dim, num_labels, bias=False, device=device)
+        device = self.get_parameter("token_embedding.weight").device
+        self.head = head = Linear(self.config.model_dim, num_labels, bias=False, device=device)
         self.num_labels = num_labels
         if device.type != "meta":
-            nn.init.normal_(self.head.weight, std=INITIAL_STD, generator=generator)
+            nn.init.normal_(head.weight, std=INITIAL_STD, generator=generator)
 
     def set_dropout(self, dropout: float) -> None:
         """Set the three usual places: after the embeddings, on attention weights, on residuals."""

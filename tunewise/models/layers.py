@@ -38,4 +38,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, D) from (N, D)."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))  # (N, D) -> (N, mlp) -> (N, D)
+        active = F.gelu(self.up(x), approximate="tanh")  # (N, D) -> (N, mlp)
+        y: Tensor = self.down(active)  # (N, mlp) -> (N, D)
+        return y

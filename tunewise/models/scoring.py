@@ -1,5 +1,6 @@
-"""Hidden states against targets, in slices: vocabulary-sized logits are never held for all positions."""
+"""Hidden states against targets, in slices: logits are never held for all positions at once."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -41,16 +42,19 @@ def score(model: LanguageModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor
     return torch.cat(log_likelihoods), torch.cat(likeliest)
 
 
-def _slices(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Any:
+def _slices(
+    model: LanguageModel, hidden: Tensor, targets: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     size = max(1, SLICE // (model.num_labels or model.config.vocabulary_size))
-    return zip(hidden.split(size), targets.split(size), strict=True)
+    for start in range(0, len(targets), size):
+        yield hidden[start : start + size], targets[start : start + size]
 
 
 class _SlicedLoss(torch.autograd.Function):
     """The summed cross-entropy whose gradient is taken in the forward pass, slice by slice.
 
-    Each slice's logits are made, differentiated and dropped before the next slice's, so the backward
-    pass has nothing left to compute but a multiplication (the idea of Liger Kernel's fused linear
+    Each slice's logits are made, differentiated and dropped before the next slice's, so the
+    backward pass has nothing left to compute but a multiplication (the idea of Liger Kernel's fused linear
     cross-entropy, https://arxiv.org/abs/2410.10989). It works with any output layer.
     """
 
@@ -78,8 +82,8 @@ class _SlicedLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [gradient * grad.to(gradient.dtype) for gradient in ctx.saved_tensors]
         hidden = gradients.pop() if ctx.wants_hidden else None
         return None, hidden, None, *gradients

@@ -1,4 +1,4 @@
-"""Weights from and to Hugging Face checkpoints. Only safetensors: no file that can run code is opened.
+"""Weights from and to Hugging Face checkpoints, in safetensors only: no file can run code.
 
 Foreign conventions end here: GPT-2's fused and transposed matrices are parted and turned when they
 are read, and put together again when they are written.
@@ -36,7 +36,7 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
             without it, a label layer in the checkpoint is left alone.
 
     Raises:
-        ModelError: if a file is missing or damaged, or a tensor is missing, unexpected or misshapen.
+        ModelError: if a file is missing or damaged, or a tensor missing, unexpected or misshapen.
     """
     tensors = list(model.stored_tensors())
     if keep_label_head:
@@ -69,7 +69,7 @@ def write_weights(model: LanguageModel, file: Path) -> None:
         tensors[PREFIX + stored.theirs] = whole.T if stored.transposed else whole
     if model.num_labels is not None:
         tensors[LABEL_HEAD] = parameters["head.weight"].detach()
-    elif parameters["head.weight"] is not parameters["token_embedding.weight"]:
+    elif not model.head_is_tied:
         tensors[LANGUAGE_HEAD] = parameters["head.weight"].detach()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, file, metadata={"format": "pt"})
@@ -94,7 +94,7 @@ def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -
 
 
 def _open_all(folder: Path, stack: ExitStack) -> dict[str, tuple[str, Any]]:
-    """Return every tensor's name without the prefix, with its full name and the open file it is in."""
+    """Return every tensor by its name without the prefix: its full name and its open file."""
     where: dict[str, tuple[str, Any]] = {}
     for path in weight_files(folder):
         try:
@@ -114,7 +114,9 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / INDEX).is_file():
         try:
-            shards: Iterable[str] = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
+            shards: Iterable[str] = json.loads((folder / INDEX).read_text("utf-8"))[
+                "weight_map"
+            ].values()
             names = sorted({Path(shard).name for shard in shards})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"{folder / INDEX}: not an index of shards") from error
@@ -123,7 +125,9 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    pickled = [p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern)]
+    pickled = [
+        p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern)
+    ]
     if pickled:
         raise ModelError(
             f"{folder}: {pickled[0]} is a pickle, which can run any code when it is opened; "

@@ -42,9 +42,9 @@ class Classification(Task):
         return labels
 
     @property
-    def num_labels(self) -> int | None:
-        """How many labels there are; known once the task is settled."""
-        return None if self.labels is None else len(self.labels)
+    def label_names(self) -> tuple[str, ...] | None:
+        """The labels, in the order of the output layer; known once the task is settled."""
+        return None if self.labels is None else tuple(self.labels.values())
 
     def settled(self, examples: Sequence[Example]) -> "Classification":
         """Return the task with the labels of its training rows as its own."""
@@ -84,8 +84,9 @@ class Classification(Task):
         """Return the labels that occur, in order: numbers by value, text by alphabet."""
         found = {self._value(row) for row in rows}
         if len(found) < 2:
+            only = found.pop()
             raise DataError(
-                f"{rows[0].origin}: every training row has the label {found.pop()!r}; two are needed"
+                f"{rows[0].origin}: every training row has the label {only!r}; two are needed"
             )
         numbers = all(label.lstrip("-").isdecimal() for label in found)
         ordered = sorted(found, key=int) if numbers else sorted(found)
@@ -94,7 +95,9 @@ class Classification(Task):
     def _name_of(self, row: Row, names: dict[str, str]) -> str:
         label = self._value(row)
         if label not in names:
-            where = "never occurs in training" if self.labels is None else "is not one of task.labels"
+            where = (
+                "never occurs in training" if self.labels is None else "is not one of task.labels"
+            )
             raise DataError(f"{row.origin}: label {label!r} {where}; {nearest(label, names)}")
         return names[label]
 

@@ -12,7 +12,7 @@ from tunewise.tasks.task import Task
 
 
 class LanguageModeling(Task):
-    """A text to be learnt. A long one is cut into consecutive pieces, so books can be trained on."""
+    """A text to be learnt. A long one is cut into consecutive pieces: books can be trained on."""
 
     kind: Literal["language_modeling"] = "language_modeling"
     text: str = "text"
@@ -23,8 +23,7 @@ class LanguageModeling(Task):
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return one example per row."""
         return [
-            Example(row.id, prompt="", target=row.text(self.text))
-            for row in self.rows(split, data)
+            Example(row.id, prompt="", target=row.text(self.text)) for row in self.rows(split, data)
         ]
 
     def encode(

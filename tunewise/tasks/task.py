@@ -56,7 +56,9 @@ class Task(Settings):
             return read_split(self.path, split, group)
         if self.name == POCKET_REVIEWS:
             reviews = enumerate(split_reviews(split), start=1)
-            return [Row(asdict(review), f"{self.name}/{split}:{number}") for number, review in reviews]
+            return [
+                Row(asdict(review), f"{self.name}/{split}:{number}") for number, review in reviews
+            ]
         if data is None:
             raise DataError(
                 f"task {self.name!r} needs its rows: give --data DIR (or set TUNEWISE_DATA), with "
@@ -64,12 +66,14 @@ class Task(Settings):
             )
         folder = data / self.name
         if not folder.is_dir():
-            raise DataError(f"task {self.name!r}: no folder {folder}; --data names the folder above it")
+            raise DataError(
+                f"task {self.name!r}: no folder {folder}; --data names the folder above it"
+            )
         return read_split(folder, split, group)
 
     @property
-    def num_labels(self) -> int | None:
-        """How many labels the output layer has; None where it is over the vocabulary."""
+    def label_names(self) -> tuple[str, ...] | None:
+        """The labels, in the order of the output layer; None where it is over the vocabulary."""
         return None
 
     def settled(self, examples: Sequence[Example]) -> "Task":

@@ -25,7 +25,7 @@ class BestState:
 
     @torch.no_grad()
     def offer(self, model: LanguageModel, value: float, step: Step) -> bool:
-        """Keep the model's trained weights if the value is the best so far, and say whether it is."""
+        """Keep the model's trained weights if the value is the best so far; say whether it is."""
         if self.weights and not self.metric.better(value, than=self.value):
             self.evaluations_since += 1
             return False

@@ -7,6 +7,7 @@ from pydantic import Field
 from tunewise.device import Precision
 from tunewise.settings import Settings
 
+
 class EarlyStopping(Settings):
     """When to stop before the last epoch."""
 
@@ -24,9 +25,9 @@ class TrainConfig(Settings):
     max_length: int | None = Field(default=None, gt=1)
     """The most tokens of a sequence; without it, as many as the model has positions."""
     tokens_per_pass: int = Field(default=8192, gt=0)
-    """The most tokens of one forward pass, which bounds memory; the result does not depend on it."""
+    """The most tokens of one forward pass: bounds memory; the result does not depend on it."""
     optimizer: Literal["adamw", "adam", "sgd", "sgd_momentum"] = "adamw"
-    """sgd_momentum has a momentum of 0.9; adam adds weight decay to the gradient, adamw does not."""
+    """sgd_momentum has a momentum of 0.9; adam adds weight decay to the gradient, unlike adamw."""
     learning_rate: float | None = Field(default=None, gt=0)
     """The highest rate; without it, the method's own default."""
     min_learning_rate: float = Field(default=0.0, ge=0)

@@ -46,7 +46,7 @@ def epoch_order(num_sequences: int, epoch: int, seed: int) -> list[int]:
         epoch: from 0.
     """
     generator = torch.Generator().manual_seed(seed + 1_000_003 * epoch)
-    return torch.randperm(num_sequences, generator=generator).tolist()  # type: ignore[no-any-return]
+    return torch.randperm(num_sequences, generator=generator).tolist()
 
 
 def updates_per_epoch(num_sequences: int, config: TrainConfig) -> int:
