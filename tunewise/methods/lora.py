@@ -78,7 +78,7 @@ class LoRA(Method):
     alpha: float = Field(default=16.0, gt=0)
     """Strength of the update; see `scaling`."""
     scaling: Literal["alpha/r", "alpha/sqrt(r)", "alpha"] = "alpha/r"
-    """Factor of the update: LoRA's, rsLoRA's (https://arxiv.org/abs/2312.03732), or alpha itself."""
+    """Factor of the update: LoRA's, rsLoRA's (https://arxiv.org/abs/2312.03732), or alpha."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the update's input."""
     init: Literal["kaiming", "gaussian"] = "kaiming"

@@ -42,8 +42,8 @@ def interval(metric: Metric, predictions: Sequence[Prediction], seed: int) -> tu
     """Return the 95 % percentile bootstrap interval of a metric over examples.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: the metric is
-    computed on 1,000 samples drawn from the predictions with replacement. It covers the choice of test
-    examples, not the chance in training, which takes several seeds.
+    computed on 1,000 samples drawn from the predictions with replacement. It covers the choice of
+    test examples, not the chance in training, which takes several seeds.
     """
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(predictions), size=(NUM_RESAMPLES, len(predictions)))

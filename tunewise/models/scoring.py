@@ -54,8 +54,8 @@ class _SlicedLoss(torch.autograd.Function):
     """The summed cross-entropy whose gradient is taken in the forward pass, slice by slice.
 
     Each slice's logits are made, differentiated and dropped before the next slice's, so the
-    backward pass has nothing left to compute but a multiplication (the idea of Liger Kernel's fused linear
-    cross-entropy, https://arxiv.org/abs/2410.10989). It works with any output layer.
+    backward pass has nothing left to compute but a multiplication (the idea of Liger Kernel's
+    fused linear cross-entropy, https://arxiv.org/abs/2410.10989). It works with any output layer.
     """
 
     @staticmethod
