@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from tunewise.errors import ConfigError, TunewiseError, nearest
@@ -19,7 +18,6 @@ logger = logging.getLogger(__name__)
 app = typer.Typer(
     name="tunewise",
     help="Which way to fine-tune a small language model, answered with evidence.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -47,6 +45,7 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
     """Which way to fine-tune a small language model, answered with evidence."""
+    # --debug may stand anywhere and is taken out by `main`; it is here for --help to show.
 
 
 @app.command()
@@ -124,19 +123,19 @@ def list_known(
 
 def main() -> None:
     """Run a command; the exit code says how it went (0, 1, 2 or 130)."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.captureWarnings(True)
-    debug = "--debug" in sys.argv
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tunewise").setLevel(logging.INFO)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        # click's own errors fill a screen; design.md asks for one line.
-        sys.exit(app(standalone_mode=False))
+        # click's own errors fill a screen; ours are one line.
+        sys.exit(app(arguments or ["--help"], standalone_mode=False))
     except TunewiseError as error:
         _fail(str(error), error if debug else None)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        _fail(error.format_message(), error if debug else None)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:
+        _fail(str(error), error if debug else None)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -9,12 +9,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods import METHODS, AnyMethod
-from tunewise.methods.lora import LoRA
 from tunewise.settings import Settings, validate
-from tunewise.tasks import AnyTask
+from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig
+
+DEFAULTS = {"task": POCKET_REVIEWS, "method": "lora"}
+"""What a run does where nothing is said."""
 
 
 class RunConfig(Settings):
@@ -22,9 +24,9 @@ class RunConfig(Settings):
 
     model: str = "pocket"
     """A known name, a folder in Hugging Face layout, or a hub id."""
-    task: AnyTask = Field(default=POCKET_REVIEWS, validate_default=True)
+    task: AnyTask = Field(default=DEFAULTS["task"], validate_default=True)
     """A name of the catalogue, or a kind of task with a path."""
-    method: AnyMethod = LoRA()
+    method: AnyMethod = Field(default=DEFAULTS["method"], validate_default=True)
     """What is trained."""
     train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
     """How it is trained."""
@@ -74,21 +76,18 @@ def expanded(field: str, value: Any) -> Any:
     Raises:
         ConfigError: if the name is not known.
     """
-    if field == "task":
-        if isinstance(value, str):
-            return named_task(value)
-        if (
-            isinstance(value, Mapping)
-            and "kind" not in value
-            and isinstance(value.get("name"), str)
-        ):
-            return {**named_task(value["name"]), **value}
-    if field == "method":
-        kind = value.get("kind", "lora") if isinstance(value, Mapping) else value
-        if isinstance(kind, str) and kind not in METHODS:
-            raise ConfigError(f"no method {kind!r}; {nearest(kind, METHODS)}")
-        if isinstance(value, str):
-            return {"kind": value}
+    if field == "task" and isinstance(value, str):
+        value = named_task(value)
+    elif field == "method" and isinstance(value, str):
+        value = {"kind": value}
+    if not isinstance(value, Mapping):
+        return value
+    if field == "task" and "kind" not in value and isinstance(value.get("name"), str):
+        value = {**named_task(value["name"]), **value}
+    kinds = TASKS if field == "task" else METHODS
+    if (kind := value.get("kind")) not in kinds:
+        found = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
+        raise ConfigError(f"{found}; {nearest(str(kind), kinds)}")
     return value
 
 
@@ -146,7 +145,9 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: the value is not readable as YAML") from error
     *path, last = key.split(".")
     for depth, step in enumerate(path):
-        inner = expanded(step, values.get(step, {})) if depth == 0 else values.get(step, {})
+        inner = values.get(step, DEFAULTS.get(step, {}) if depth == 0 else {})
+        if depth == 0 and step in DEFAULTS:
+            inner = expanded(step, inner)
         if not isinstance(inner, dict):
             raise ConfigError(f"{override!r}: {'.'.join(path[: depth + 1])} has no fields")
         values[step] = dict(inner)

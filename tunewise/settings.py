@@ -43,22 +43,21 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        path = _path(first["loc"], values)
+        path = _path(first["loc"], values, missing=first["type"] == "missing")
         message = first["msg"].removeprefix("Value error, ")
         found = first["input"]
         shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) else ""
         raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{shown}") from error
 
 
-def _path(location: tuple[int | str, ...], values: Any) -> str:
+def _path(location: tuple[int | str, ...], values: Any, missing: bool) -> str:
     """Return the dotted path as the user wrote it, without the tags pydantic adds for unions."""
     path: list[str] = []
     for index, step in enumerate(location):
-        last = index == len(location) - 1
         inside = isinstance(values, Mapping) and step in values
         inside = inside or (isinstance(values, (list, tuple)) and isinstance(step, int))
         if inside:
             values = values[step]
-        if inside or (last and isinstance(values, Mapping)):
+        if inside or (missing and index == len(location) - 1):
             path.append(str(step))
     return ".".join(path)

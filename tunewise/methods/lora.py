@@ -53,8 +53,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
         low = F.dropout(x, self.dropout, self.training) @ self.A.to(x.dtype).T  # (N, in) -> (N, R)
-        frozen: Tensor = self.base(x)  # (N, out)
-        return frozen + self.scale * (low @ self.B.to(x.dtype).T)  # (N, R) -> (N, out)
+        # frozen + scale · low Bᵀ in one product: (N, out) + (N, R) @ (R, out)
+        return torch.addmm(self.base(x), low, self.B.to(x.dtype).T, alpha=self.scale)
 
     @torch.no_grad()
     def merged(self) -> Linear:

@@ -1,0 +1,30 @@
+# make demo, make test and make lint each set up what they need first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format setup
+
+demo: setup
+	$(BIN)/tunewise run
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: .venv/installed
+
+# constraints.txt fixes every version; torch's CPU build is asked for by number.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
