@@ -1,0 +1,85 @@
+"""Every method on one task, each at a learning rate chosen on validation data: the README's table.
+
+    python scripts/compare_methods.py --task sst5 --data ../shared/data --out runs/compare
+
+Every method gets the same number of candidates, each a `tunewise run` in a folder of its own; the
+best by validation accuracy is shown with its test result. A finished run is not run again, so the
+script may be stopped and started.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tunewise.config import make_config
+from tunewise.progress import Progress
+from tunewise.run import run
+
+RATES = {
+    "full": (1e-4, 3e-4, 1e-3),
+    "last_layer": (1e-3, 3e-3, 1e-2),
+    "last_blocks": (3e-4, 1e-3, 3e-3),
+    "lora": (5e-4, 1.5e-3, 5e-3),
+    "soft_prompt": (3e-3, 1e-2, 3e-2),
+}
+"""Three candidates a method, a factor of some three apart, around its default."""
+
+
+def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str, Any]:
+    """Return the result of one run, from its folder if it is there."""
+    out = arguments.out / arguments.task / f"{kind}-{rate:g}"
+    if not (out / "result.json").is_file():
+        fields = {"model": arguments.model, "task": arguments.task, "method": kind}
+        overrides = [f"train.learning_rate={rate:g}", *arguments.overrides]
+        words = " ".join(overrides)
+        print(
+            f"tunewise run --task {arguments.task} --method {kind} {words} --out {out}", flush=True
+        )
+        config = make_config(None, fields, overrides)
+        run(config, arguments.data, out, Progress(Console(width=200)))
+    return json.loads((out / "result.json").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+def row(kind: str, rates: tuple[float, ...], results: list[dict[str, Any]]) -> str:
+    """Return a method's line of the table: its best candidate by validation accuracy."""
+    scores = [result["metrics"]["validation"]["accuracy"] for result in results]
+    best = max(range(len(results)), key=scores.__getitem__)
+    result = results[best]
+    low, high = result["intervals"]["test"]["accuracy"]
+    edge = " (edge)" if best in (0, len(rates) - 1) else ""
+    cells = (
+        f"`{kind}`",
+        f"{result['parameters']['trainable']:,}",
+        f"{rates[best]:g}{edge}",
+        f"{100 * scores[best]:.1f}",
+        f"{100 * result['metrics']['test']['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})",
+        f"{100 * result['metrics']['test']['f1']:.1f}",
+        f"{result['time']['train_seconds']:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=list(RATES), choices=list(RATES))
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    arguments = parser.parse_intermixed_args()
+    rows = []
+    for kind in arguments.methods:
+        results = [candidate(arguments, kind, rate) for rate in RATES[kind]]
+        rows.append(row(kind, RATES[kind], results))
+    print("| method | trained | rate | validation % | test % (95 % interval) | F1 % | train s |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
