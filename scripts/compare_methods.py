@@ -34,10 +34,8 @@ def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str
     if not (out / "result.json").is_file():
         fields = {"model": arguments.model, "task": arguments.task, "method": kind}
         overrides = [f"train.learning_rate={rate:g}", *arguments.overrides]
-        words = " ".join(overrides)
-        print(
-            f"tunewise run --task {arguments.task} --method {kind} {words} --out {out}", flush=True
-        )
+        words = f"--task {arguments.task} --method {kind} {' '.join(overrides)} --out {out}"
+        print(f"tunewise run {words}", flush=True)
         config = make_config(None, fields, overrides)
         run(config, arguments.data, out, Progress(Console(width=200)))
     return json.loads((out / "result.json").read_text("utf-8"))  # type: ignore[no-any-return]
@@ -55,7 +53,7 @@ def row(kind: str, rates: tuple[float, ...], results: list[dict[str, Any]]) -> s
         f"{result['parameters']['trainable']:,}",
         f"{rates[best]:g}{edge}",
         f"{100 * scores[best]:.1f}",
-        f"{100 * result['metrics']['test']['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})",
+        f"{100 * result['metrics']['test']['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})",
         f"{100 * result['metrics']['test']['f1']:.1f}",
         f"{result['time']['train_seconds']:.0f}",
     )

@@ -62,17 +62,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
         """Return (N, D) from (N, D)."""
-        sizes = [num_sequences * length for num_sequences, length in runs]
+        # The CPU's fused kernel is as fast in fp32 as in bf16 on long sequences, and its backward
+        # five times as fast on short ones.
+        dtype = torch.float32 if x.device.type == "cpu" else x.dtype
+        inputs = (self.query(x), self.key(x), self.value(x))
         # The backward of a split is one concatenation; that of a slice would fill an (N, D) each.
-        parts = zip(
-            self.query(x).split(sizes),
-            self.key(x).split(sizes),
-            self.value(x).split(sizes),
-            runs,
-            strict=True,
-        )
-        mixed: Tensor = self.out(torch.cat([self._attend(q, k, v, run) for q, k, v, run in parts]))
-        return mixed
+        sizes = [num_sequences * length for num_sequences, length in runs]
+        parts = zip(*(part.to(dtype).split(sizes) for part in inputs), runs, strict=True)
+        mixed = torch.cat([self._attend(*part) for part in parts]).to(x.dtype)
+        y: Tensor = self.out(mixed)
+        return y
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
         """Return (B·T, D) from (B·T, D): one run of B sequences of T tokens."""
