@@ -90,7 +90,7 @@ def params(
     fields = {"model": model, "task": task, "method": method}
     config = make_config(path, fields, overrides)
     named = task or path or any(word.startswith("task") for word in overrides)
-    counts = count_parameters(config, config.task.label_names if named else None)
+    counts = count_parameters(config, config.task if named else None)
     if as_json:
         print(counts.model_dump_json())
     else:

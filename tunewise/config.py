@@ -103,8 +103,14 @@ def make_config(
     """
     values: dict[str, Any] = {} if path is None else read_yaml(path)
     values |= {name: value for name, value in (fields or {}).items() if value is not None}
-    for override in overrides:
-        _set(values, override)
+    for keys, value in map(_parse, overrides):
+        if keys[0] in DEFAULTS and len(keys) > 1:
+            # Fields are set on what the name stands for; on the default, if nothing is named. A
+            # kind or path of one's own starts afresh.
+            own = keys[0] == "task" and keys[1] in ("kind", "path")
+            base = values.get(keys[0], {} if own else DEFAULTS[keys[0]])
+            values[keys[0]] = dict(expanded(keys[0], base)) if isinstance(base, str) else base
+        _set(values, keys, value)
     return validate(RunConfig, values, str(path) if path else "configuration")
 
 
@@ -134,22 +140,22 @@ def write_yaml(config: RunConfig, path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
 
 
-def _set(values: dict[str, Any], override: str) -> None:
-    """Set one field, given as `dotted.path=value` with a YAML value."""
+def _parse(override: str) -> tuple[list[str], Any]:
+    """Return the dotted path and the YAML value of a `key=value` word."""
     key, separator, text = override.partition("=")
     if not separator or not all(key.split(".")):
         raise ConfigError(f"{override!r} is not key=value, such as train.epochs=2")
     try:
-        value = yaml.safe_load(text)
+        return key.split("."), yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{override!r}: the value is not readable as YAML") from error
-    *path, last = key.split(".")
-    for depth, step in enumerate(path):
-        inner = values.get(step, DEFAULTS.get(step, {}) if depth == 0 else {})
-        if depth == 0 and step in DEFAULTS:
-            inner = expanded(step, inner)
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set one field, making the mappings on the way to it."""
+    for depth, step in enumerate(path[:-1], start=1):
+        inner = values.setdefault(step, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{override!r}: {'.'.join(path[: depth + 1])} has no fields")
-        values[step] = dict(inner)
-        values = values[step]
-    values[last] = value
+            raise ConfigError(f"{'.'.join(path)}: {'.'.join(path[:depth])} has no fields")
+        values = inner
+    values[path[-1]] = value

@@ -1,25 +1,30 @@
 """How many parameters a set-up has, from shapes alone."""
 
-from collections.abc import Sequence
-
 import torch
 
 from tunewise.config import RunConfig
+from tunewise.errors import ConfigError
 from tunewise.models import ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model, find_folder, read_config
 from tunewise.store import Parameters
+from tunewise.tasks import Classification, Task
 
 
-def count_parameters(config: RunConfig, labels: Sequence[str] | None) -> Parameters:
+def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
     """Return the counts of a model after its method has adapted it.
 
     Args:
-        labels: those of a classifier; None for a language model.
+        task: gives a classifier its label layer; without one the model is a language model.
+
+    Raises:
+        ConfigError: if only the rows could say how many labels there are.
     """
     model = build_model(_shape(config.model))
-    if labels is not None:
-        model.use_label_head(len(labels))
+    if isinstance(task, Classification):
+        if task.label_names is None:
+            raise ConfigError("task.labels: not given, and no rows are read to count labels")
+        model.use_label_head(len(task.label_names))
     config.method.adapt(model, torch.Generator())
     total, trainable = model.count_parameters()
     return Parameters(total=total, trainable=trainable, percent=100 * trainable / total)

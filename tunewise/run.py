@@ -67,7 +67,7 @@ def run(
     tokenizer = Tokenizer.load(source)
 
     examples = {split: config.task.examples(split, data) for split in SPLITS}
-    config = config.model_copy(update={"task": config.task.settled(examples["train"])})
+    config = settled(config, examples["train"], device)
     model = adapted_model(config, source, tokenizer)
     model.set_precision(choose_dtype(config.train.precision, device))
     model.to(device)
@@ -147,12 +147,23 @@ def run(
             torch=torch.__version__,
             tunewise=tunewise.__version__,
             device=describe(device),
-            precision="bf16" if model.compute_dtype == torch.bfloat16 else "fp32",
+            precision=config.train.precision,
             seed=config.seed,
         ),
     )
     store.write_result(folder, result)
     return RunRecord(folder, result, steps, predictions)
+
+
+def settled(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
+    """Return the configuration with nothing left open: the labels found, the precision chosen.
+
+    This is what a run keeps: repeated or loaded elsewhere, it computes in the same precision.
+    """
+    dtype = choose_dtype(config.train.precision, device)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    train_config = config.train.model_copy(update={"precision": precision})
+    return config.model_copy(update={"task": config.task.settled(training), "train": train_config})
 
 
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:

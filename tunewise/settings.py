@@ -8,6 +8,9 @@ from pydantic_core import PydanticCustomError
 
 from tunewise.errors import ConfigError, nearest
 
+MESSAGES = {"tuple_type": "a list is needed, such as [first, second]"}
+"""Our words where pydantic's speak of Python's types."""
+
 
 class Settings(BaseModel):
     """The base of every piece of configuration."""
@@ -44,7 +47,7 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
     except ValidationError as error:
         first = error.errors()[0]
         path = _path(first["loc"], values, missing=first["type"] == "missing")
-        message = first["msg"].removeprefix("Value error, ")
+        message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         found = first["input"]
         shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) else ""
         raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{shown}") from error

@@ -88,7 +88,7 @@ class Environment(Record):
     torch: str
     tunewise: str
     device: str
-    precision: Literal["fp32", "bf16"]
+    precision: str
     seed: int
 
 

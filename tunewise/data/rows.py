@@ -40,10 +40,7 @@ class Row:
         """
         value = self.value(column)
         if not isinstance(value, str):
-            kind = type(value).__name__
-            raise DataError(
-                f"{self.origin}: column {column!r} holds a {kind} ({value!r}); text is needed"
-            )
+            raise DataError(f"{self.origin}: column {column!r} holds {value!r}; text is needed")
         return value
 
     def value(self, column: str) -> Any:
@@ -96,7 +93,7 @@ def read_rows(path: Path) -> list[Row]:
         if suffix == ".jsonl":
             rows = list(_json_lines(text, path))
         elif suffix == ".txt":
-            rows = [Row({"text": text}, str(path))] if text.strip() else []
+            rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
         else:
             rows = list(_table(text, path, "\t" if suffix == ".tsv" else ","))
     if not rows:
@@ -109,15 +106,16 @@ def _share(rows: list[Row], split: Split, group: str | None, path: Path) -> list
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(str(row.value(group)) if group else "", []).append(index)
+    if max(map(len, groups.values())) < 3:
+        raise DataError(f"{path}: too few rows ({len(rows)}) to part into {', '.join(SPLITS)}")
     chosen: list[int] = []
     for _, members in sorted(groups.items()):
         random.Random(0).shuffle(members)
-        held_out = max(1, round(HELD_OUT * len(members)))
+        # A group too small to be parted is for training, or its label would never be learnt.
+        held_out = max(1, round(HELD_OUT * len(members))) if len(members) >= 3 else 0
         bounds = {"validation": (0, held_out), "test": (held_out, 2 * held_out)}
         start, stop = bounds.get(split, (2 * held_out, len(members)))
         chosen += members[start:stop]
-    if not chosen:
-        raise DataError(f"{path}: {len(rows)} rows are too few to part into {', '.join(SPLITS)}")
     return sorted(chosen)
 
 
@@ -152,6 +150,10 @@ def _text(path: Path) -> str:
         ) from error
 
 
+def _origin(path: Path, line: int) -> str:
+    return f"{path.as_posix()}:{line}"
+
+
 def _json_lines(text: str, path: Path) -> Iterator[Row]:
     # Only \n ends a row: str.splitlines would also cut at characters that JSON strings may hold.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -162,9 +164,8 @@ def _json_lines(text: str, path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
         if not isinstance(values, dict):
-            kind = type(values).__name__
-            raise DataError(f"{path}:{number}: the row is a {kind}; a JSON object is needed")
-        yield Row(values, f"{path.as_posix()}:{number}")
+            raise DataError(f"{path}:{number}: the row is {line.strip()[:40]!r}, not a JSON object")
+        yield Row(values, _origin(path, number))
 
 
 def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
@@ -178,7 +179,7 @@ def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(values)} fields; the header has {len(columns)}"
                 )
-            yield Row(dict(zip(columns, values, strict=True)), f"{path}:{reader.line_num}")
+            yield Row(dict(zip(columns, values, strict=True)), _origin(path, reader.line_num))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not a valid table: {error}") from error
 
@@ -195,4 +196,4 @@ def _parquet(path: Path) -> list[Row]:
         values = parquet.read_table(path).to_pylist()
     except (OSError, arrow.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet: {error}") from error
-    return [Row(row, f"{path}:{number}") for number, row in enumerate(values, start=1)]
+    return [Row(row, _origin(path, number)) for number, row in enumerate(values, start=1)]

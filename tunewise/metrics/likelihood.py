@@ -13,9 +13,8 @@ def loss(predictions: Sequence[Prediction]) -> float:
 
 
 def perplexity(predictions: Sequence[Prediction]) -> float:
-    """Return exp(loss), per scored token; infinite where that overflows."""
-    mean = loss(predictions)
-    return math.exp(mean) if mean < 700 else math.inf
+    """Return exp(loss), per scored token; at most e^700, which JSON can still hold."""
+    return math.exp(min(loss(predictions), 700.0))
 
 
 LOSS = Metric("loss", False, loss, "mean negative log-likelihood per scored token, in nats")

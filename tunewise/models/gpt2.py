@@ -52,6 +52,7 @@ class GPT2(LanguageModel):
 
     language_architecture = "GPT2LMHeadModel"
     label_architecture = "GPT2ForSequenceClassification"
+    prefix = "transformer."
     fixed: ClassVar = {
         "activation_function": "gelu_new",
         "scale_attn_weights": True,

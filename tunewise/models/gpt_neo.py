@@ -76,6 +76,7 @@ class GPTNeo(LanguageModel):
 
     language_architecture = "GPTNeoForCausalLM"
     label_architecture = "GPTNeoForSequenceClassification"
+    prefix = "transformer."
     fixed: ClassVar = {"activation_function": "gelu_new"}
     buffers_of_old_files = r"h\.\d+\.attn\.attention\.(bias|masked_bias)"
 

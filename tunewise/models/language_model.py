@@ -102,6 +102,8 @@ class LanguageModel(nn.Module):
     """Hugging Face's name of the model with its output layer over the vocabulary."""
     label_architecture: ClassVar[str]
     """Hugging Face's name of the model with an output layer over labels."""
+    prefix: ClassVar[str]
+    """What stands before the name of every tensor but the output layer's; some files omit it."""
     fixed: ClassVar[Mapping[str, Any]]
     """Fields of a Hugging Face config.json that can have only this value here."""
     buffers_of_old_files: ClassVar[str]

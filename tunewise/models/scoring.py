@@ -46,7 +46,7 @@ def _slices(
     model: LanguageModel, hidden: Tensor, targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     size = max(1, SLICE // (model.num_labels or model.config.vocabulary_size))
-    for start in range(0, len(targets), size):
+    for start in range(0, max(1, len(targets)), size):  # nothing scored is one empty slice
         yield hidden[start : start + size], targets[start : start + size]
 
 

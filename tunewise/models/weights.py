@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tunewise.errors import ModelError
 from tunewise.models.language_model import LanguageModel, Stored
 
-PREFIX = "transformer."
 LANGUAGE_HEAD = "lm_head.weight"
 LABEL_HEAD = "score.weight"
 WEIGHTS = "model.safetensors"
@@ -44,7 +43,7 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
     elif not model.config.tied:
         tensors.append(Stored(LANGUAGE_HEAD, ("head.weight",)))
     with ExitStack() as stack:
-        where = _open_all(folder, stack)
+        where = _open_all(folder, model.prefix, stack)
         for stored in tensors:
             if stored.theirs not in where:
                 raise ModelError(f"{folder}: tensor {stored.theirs!r} is missing")
@@ -66,7 +65,7 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for stored in model.stored_tensors():
         whole = torch.cat([parameters[name].detach() for name in stored.ours])
-        tensors[PREFIX + stored.theirs] = whole.T if stored.transposed else whole
+        tensors[model.prefix + stored.theirs] = whole.T if stored.transposed else whole
     if model.num_labels is not None:
         tensors[LABEL_HEAD] = parameters["head.weight"].detach()
     elif not model.head_is_tied:
@@ -93,7 +92,7 @@ def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -
         setattr(model.get_submodule(owner), attribute, nn.Parameter(part.contiguous()))
 
 
-def _open_all(folder: Path, stack: ExitStack) -> dict[str, tuple[str, Any]]:
+def _open_all(folder: Path, prefix: str, stack: ExitStack) -> dict[str, tuple[str, Any]]:
     """Return every tensor by its name without the prefix: its full name and its open file."""
     where: dict[str, tuple[str, Any]] = {}
     for path in weight_files(folder):
@@ -102,7 +101,7 @@ def _open_all(folder: Path, stack: ExitStack) -> dict[str, tuple[str, Any]]:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
         for key in file.keys():  # noqa: SIM118  # safe_open is not a mapping
-            where[key.removeprefix(PREFIX)] = (key, file)
+            where[key.removeprefix(prefix)] = (key, file)
     return where
 
 

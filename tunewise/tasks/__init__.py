@@ -15,4 +15,4 @@ TASKS: dict[str, type[Task]] = {
     "language_modeling": LanguageModeling,
 }
 
-__all__ = ["TASKS", "AnyTask", "Task"]
+__all__ = ["TASKS", "AnyTask", "Classification", "LanguageModeling", "Task"]

@@ -1,5 +1,6 @@
 """One label per text, from a linear output layer on the text's last token."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -88,7 +89,7 @@ class Classification(Task):
             raise DataError(
                 f"{rows[0].origin}: every training row has the label {only!r}; two are needed"
             )
-        numbers = all(label.lstrip("-").isdecimal() for label in found)
+        numbers = all(re.fullmatch(r"-?\d+", label) for label in found)
         ordered = sorted(found, key=int) if numbers else sorted(found)
         return {label: label for label in ordered}
 

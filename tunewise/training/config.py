@@ -39,7 +39,7 @@ class TrainConfig(Settings):
     weight_decay: float = Field(default=0.01, ge=0)
     """Applied to matrices; not to biases and norms."""
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """The greatest norm of an update's gradient; none for no clipping."""
+    """The greatest norm of an update's gradient; null for no clipping."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On embeddings, attention weights and residuals of the model."""
     evaluate_every: int | None = Field(default=None, gt=0)
@@ -47,7 +47,7 @@ class TrainConfig(Settings):
     metric: str | None = None
     """The validation metric that chooses the best state; without it, the task's first."""
     early_stopping: EarlyStopping | None = None
-    """None trains all epochs; the best state is kept in any case."""
+    """null trains all epochs; the best state is kept in any case."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
     checkpointing: bool = False

@@ -1,0 +1,111 @@
+"""Write docs/settings.md, the reference of every setting, from the code.
+
+    python scripts/settings_reference.py
+
+Types, defaults and bounds are those the settings check; descriptions are the lines under the
+fields. `tests/test_docs.py` fails where the file and the code disagree.
+"""
+
+import json
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tunewise.config import RunConfig
+from tunewise.methods import METHODS
+from tunewise.settings import Settings
+from tunewise.tasks import TASKS
+from tunewise.training.config import EarlyStopping, TrainConfig
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
+SECTIONS = {"task": "#task", "method": "#method", "train": "#train"}
+"""Where this page describes the fields of a run that have fields of their own."""
+BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
+HEAD = """\
+# Settings
+
+Made from the code by `python scripts/settings_reference.py`; not to be edited by hand.
+
+A field is set in a YAML file, or on the command line by its dotted path, with a YAML value:
+`method.rank=4`, `train.early_stopping.patience=3`, `train.clip_norm=null`. YAML's word for "none"
+is `null`. An unknown field is an error that names the nearest known one.
+"""
+
+
+def settings_reference() -> str:
+    """Return the text of docs/settings.md."""
+    parts = [HEAD, "## A run\n", table(RunConfig)]
+    parts.append("## `task`\n\nA name of the catalogue (`tunewise list tasks`), or one of these.\n")
+    for kind, task in TASKS.items():
+        metrics = ", ".join(f"`{name}`" for name in task.metrics)
+        parts += [f"### `kind: {kind}`\n", f"{about(task)} Metrics: {metrics}.\n", table(task)]
+    parts.append("## `method`\n\nA kind alone, such as `method: lora`, or one of these.\n")
+    for kind, method in METHODS.items():
+        rate = f"Learning rate where none is given: `{method.default_learning_rate:g}`."
+        link = f"More in [methods/{kind}.md](methods/{kind}.md)."
+        parts += [f"### `kind: {kind}`\n", f"{about(method)} {rate} {link}\n", table(method)]
+    parts += ["## `train`\n", table(TrainConfig)]
+    parts += ["### `train.early_stopping`\n", f"{about(EarlyStopping)}\n", table(EarlyStopping)]
+    return "\n".join(parts)
+
+
+def table(settings: type[Settings]) -> str:
+    """Return the fields of some settings as a table, one row each; `kind` is in the heading."""
+    fields = {name: field for name, field in settings.model_fields.items() if name != "kind"}
+    if not fields:
+        return "It has no settings.\n"
+    rows = [row(name, field) for name, field in fields.items()]
+    return "\n".join(["| field | type | default | what it is |", "|---|---|---|---|", *rows, ""])
+
+
+def row(name: str, field: FieldInfo) -> str:
+    """Return one field's line of a table."""
+    kind = f"[see below]({SECTIONS[name]})" if name in SECTIONS else _type(field.annotation)
+    bounds = [
+        f"{sign} {getattr(bound, attribute)}"
+        for bound in field.metadata
+        for attribute, sign in BOUNDS.items()
+        if getattr(bound, attribute, None) is not None
+    ]
+    assert field.description, f"{name} has no line under it"
+    cells = (f"`{name}`", ", ".join([kind, *bounds]), _default(field), field.description)
+    return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
+
+
+def about(settings: type[Settings]) -> str:
+    """Return the first line of a class's docstring."""
+    return (settings.__doc__ or "").split("\n")[0]
+
+
+def _type(kind: Any) -> str:
+    """Return a type in words."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in inner)
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part) for part in inner)
+    if origin is tuple:
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
+    words = {NoneType: "null", str: "text", int: "whole number", float: "number", Path: "path"}
+    words |= {bool: "true or false", EarlyStopping: "[settings](#trainearly_stopping)"}
+    return words[kind]
+
+
+def _default(field: FieldInfo) -> str:
+    if isinstance(field.default, BaseModel):
+        return "every field's own"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(map(str, field.default))}]`"
+    if field.default == "":
+        return "empty"
+    shown = field.default if isinstance(field.default, str) else json.dumps(field.default)
+    return f"`{shown}`"
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(settings_reference(), "utf-8")
