@@ -62,7 +62,8 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / "config.json"
     values = read_json(path)
-    if (kind := values.get("model_type")) not in FAMILIES:
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ModelError(
             f"{path}: model_type {kind!r} is not supported; {nearest(str(kind), FAMILIES)}"
         )
@@ -122,7 +123,9 @@ def save_model(
         }
     elif not model.head_is_tied:
         values["tie_word_embeddings"] = False
-    dtype = next(model.parameters()).dtype
+    # transformers reads every tensor in this precision, so it is the highest there is.
+    stored = {parameter.dtype for parameter in model.parameters()}
+    dtype = torch.float32 if torch.float32 in stored else stored.pop()
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")

@@ -34,7 +34,7 @@ class ModelConfig(Settings):
     num_heads: int = Field(gt=0)
     num_layers: int = Field(gt=0)
     mlp_dim: int = Field(gt=0)
-    norm_epsilon: float = 1e-5
+    norm_epsilon: float = Field(default=1e-5, ge=0)
     tied: bool = True
     """Whether the output layer shares its weight with the token embedding."""
 
