@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 import json
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,17 +132,18 @@ def main() -> None:
         # click's own errors fill a screen; ours are one line.
         sys.exit(app(arguments or ["--help"], standalone_mode=False))
     except TunewiseError as error:
-        _fail(str(error), error if debug else None)
+        _fail(str(error), debug)
     except typer.TyperException as error:
-        _fail(str(error), error if debug else None)
+        _fail(error.format_message(), debug)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def _fail(message: str, error: BaseException | None) -> None:
-    if error is not None:
-        raise error
+def _fail(message: str, debug: bool) -> None:
+    """Tell a user's mistake in one line and end with 2."""
+    if debug:
+        traceback.print_exc()
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
 

@@ -1,5 +1,6 @@
 """The configuration of a run: made from a file, from `key=value` words, or in Python."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def make_config(
         ConfigError: one line that names the file or word, and the field.
     """
     values: dict[str, Any] = {} if path is None else read_yaml(path)
-    values |= {name: value for name, value in (fields or {}).items() if value is not None}
+    given = {name: value for name, value in (fields or {}).items() if value is not None}
+    values |= copy.deepcopy(given)  # words set fields inside it
     for keys, value in map(_parse, overrides):
         if keys[0] in DEFAULTS and len(keys) > 1:
             # Fields are set on what the name stands for; on the default, if nothing is named. A
@@ -154,7 +156,9 @@ def _parse(override: str) -> tuple[list[str], Any]:
 def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set one field, making the mappings on the way to it."""
     for depth, step in enumerate(path[:-1], start=1):
-        inner = values.setdefault(step, {})
+        if values.get(step) is None:
+            values[step] = {}
+        inner = values[step]
         if not isinstance(inner, dict):
             raise ConfigError(f"{'.'.join(path)}: {'.'.join(path[:depth])} has no fields")
         values = inner

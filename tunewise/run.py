@@ -23,6 +23,7 @@ from tunewise.errors import ConfigError, ModelError
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.models import LanguageModel
+from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.progress import Progress
 from tunewise.training.best import BestState
@@ -156,14 +157,20 @@ def run(
 
 
 def settled(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
-    """Return the configuration with nothing left open: the labels found, the precision chosen.
+    """Return the configuration with nothing left open: labels, precision, the model's whole path.
 
-    This is what a run keeps: repeated or loaded elsewhere, it computes in the same precision.
+    This is what a run keeps, to be repeated or loaded from any folder with the same result.
     """
     dtype = choose_dtype(config.train.precision, device)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    train_config = config.train.model_copy(update={"precision": precision})
-    return config.model_copy(update={"task": config.task.settled(training), "train": train_config})
+    is_folder = config.model not in KNOWN_MODELS and Path(config.model).is_dir()
+    return config.model_copy(
+        update={
+            "model": str(Path(config.model).absolute()) if is_folder else config.model,
+            "task": config.task.settled(training),
+            "train": config.train.model_copy(update={"precision": precision}),
+        }
+    )
 
 
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:

@@ -44,6 +44,8 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
     """
     try:
         return kind.model_validate(values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         path = _path(first["loc"], values, missing=first["type"] == "missing")

@@ -56,6 +56,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
 
 def _keep(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
     """Write a file whole or not at all; a cache that cannot be written only costs time."""
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
@@ -64,3 +65,5 @@ def _keep(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         logger.warning("token ids are not cached: %s", error)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

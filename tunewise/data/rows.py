@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import random
+import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,17 @@ class Row:
         value = self.value(column)
         if not isinstance(value, str):
             raise DataError(f"{self.origin}: column {column!r} holds {value!r}; text is needed")
-        return value
+        return self._writable(value)
+
+    def _writable(self, text: str) -> str:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            character = text[error.start]
+            raise DataError(
+                f"{self.origin}: {character!r} is half a character; mend the text"
+            ) from error
+        return text
 
     def value(self, column: str) -> Any:
         """Return what a column holds.
@@ -72,6 +84,9 @@ def read_split(path: Path, split: Split, group: str | None = None) -> list[Row]:
         if not files:
             endings = ", ".join(SUFFIXES)
             raise DataError(f"{path}: no file for the {split} split ({split}.* with {endings})")
+        names = [file.name.removesuffix(".gz") for file in files]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"{path}: {twice[0]} is there twice, gzipped and not; keep one")
         return [row for file in files for row in read_rows(file)]
     rows = read_rows(path)
     return [rows[index] for index in _share(rows, split, group, path)]
@@ -139,7 +154,7 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     try:
         return content.decode("utf-8-sig")
@@ -169,7 +184,9 @@ def _json_lines(text: str, path: Path) -> Iterator[Row]:
 
 
 def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    csv.field_size_limit(sys.maxsize)  # a field may be a whole book
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         columns = next(reader, [])
         for values in reader:

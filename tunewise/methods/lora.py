@@ -168,4 +168,4 @@ def merge(model: LanguageModel) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, LoRALinear):
-                setattr(module, name, child.merged())
+                setattr(module, name, child.merged().requires_grad_(False))

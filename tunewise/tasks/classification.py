@@ -110,4 +110,4 @@ class Classification(Task):
                 f"{row.origin}: column {self.label!r} holds {value!r}; "
                 "a label is a string or a whole number"
             )
-        return str(value)
+        return row.text(self.label) if isinstance(value, str) else str(value)

@@ -1,0 +1,305 @@
+"""Rows are read as they stand, from any of the known files, and a broken one is named."""
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from tunewise.data.rows import SPLITS, SUFFIXES, Row, read_rows, read_split
+from tunewise.errors import DataError
+
+ROWS: list[dict[str, Any]] = [
+    {"text": 'He said "no, never".', "label": "bad"},
+    {"text": "naïve 🎬, two\nlines and a\ttab", "label": "good"},
+    {"text": "", "label": "good"},
+    {"text": " spaces around \u2028 and a line separator ", "label": "bad"},
+]
+
+
+def json_lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def table(rows: list[dict[str, Any]], delimiter: str = ",") -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, rows[0], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".parquet"):
+        parquet.write_table(arrow.Table.from_pylist(rows), path)
+        return path
+    if name.endswith(".jsonl"):
+        return write(path, json_lines(rows))
+    return write(path, table(rows, "\t" if name.endswith(".tsv") else ","))
+
+
+def values(rows: list[Row]) -> list[dict[str, Any]]:
+    return [row.values for row in rows]
+
+
+def message(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_rows(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.gz", "A.JSONL"]
+)
+def test_every_kind_of_file_holds_the_same_rows(tmp_path: Path, name: str) -> None:
+    assert values(read_rows(write_rows(tmp_path / name, ROWS))) == ROWS
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_a_text_file_is_one_text(tmp_path: Path, name: str) -> None:
+    text = "Chapter one.\n\nIt was dark. \n"
+    assert values(read_rows(write(tmp_path / name, text))) == [{"text": text}]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / name, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert values(read_rows(path)) == ROWS
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_windows_line_ends_are_no_part_of_a_value(tmp_path: Path, name: str) -> None:
+    rows = [{"text": "one", "label": "bad"}, {"text": "two", "label": "good"}]
+    content = (json_lines(rows) if name == "a.jsonl" else table(rows)).replace("\r\n", "\n")
+    assert values(read_rows(write(tmp_path / name, content.replace("\n", "\r\n")))) == rows
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_blank_lines_are_passed_over_and_still_counted(tmp_path: Path, name: str) -> None:
+    lines = {
+        "a.jsonl": ['{"text": "one"}', "", "  ", '{"text": "two"}', ""],
+        "a.csv": ["text", "one", "", "two", "", ""],
+    }[name]
+    rows = read_rows(write(tmp_path / name, "\n".join(lines)))
+    assert values(rows) == [{"text": "one"}, {"text": "two"}]
+    assert rows[1].id == f"{name}:4"
+
+
+def test_every_row_of_a_file_has_an_id_of_its_own_that_names_its_line(tmp_path: Path) -> None:
+    rows = read_rows(write_rows(tmp_path / "a.jsonl", ROWS))
+    assert [row.id for row in rows] == [f"a.jsonl:{line}" for line in range(1, 5)]
+    for name in ("a.csv", "a.parquet"):
+        rows = read_rows(write_rows(tmp_path / name, ROWS))
+        assert len({row.id for row in rows}) == len(ROWS)
+
+
+def test_a_row_may_be_a_megabyte_long(tmp_path: Path) -> None:
+    rows = [{"text": "word " * 200_000, "label": "good"}]
+    for name in ("a.jsonl", "a.csv", "a.tsv"):
+        assert values(read_rows(write_rows(tmp_path / name, rows))) == rows, name
+
+
+# What is wrong is said with the file, and the line where there is one.
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
+    message(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.jsonl.gz", "a.parquet"])
+def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
+    message(write(tmp_path / name, ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", "\n \n"), ("a.csv", "text,label\n"), ("a.tsv", "text\tlabel"), ("a.txt", " \n")],
+)
+def test_a_file_without_rows_is_said_to_hold_none(tmp_path: Path, name: str, content: str) -> None:
+    assert "no rows" in message(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.jsonl.gz"])
+def test_bytes_that_are_not_utf8_are_found_on_their_line(tmp_path: Path, name: str) -> None:
+    content = b'{"text": "one"}\n{"text": "na\xefve"}\n'
+    assert ":2: not UTF-8" in message(write(tmp_path / name, content))
+
+
+def test_utf16_is_said_not_to_be_utf8(tmp_path: Path) -> None:
+    assert "not UTF-8" in message(write(tmp_path / "a.csv", table(ROWS).encode("utf-16")))
+
+
+@pytest.mark.parametrize(
+    "line", ['{"text": "two"', "{'text': 'two'}", "two", '{"text": "tw', "[" * 100_000]
+)
+def test_broken_json_is_found_on_its_line(tmp_path: Path, line: str) -> None:
+    content = f'{{"text": "one"}}\n\n{line}\n{{"text": "four"}}\n'
+    assert "a.jsonl:3: not valid JSON" in message(write(tmp_path / "a.jsonl", content))
+
+
+@pytest.mark.parametrize("line", ['["text"]', '"text"', "3", "null", "true"])
+def test_a_row_that_is_not_an_object_is_found_on_its_line(tmp_path: Path, line: str) -> None:
+    found = message(write(tmp_path / "a.jsonl", f'{{"text": "one"}}\n{line}\n'))
+    assert "a.jsonl:2:" in found
+    assert "object" in found
+
+
+@pytest.mark.parametrize("line", ["two", "two,bad,more", "two,bad,"])
+def test_a_table_row_with_another_number_of_fields_is_found_on_its_line(
+    tmp_path: Path, line: str
+) -> None:
+    found = message(write(tmp_path / "a.csv", f"text,label\none,good\n{line}\n"))
+    assert "a.csv:3:" in found
+    assert "the header has 2" in found
+
+
+@pytest.mark.parametrize("line", ['"never closed,bad', '"closed" too early,bad'])
+def test_a_broken_quotation_in_a_table_is_named(tmp_path: Path, line: str) -> None:
+    assert "a.csv:2:" in message(write(tmp_path / "a.csv", f"text,label\n{line}\n"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.xlsx", "a", "a.gz"])
+def test_an_unknown_kind_of_file_is_answered_with_the_known_ones(tmp_path: Path, name: str) -> None:
+    found = message(write(tmp_path / name, "{}"))
+    assert all(suffix in found for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz"])
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"these are not the bytes you look for")
+    message(path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz"])
+def test_a_file_that_ends_too_early_is_named(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / name, ROWS)
+    path.write_bytes(path.read_bytes()[:-20])
+    message(path)
+
+
+def test_a_gzip_file_with_flipped_bits_is_named(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl.gz", ROWS * 50)
+    content = bytearray(path.read_bytes())
+    for place in range(12, len(content) - 8):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    message(path)
+
+
+def test_a_missing_column_is_answered_with_the_columns_there_are() -> None:
+    row = Row({"review": "a good film", "stars": 4}, "reviews.jsonl:7")
+    with pytest.raises(DataError, match=r"reviews\.jsonl:7: no column 'text'.*review, stars"):
+        row.text("text")
+
+
+@pytest.mark.parametrize("value", [3, 1.5, None, True, ["a"], {"a": 1}])
+def test_a_text_that_is_not_text_is_named_with_what_it_is(value: Any) -> None:
+    row = Row({"text": value}, "reviews.jsonl:7")
+    with pytest.raises(DataError, match=rf"reviews\.jsonl:7: .*{re.escape(repr(value))}"):
+        row.text("text")
+
+
+def test_half_a_surrogate_pair_which_no_tokenizer_can_read_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "fine"}\n{"text": "half an emoji: \\ud83c"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2"):
+        [row.text("text") for row in read_rows(path)]
+
+
+# Folders of splits, and one file in three parts.
+
+
+def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:
+    for split, name in zip(SPLITS, ("train.csv", "validation.jsonl.gz", "test.tsv"), strict=True):
+        write_rows(tmp_path / name, [{"text": split, "label": "good"}])
+    for split in SPLITS:
+        assert [row.values["text"] for row in read_split(tmp_path, split)] == [split]
+
+
+def test_the_shards_of_a_split_are_read_one_after_another(tmp_path: Path) -> None:
+    for name in ("train-00001-of-00002.parquet", "train-00000-of-00002.parquet"):
+        write_rows(tmp_path / name, [{"text": f"{name} {line}"} for line in range(2)])
+    write(tmp_path / "train_notes.md", "not data")
+    write(tmp_path / "training.jsonl", '{"text": "of another split"}')
+    rows = read_split(tmp_path, "train")
+    assert [row.values["text"] for row in rows] == [
+        f"train-0000{shard}-of-00002.parquet {line}" for shard in (0, 1) for line in (0, 1)
+    ]
+    assert len({row.id for row in rows}) == 4
+
+
+def test_a_missing_split_is_named_with_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", '{"text": "one"}')
+    with pytest.raises(DataError, match="no file for the test split") as caught:
+        read_split(tmp_path, "test")
+    assert str(tmp_path) in str(caught.value)
+
+
+def many_rows(tmp_path: Path) -> Path:
+    rows = [{"text": str(n), "label": "rare" if n % 5 == 0 else "common"} for n in range(100)]
+    return write_rows(tmp_path / "all.jsonl", rows)
+
+
+@pytest.mark.parametrize("group", [None, "label"])
+def test_one_file_is_parted_into_splits_that_share_no_row_and_lose_none(
+    tmp_path: Path, group: str | None
+) -> None:
+    parts = {split: read_split(many_rows(tmp_path), split, group) for split in SPLITS}
+    texts = [row.values["text"] for rows in parts.values() for row in rows]
+    assert sorted(texts, key=int) == [str(number) for number in range(100)]
+    assert [len(parts[split]) for split in SPLITS] == [80, 10, 10]
+
+
+def test_one_file_is_parted_the_same_way_each_time_and_in_its_own_order(tmp_path: Path) -> None:
+    for split in SPLITS:
+        texts = [row.values["text"] for row in read_split(many_rows(tmp_path), split, "label")]
+        again = [row.values["text"] for row in read_split(many_rows(tmp_path), split, "label")]
+        assert texts == again
+        assert texts == sorted(texts, key=int)
+
+
+def test_each_split_of_one_file_has_its_share_of_every_label(tmp_path: Path) -> None:
+    for split, size in zip(SPLITS, (80, 10, 10), strict=True):
+        rows = read_split(many_rows(tmp_path), split, "label")
+        counts = Counter(row.values["label"] for row in rows)
+        assert counts == {"common": 0.8 * size, "rare": 0.2 * size}
+
+
+def test_a_label_too_rare_to_be_parted_is_learnt(tmp_path: Path) -> None:
+    rows = [{"text": str(n), "label": "rare" if n < 2 else "common"} for n in range(40)]
+    path = write_rows(tmp_path / "all.jsonl", rows)
+    labels = {s: Counter(r.values["label"] for r in read_split(path, s, "label")) for s in SPLITS}
+    assert [labels[split]["rare"] for split in SPLITS] == [2, 0, 0]
+
+
+def test_a_file_too_short_for_three_splits_is_named(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "all.jsonl", ROWS[:2])
+    with pytest.raises(DataError, match="too few") as caught:
+        read_split(path, "validation")
+    assert str(path) in str(caught.value)
+
+
+def test_a_split_that_is_there_gzipped_and_plain_is_not_read_twice(tmp_path: Path) -> None:
+    content = b'{"text": "good", "label": 1}\n'
+    (tmp_path / "train.jsonl").write_bytes(content)
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match=r"train\.jsonl is there twice"):
+        read_split(tmp_path, "train")

@@ -1,0 +1,224 @@
+"""What must hold for every method, whatever it trains."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tunewise import store
+from tunewise.config import make_config
+from tunewise.data.encode import Encoded
+from tunewise.data.rows import SPLITS
+from tunewise.evaluation.evaluate import evaluate
+from tunewise.methods import METHODS, Method
+from tunewise.models import LanguageModel
+from tunewise.models.folder import build_model, load_model, read_config
+from tunewise.run import encode, load_trained, run
+from tunewise.training.config import TrainConfig
+from tunewise.training.loop import train
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "last_blocks": {"blocks": 1},
+    "lora": {"rank": 2, "dropout": 0.1},
+    "soft_prompt": {"tokens": 3},
+}
+"""Settings that suit a tiny model; a method that is not named has its defaults."""
+
+every_method = pytest.mark.parametrize("kind", METHODS)
+both_kinds_of_head = pytest.mark.parametrize("num_labels", [None, 3], ids=["language", "labels"])
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def method_of(kind: str) -> Method:
+    return METHODS[kind](**SETTINGS.get(kind, {}))
+
+
+def adapted(
+    kind: str,
+    folder: Path,
+    num_labels: int | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+) -> LanguageModel:
+    generator = torch.Generator().manual_seed(seed)
+    model = load_model(folder)
+    if num_labels is not None:
+        model.use_label_head(num_labels, generator)
+    method_of(kind).adapt(model, generator)
+    model.set_precision(DTYPES[precision])
+    return model
+
+
+def after_training(model: LanguageModel, kind: str, sequences: list[Encoded]) -> LanguageModel:
+    """Return the model after a few updates; its dropout draws from the global source."""
+    torch.manual_seed(0)
+    first, length = model.config.vocabulary_size, method_of(kind).prefix_length
+    prefix = np.arange(first, first + length, dtype=np.int32)
+    prefixed = [
+        replace(s, ids=np.concatenate([prefix, s.ids]), prompt_length=s.prompt_length + length)
+        for s in sequences
+    ]
+    config = TrainConfig(epochs=2, batch_size=2, learning_rate=0.01, warmup=0.0, dropout=0.1)
+    model.set_dropout(config.dropout)
+    list(train(model, prefixed, config, seed=0))
+    return model.eval()
+
+
+def values(model: LanguageModel) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@every_method
+@both_kinds_of_head
+@both_precisions
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+def test_what_is_frozen_stays_bit_for_bit_and_what_is_trained_moves(
+    kind: str,
+    num_labels: int | None,
+    precision: str,
+    family: str,
+    folders: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> None:
+    sequences = request.getfixturevalue("labelled" if num_labels else "texts")
+    model = adapted(kind, folders[family], num_labels, precision=precision)
+    trained = {name for name, _ in model.trainable()}
+    before = values(model)
+    after = values(after_training(model, kind, sequences))
+    assert trained
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]) == (name not in trained), name
+
+
+@every_method
+@both_kinds_of_head
+def test_the_same_seed_gives_the_same_numbers(
+    kind: str,
+    num_labels: int | None,
+    folders: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> None:
+    sequences = request.getfixturevalue("labelled" if num_labels else "texts")
+    results = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        model = adapted(kind, folders["gpt2"], num_labels, seed=5)
+        results.append((values(model), values(after_training(model, kind, sequences))))
+    assert_same(results[0][0], results[1][0])
+    assert_same(results[0][1], results[1][1])
+
+
+@every_method
+def test_another_seed_gives_other_fresh_weights_and_the_same_base(
+    kind: str, folders: dict[str, Path]
+) -> None:
+    base = values(load_model(folders["gpt2"]))
+    del base["token_embedding.weight"]  # a soft prompt moves it, and its rows stay
+    one, other = (values(adapted(kind, folders["gpt2"], 3, seed)) for seed in (0, 1))
+    fresh = [name for name in one if name not in base and "token_embedding.w" not in name]
+    assert "head.weight" in fresh
+    for name in fresh:
+        alike = torch.equal(one[name], other[name])
+        frozen_or_zero = ".base." in name or not one[name].any()
+        assert alike == frozen_or_zero, name
+    for name in base.keys() & one.keys():
+        assert torch.equal(one[name], base[name]), name
+
+
+@every_method
+def test_a_label_layer_is_always_trained(kind: str, folders: dict[str, Path]) -> None:
+    model = adapted(kind, folders["gpt2"], num_labels=3)
+    assert list(model.head.parameters())
+    assert all(parameter.requires_grad for parameter in model.head.parameters())
+
+
+@every_method
+@both_kinds_of_head
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+def test_parameters_are_counted_alike_with_and_without_weights(
+    kind: str, num_labels: int | None, family: str, folders: dict[str, Path]
+) -> None:
+    shaped = build_model(read_config(folders[family]))
+    if num_labels is not None:
+        shaped.use_label_head(num_labels)
+    method_of(kind).adapt(shaped, torch.Generator())
+    real = adapted(kind, folders[family], num_labels)
+    assert shaped.count_parameters() == real.count_parameters()
+
+
+@every_method
+def test_trained_weights_are_masters_in_fp32_and_frozen_ones_are_kept_in_bf16(
+    kind: str, folders: dict[str, Path]
+) -> None:
+    model = adapted(kind, folders["gpt2"], num_labels=3, precision="bf16")
+    for name, parameter in model.named_parameters():
+        wanted = torch.float32 if parameter.requires_grad else torch.bfloat16
+        assert parameter.dtype == wanted, name
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Return a folder of splits with texts of uneven lengths, some too long for one sequence."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for split in SPLITS:
+        lines = [
+            {"text": f"{split} {word} film, " * (1 + number % 4), "label": word}
+            for number, word in enumerate(["good", "bad", "fair", "good", "bad", "good", "fair"])
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@every_method
+@both_precisions
+@pytest.mark.parametrize("task", ["classification", "language_modeling"])
+def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
+    kind: str,
+    precision: str,
+    task: str,
+    folders: dict[str, Path],
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 5)
+    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
+    fields = {
+        "model": str(folders["gpt2"]),
+        "task": {"kind": task, "path": str(rows)},
+        "method": {"kind": kind} | SETTINGS.get(kind, {}),
+        "train": {"epochs": 1, "batch_size": 4, "precision": precision, "max_length": 24},
+    }
+    record = run(make_config(fields=fields), out=tmp_path / "run")
+
+    config, model, tokenizer = load_trained(tmp_path / "run")
+    examples = config.task.examples("test")
+    sequences = encode(config, "test", examples, model, tokenizer).sequences
+    predictions = evaluate(model, examples, sequences, config.train.tokens_per_pass)
+    assert predictions == record.predictions
+    assert predictions == store.read_predictions(tmp_path / "run" / store.PREDICTIONS)
+    base = load_model(folders["gpt2"])
+    if task == "language_modeling" and kind != "soft_prompt":  # else the base cannot be asked
+        untrained = evaluate(base, examples, sequences, config.train.tokens_per_pass)
+        assert predictions != untrained
+
+
+@every_method
+def test_a_method_can_be_named_in_a_configuration(kind: str) -> None:
+    config = make_config(fields={"method": kind})
+    assert config.method == METHODS[kind]()
+    assert config.train.learning_rate == METHODS[kind].default_learning_rate

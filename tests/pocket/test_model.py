@@ -1,0 +1,104 @@
+"""The embedded model is what its script says it is, and worth more than random weights."""
+
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunewise.data.example import Example
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.evaluation.evaluate import evaluate
+from tunewise.metrics.likelihood import loss
+from tunewise.models.catalog import POCKET_CONFIG
+from tunewise.models.folder import POCKET_FOLDER, build_model, load_model, read_config
+from tunewise.models.language_model import LanguageModel, initialise
+from tunewise.pocket.grammar import passages, split_reviews
+from tunewise.tasks.language_modeling import LanguageModeling
+
+ROOT = Path(__file__).resolve().parents[2]
+PROSE = (
+    "It was a bright morning, and she walked down to the house by the river. "
+    "He did not know what to say to her, and for a long time neither of them spoke."
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(POCKET_FOLDER)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = ROOT / "scripts" / "pretrain_pocket.py"
+    spec = importlib.util.spec_from_file_location("pretrain_pocket", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def loss_on(model: LanguageModel, tokenizer: Tokenizer, texts: list[str]) -> float:
+    examples = [Example(str(number), "", text) for number, text in enumerate(texts)]
+    encoded = LanguageModeling().encode(examples, tokenizer, POCKET_CONFIG.context_length)
+    return loss(evaluate(model, examples, encoded.sequences, 2048))
+
+
+def test_the_files_are_those_of_the_known_shape() -> None:
+    assert read_config(POCKET_FOLDER) == POCKET_CONFIG
+    total, _ = build_model(POCKET_CONFIG).count_parameters()
+    assert total < 8_000_000
+    stored = {parameter.dtype for parameter in load_model(POCKET_FOLDER).parameters()}
+    assert stored == {torch.bfloat16}
+
+
+def test_transformers_reads_the_folder_and_agrees(tokenizer: Tokenizer) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32).eval()
+    ids = tokenizer.encode([PROSE])[0]
+    assert AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROSE)["input_ids"] == ids
+    model = load_model(POCKET_FOLDER).eval()
+    model.set_precision(torch.float32)
+    tokens, segments = torch.tensor(ids), torch.zeros(len(ids), dtype=torch.long)
+    with torch.no_grad():
+        ours = model.logits(model.hidden(tokens, torch.arange(len(ids)), segments))
+        expected = theirs(tokens.unsqueeze(0)).logits[0]
+    torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("texts", [[PROSE], list(itertools.islice(passages(5), 20))])
+def test_pretraining_taught_prose_and_reviews(tokenizer: Tokenizer, texts: list[str]) -> None:
+    random = build_model(POCKET_CONFIG, "cpu")
+    initialise(random, torch.Generator().manual_seed(0))
+    assert loss_on(load_model(POCKET_FOLDER), tokenizer, texts) < 0.6 * loss_on(
+        random, tokenizer, texts
+    )
+
+
+def test_every_text_survives_the_tokenizer(tokenizer: Tokenizer) -> None:
+    texts = [PROSE, "naïve 🙂\n\ttabs <|endoftext|>", *(r.text for r in split_reviews("test")[:50])]
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.end_of_text not in ids
+
+
+def test_the_log_of_the_pretraining_is_whole() -> None:
+    lines = (ROOT / "docs" / "pocket" / "log.jsonl").read_text("utf-8").splitlines()
+    steps = [line for line in map(json.loads, lines) if "loss" in line]
+    assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
+    final = json.loads(lines[-1])
+    assert final["tokens"] == sum(step["num_tokens"] for step in steps)
+    assert set(final["validation"]) == {"novels", "reviews"}
+
+
+def test_punctuation_and_clitics_are_set_apart_as_in_the_treebank(script: ModuleType) -> None:
+    spaced = script.spaced("He said, \"It isn't John's.\"")
+    assert spaced == "He said , `` It is n't John 's . ''"
+
+
+def test_what_is_pretrained_on_holds_no_text_of_the_task(script: ModuleType) -> None:
+    page = "\n".join(itertools.islice(script.reviews(script.SEED, 200_000), 100))
+    assert not [r.text for r in split_reviews("test") if f"\n{r.text}\n" in page]

@@ -1,0 +1,275 @@
+"""A configuration is what its file and its words say; what it cannot be is named in one line."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunewise.config import RunConfig, make_config, write_yaml
+from tunewise.errors import ConfigError
+from tunewise.methods import METHODS
+from tunewise.methods.lora import LoRA
+from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.tasks.named import task_names
+
+FROM_DESIGN = """
+model: gpt2-medium
+task: imdb
+method: {kind: lora, rank: 16, alpha: 16, scaling: alpha/r, dropout: 0.0,
+         targets: [query, key, value, out, up, down], blocks: all}
+train: {epochs: 2, batch_size: 8, max_length: 512, tokens_per_pass: 8192, optimizer: adamw,
+        learning_rate: 5.0e-5, min_learning_rate: 1.0e-5, schedule: cosine, warmup: 0.01,
+        weight_decay: 0.1, clip_norm: 1.0, early_stopping: {patience: 2}, precision: auto,
+        checkpointing: false}
+seed: 0
+"""
+
+
+def message(*overrides: str, path: Path | None = None, **fields: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        make_config(path, fields, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def field(config: RunConfig, path: str) -> Any:
+    value: Any = config
+    for step in path.split("."):
+        value = getattr(value, step)
+    return value
+
+
+def test_nothing_said_is_the_embedded_model_and_task_with_lora() -> None:
+    config = make_config()
+    assert config == RunConfig()
+    assert (config.model, config.task.name, config.method.kind) == (
+        "pocket",
+        "pocket_reviews",
+        "lora",
+    )
+
+
+def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(FROM_DESIGN)
+    config = make_config(path)
+    assert (config.model, config.task.name) == ("gpt2-medium", "imdb")
+    assert config.method == LoRA(rank=16, alpha=16)
+    assert (config.train.max_length, config.train.learning_rate) == (512, 5e-5)
+    assert config.train.early_stopping is not None
+    assert config.train.early_stopping.patience == 2
+
+
+def test_fields_win_over_the_file_and_words_over_fields(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: one\nseed: 1\nmethod: full\ntrain: {epochs: 7, batch_size: 3}\n")
+    config = make_config(path, {"model": "two", "method": None}, ["seed=5", "train.epochs=2"])
+    assert (config.model, config.seed, config.method.kind) == ("two", 5, "full")
+    assert (config.train.epochs, config.train.batch_size) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "value"),
+    [
+        (["task=sst5", "task.text=sentence"], "task.text", "sentence"),
+        (["task=sst5", "task.text=sentence"], "task.name", "sst5"),
+        (["task.text=sentence"], "task.name", "pocket_reviews"),
+        (["task.kind=language_modeling", "task.path=a.csv"], "task.kind", "language_modeling"),
+        (["task.path=a.csv", "task.kind=classification"], "task.name", "custom"),
+        (["method.rank=4"], "method.rank", 4),
+        (["method=lora", "method.rank=4"], "method.kind", "lora"),
+        (["method=soft_prompt", "method.tokens=5"], "method.tokens", 5),
+        (["method={kind: last_blocks, blocks: 4}"], "method.blocks", 4),
+        (["method.targets=[query, value]"], "method.targets", ("query", "value")),
+        (["method.blocks=last-2"], "method.blocks", "last-2"),
+        (["method.blocks=[0, 2]"], "method.blocks", (0, 2)),
+        (["train.learning_rate=1e-4"], "train.learning_rate", 1e-4),
+        (["train.early_stopping.patience=4"], "train.early_stopping.patience", 4),
+        (["train.clip_norm=null"], "train.clip_norm", None),
+        (["model=a=b"], "model", "a=b"),
+        (["seed=1", "seed=2"], "seed", 2),
+    ],
+)
+def test_a_word_sets_one_field(words: list[str], path: str, value: Any) -> None:
+    assert field(make_config(overrides=words), path) == value
+
+
+def test_words_set_single_fields_of_a_method_or_task_that_is_named_elsewhere(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("task: sst5\nmethod: {kind: soft_prompt, tokens: 9}\n")
+    config = make_config(path, overrides=["task.text=sentence", "method.init=gaussian"])
+    assert (config.task.name, field(config, "task.text")) == ("sst5", "sentence")
+    assert config.method == SoftPrompt(tokens=9, init="gaussian")
+    config = make_config(fields={"task": "sst5", "method": "lora"}, overrides=["method.rank=4"])
+    assert (config.task.name, config.method) == ("sst5", LoRA(rank=4))
+
+
+def test_the_values_given_are_left_as_they_were() -> None:
+    fields = {"method": {"kind": "lora"}, "train": {"epochs": 1}}
+    before = copy.deepcopy(fields)
+    make_config(fields=fields, overrides=["method.rank=4", "train.epochs=9", "train.warmup=0.5"])
+    assert fields == before
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_rate_is_the_methods_own_unless_one_is_given(kind: str) -> None:
+    own = METHODS[kind].default_learning_rate
+    assert make_config(fields={"method": kind}).train.learning_rate == own
+    assert RunConfig(method=METHODS[kind]()).train.learning_rate == own  # type: ignore[arg-type]
+    given = make_config(fields={"method": kind}, overrides=["train.learning_rate=0.5"])
+    assert given.train.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("task", [*task_names(), {"kind": "language_modeling", "path": "a.txt"}])
+def test_a_written_configuration_is_read_again_as_the_same(
+    kind: str, task: str | dict[str, str], tmp_path: Path
+) -> None:
+    config = make_config(fields={"method": kind, "task": task, "seed": 3})
+    write_yaml(config, tmp_path / "config.yaml")
+    assert make_config(tmp_path / "config.yaml") == config
+
+
+def test_a_written_configuration_leaves_nothing_to_defaults(tmp_path: Path) -> None:
+    write_yaml(make_config(), tmp_path / "config.yaml")
+    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config = make_config()
+    for part in ("task", "method", "train"):
+        assert values[part].keys() == type(getattr(config, part)).model_fields.keys()
+    assert values.keys() == RunConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train.early_stopping.patience=4"],
+        ["method=full"],
+        ["method={kind: soft_prompt, tokens: 3}"],
+        ["task=sst5"],
+        ["train.max_length=64", "method.blocks=last-1"],
+    ],
+)
+def test_a_written_configuration_can_be_changed_by_words(words: list[str], tmp_path: Path) -> None:
+    write_yaml(make_config(), tmp_path / "config.yaml")
+    changed = make_config(tmp_path / "config.yaml", overrides=words)
+    rate = f"train.learning_rate={make_config().train.learning_rate}"
+    assert changed == make_config(overrides=[*words, rate])
+
+
+# What cannot be is named.
+
+
+@pytest.mark.parametrize(
+    ("word", "wrong", "near"),
+    [
+        ("modle=gpt2", "modle", "model"),
+        ("train.epoch=3", "epoch", "epochs"),
+        ("train.lerning_rate=3", "lerning_rate", "learning_rate"),
+        ("train.early_stopping.patients=3", "patients", "patience"),
+        ("method.rnk=3", "rnk", "rank"),
+        ("task.txt=review", "txt", "text"),
+        ("method=lroa", "lroa", "lora"),
+        ("method=soft-prompt", "soft-prompt", "soft_prompt"),
+        ("task=ssst5", "ssst5", "sst5"),
+        ("task={kind: clasification}", "clasification", "classification"),
+        ("train.metric=acuracy", "acuracy", "accuracy"),
+        ("method.targets=[quary]", "quary", "query"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, near: str) -> None:
+    found = message(word)
+    assert repr(wrong) in found
+    assert f"did you mean {near!r}?" in found
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "value"),
+    [
+        ("train.epochs=two", "train.epochs", "two"),
+        ("train.epochs=0", "train.epochs", "0"),
+        ("train.epochs=1.5", "train.epochs", "1.5"),
+        ("train.epochs=-1", "train.epochs", "-1"),
+        ("train.learning_rate=fast", "train.learning_rate", "fast"),
+        ("train.learning_rate=0", "train.learning_rate", "0"),
+        ("train.learning_rate=.nan", "train.learning_rate", "nan"),
+        ("train.learning_rate=.inf", "train.learning_rate", "inf"),
+        ("train.warmup=2", "train.warmup", "2"),
+        ("train.optimizer=lion", "train.optimizer", "lion"),
+        ("train.checkpointing=perhaps", "train.checkpointing", "perhaps"),
+        ("train.early_stopping.patience=0", "train.early_stopping.patience", "0"),
+        ("train=fast", "train", "fast"),
+        ("method.rank=0", "method.rank", "0"),
+        ("method.rank=big", "method.rank", "big"),
+        ("method.scaling=alpha/r^2", "method.scaling", "alpha/r^2"),
+        ("method.blocks=last", "method.blocks", "last"),
+        ("method.blocks=2.5", "method.blocks", "2.5"),
+        ("method.targets=query", "method.targets", "query"),
+        ("method={kind: soft_prompt, tokens: few}", "method.tokens", "few"),
+        ("seed=-1", "seed", "-1"),
+        ("seed=4294967296", "seed", "4294967296"),
+        ("model=3", "model", "3"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_field(word: str, path: str, value: str) -> None:
+    found = message(word)
+    assert re.search(rf"(^|\s){re.escape(path)}: ", found), found
+    assert value in found
+
+
+@pytest.mark.parametrize(
+    "word", ["seed", "=3", "train.=3", ".seed=3", "train..epochs=3", "seed=[1"]
+)
+def test_a_word_that_cannot_be_read_is_shown(word: str) -> None:
+    assert word.partition("=")[0] in message(word)
+
+
+def test_fields_that_do_not_go_together_are_named_with_both_values() -> None:
+    found = message("train.learning_rate=0.001", "train.min_learning_rate=0.01")
+    assert "train.min_learning_rate 0.01" in found
+    assert "train.learning_rate 0.001" in found
+
+
+def test_a_metric_of_another_kind_of_task_is_answered_with_those_of_this_one() -> None:
+    found = message("task={kind: language_modeling, path: a.txt}", "train.metric=accuracy")
+    assert "train.metric" in found
+    assert "loss, perplexity" in found
+
+
+def test_a_task_or_method_without_a_kind_is_answered_with_the_kinds_there_are() -> None:
+    assert all(kind in message(method={"rank": 3}) for kind in METHODS)
+    assert "classification, language_modeling" in message(task={"path": "a.csv"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["- a list", "just text", "model: [unclosed", "a: b: c", "model: \x00", "train: {epochs: two}"],
+)
+def test_a_file_that_is_no_configuration_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    assert str(path) in message(path=path)
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "none.yaml") in message(path=tmp_path / "none.yaml")
+    assert str(tmp_path) in message(path=tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("model: é".encode("latin-1"))
+    assert "latin.yaml" in message(path=tmp_path / "latin.yaml")
+
+
+def test_a_tag_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path, ran = tmp_path / "run.yaml", tmp_path / "ran"
+    path.write_text(f"model: !!python/object/apply:pathlib.Path.touch [{ran}]\n")
+    assert str(path) in message(path=path)
+    assert "YAML" in message("model=!!python/name:os.system")
+    assert not ran.exists()
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("# all defaults\n")
+    assert make_config(tmp_path / "run.yaml") == RunConfig()
