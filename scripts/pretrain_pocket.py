@@ -3,11 +3,12 @@
     python scripts/pretrain_pocket.py --corpus ../shared/data/corpus --out build/pocket
 
 writes a model folder in Hugging Face layout and `log.jsonl`, a line per update and per evaluation.
-`--epochs 0` writes the randomly initialised model of the same shape: what pretraining is worth is
-the difference between the two.
+Stage one reads the novels and unlabelled reviews once; stage two, at half the rate, short reviews
+that end with a rating, and some of the novels again. A part of all texts is spaced as many public
+data sets are: `it 's n't good .` The texts of the `pocket_reviews` task are in neither stage.
 
-The reviews are unlabelled, drawn with another seed than the `pocket_reviews` task's, and contain
-none of its texts. A part of both sources is spaced as many public data sets are: `it 's n't good .`
+`--random` writes the randomly initialised model of the same shape: what pretraining is worth is
+the difference between the two.
 """
 
 import argparse
@@ -18,21 +19,23 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
-from tunewise.data.rows import Split, read_split
+from tunewise.data.rows import SPLITS, Split, read_split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.device import choose_device, choose_dtype
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics.likelihood import loss
 from tunewise.models.catalog import POCKET_CONFIG
-from tunewise.models.folder import build_model, save_model
+from tunewise.models.folder import build_model, load_model, save_model
 from tunewise.models.language_model import LanguageModel, initialise
-from tunewise.pocket.grammar import passages
+from tunewise.pocket.grammar import passages, split_reviews
+from tunewise.pocket.grammar import reviews as labelled_reviews
 from tunewise.tasks.language_modeling import LanguageModeling
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
@@ -43,6 +46,19 @@ PAGE = 12
 """Reviews per text."""
 SPACED_NOVELS, SPACED_REVIEWS = 0.25, 0.5
 """The shares of texts whose punctuation stands apart."""
+RATED_CHARACTERS = 8_000_000
+"""How much of the second stage is short reviews that end with a rating."""
+SECOND_NOVELS = 0.15
+"""The share of the novels that is read again in the second stage."""
+SEVERAL_VOICES = 0.4
+"""How often a rating waits for another review of the same opinion."""
+RATINGS = (
+    "{}/10",
+    "{}/10.",
+    "Rating: {}/10.",
+    "I give it {} out of 10.",
+    "My score: {} out of 10.",
+)
 SEED = 11
 LONG_SHARE = 0.15
 """The share of pieces as long as the context; the rest are half as long, which is faster."""
@@ -78,6 +94,33 @@ def reviews(seed: int, characters: int) -> Iterator[str]:
         text = "\n\n".join(itertools.islice(stream, PAGE))
         total += len(text)
         yield spaced(text) if chance.random() < SPACED_REVIEWS else text
+
+
+def rated_reviews(seed: int, characters: int) -> Iterator[str]:
+    """Yield pages of short reviews, some of several voices, each closed by a rating out of ten.
+
+    A model that is to predict the rating must have understood the review. No text of the
+    `pocket_reviews` task is among them.
+    """
+    chance, stream, total = random.Random(seed), labelled_reviews(seed), 0
+    of_the_task = {review.text for split in SPLITS for review in split_reviews(split)}
+    fresh = (review for review in stream if review.text not in of_the_task)
+    voices: dict[str, list[str]] = {"negative": [], "positive": []}
+    page: list[str] = []
+    for review in fresh:
+        said = voices[review.label]
+        said.append(review.text)
+        if chance.random() < SEVERAL_VOICES and len(said) < 6:
+            continue
+        mark = chance.randrange(1, 5) + (6 if review.label == "positive" else 0)
+        page.append(f"{' '.join(said)} {chance.choice(RATINGS).format(mark)}")
+        said.clear()
+        if len(page) == PAGE:
+            text = "\n\n".join(page)
+            page, total = [], total + len(text)
+            yield spaced(text) if chance.random() < SPACED_REVIEWS else text
+            if total >= characters:
+                return
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
@@ -116,71 +159,87 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(folder)
 
 
+def pretrain(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    texts: dict[str, list[str]],
+    held_out: dict[str, tuple[list[Example], list[Encoded]]],
+    learning_rate: float,
+    out: Path,
+) -> None:
+    """Read all texts once, in a seeded order; save and log to `out`."""
+    config = TrainConfig(
+        epochs=1,
+        batch_size=20,
+        tokens_per_pass=8192,
+        learning_rate=learning_rate,
+        min_learning_rate=learning_rate / 50,
+        warmup=0.03,
+        weight_decay=0.1,
+        evaluate_every=250,
+    )
+    pieces = {name: encode(some, tokenizer, name)[1] for name, some in texts.items()}
+    tokens = {name: sum(len(piece.ids) for piece in some) for name, some in pieces.items()}
+    seen = 0
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+
+        def write(line: dict[str, Any]) -> None:
+            print(json.dumps(line), file=log, flush=True)
+
+        def keep() -> None:
+            losses = {name: loss(evaluate(model, *split, 8192)) for name, split in held_out.items()}
+            write({"tokens": seen, "validation": losses})
+            save(model, tokenizer, out)
+
+        write({"texts": tokens, "config": config.model_dump()})
+        for step in train(model, list(itertools.chain(*pieces.values())), config, SEED):
+            seen += step.num_tokens
+            write(asdict(step))
+            if step.number % 250 == 0:
+                keep()
+        keep()
+
+
 def main() -> None:
-    """Pretrain."""
+    """Pretrain in two stages, or only the second."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of train_*.txt.gz books")
     parser.add_argument("--out", type=Path, required=True, help="where to write the model folder")
-    parser.add_argument(
-        "--epochs", type=int, default=1, help="passes over the text; 0: random weights"
-    )
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--tokenizer", type=Path, help="a folder to take the tokenizer from")
+    parser.add_argument("--start", type=Path, help="a model of stage one, to do only stage two")
+    parser.add_argument("--random", action="store_true", help="only write the random start")
     arguments = parser.parse_args()
 
     chance = random.Random(SEED)
     novel_texts = list(novels(arguments.corpus, "train"))
     review_texts = list(reviews(SEED, REVIEW_CHARACTERS))
     chance.shuffle(novel_texts)
-    if arguments.tokenizer:
-        tokenizer = Tokenizer.load(arguments.tokenizer)
+    if arguments.start:
+        tokenizer = Tokenizer.load(arguments.start)
+        model = load_model(arguments.start)
     else:
-        tokenizer = train_tokenizer(
-            [*novel_texts, *review_texts[: len(review_texts) // 4]], POCKET_CONFIG.vocabulary_size
-        )
+        sample = [*novel_texts, *review_texts[: len(review_texts) // 4]]
+        tokenizer = train_tokenizer(sample, POCKET_CONFIG.vocabulary_size)
+        model = build_model(POCKET_CONFIG, "cpu")
+        initialise(model, torch.Generator().manual_seed(SEED))
     device = choose_device()
-    model = build_model(POCKET_CONFIG, "cpu")
-    initialise(model, torch.Generator().manual_seed(SEED))
-    model.tie_head()
     model.requires_grad_(True)
     model.set_precision(choose_dtype("auto", device))
     model.to(device)
     save(model, tokenizer, arguments.out)
-    if arguments.epochs == 0:
+    if arguments.random:
         return
 
-    _, novel_pieces = encode(novel_texts, tokenizer, "novels")
-    _, review_pieces = encode(review_texts, tokenizer, "reviews")
     held_out = {
         "novels": encode(list(novels(arguments.corpus, "validation"))[::6], tokenizer, "novels"),
         "reviews": encode(list(reviews(SEED + 1, 60_000)), tokenizer, "reviews"),
     }
-    config = TrainConfig(
-        epochs=arguments.epochs,
-        batch_size=20,
-        tokens_per_pass=8192,
-        learning_rate=arguments.learning_rate,
-        min_learning_rate=arguments.learning_rate / 50,
-        warmup=0.03,
-        weight_decay=0.1,
-        evaluate_every=250,
-    )
-    log = (arguments.out / "log.jsonl").open("w", encoding="utf-8")
-    sizes = {"novels": novel_pieces, "reviews": review_pieces}
-    tokens = {name: sum(len(p.ids) for p in pieces) for name, pieces in sizes.items()}
-    print(json.dumps({"tokens": tokens, "config": config.model_dump()}), file=log, flush=True)
-    seen = 0
-    for step in train(model, novel_pieces + review_pieces, config, SEED):
-        seen += step.num_tokens
-        print(json.dumps(asdict(step)), file=log, flush=True)
-        if step.number % (config.evaluate_every or 1) == 0:
-            losses = {name: loss(evaluate(model, *split, 8192)) for name, split in held_out.items()}
-            line = {"number": step.number, "tokens": seen, "validation": losses}
-            print(json.dumps(line), file=log, flush=True)
-            save(model, tokenizer, arguments.out)
-    save(model, tokenizer, arguments.out)
-    losses = {name: loss(evaluate(model, *split, 8192)) for name, split in held_out.items()}
-    print(json.dumps({"tokens": seen, "validation": losses}), file=log, flush=True)
+    if not arguments.start:
+        texts = {"novels": novel_texts, "reviews": review_texts}
+        pretrain(model, tokenizer, texts, held_out, 2e-3, arguments.out)
+    again = novel_texts[: round(SECOND_NOVELS * len(novel_texts))]
+    rated = list(rated_reviews(SEED + 2, RATED_CHARACTERS))
+    texts = {"novels": again, "rated reviews": rated}
+    pretrain(model, tokenizer, texts, held_out, 1e-3, arguments.out)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import importlib.util
 import itertools
 import json
+import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import POCKET_FOLDER, build_model, load_model, read_config
 from tunewise.models.language_model import LanguageModel, initialise
 from tunewise.pocket.grammar import passages, split_reviews
+from tunewise.pocket.grammar import reviews as labelled_reviews
 from tunewise.tasks.language_modeling import LanguageModeling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,13 +88,22 @@ def test_every_text_survives_the_tokenizer(tokenizer: Tokenizer) -> None:
         assert tokenizer.end_of_text not in ids
 
 
-def test_the_log_of_the_pretraining_is_whole() -> None:
+def test_the_log_of_the_pretraining_holds_both_stages_whole() -> None:
     lines = (ROOT / "docs" / "pocket" / "log.jsonl").read_text("utf-8").splitlines()
-    steps = [line for line in map(json.loads, lines) if "loss" in line]
-    assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
-    final = json.loads(lines[-1])
-    assert final["tokens"] == sum(step["num_tokens"] for step in steps)
-    assert set(final["validation"]) == {"novels", "reviews"}
+    stages: list[list[dict[str, Any]]] = []
+    for line in map(json.loads, lines):
+        if "config" in line:
+            stages.append([])
+        stages[-1].append(line)
+    assert [set(stage[0]["texts"]) for stage in stages] == [
+        {"novels", "reviews"},
+        {"novels", "rated reviews"},
+    ]
+    for stage in stages:
+        steps = [line for line in stage if "loss" in line]
+        assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
+        assert stage[-1]["tokens"] == sum(step["num_tokens"] for step in steps)
+        assert set(stage[-1]["validation"]) == {"novels", "reviews"}
 
 
 def test_punctuation_and_clitics_are_set_apart_as_in_the_treebank(script: ModuleType) -> None:
@@ -100,5 +112,19 @@ def test_punctuation_and_clitics_are_set_apart_as_in_the_treebank(script: Module
 
 
 def test_what_is_pretrained_on_holds_no_text_of_the_task(script: ModuleType) -> None:
-    page = "\n".join(itertools.islice(script.reviews(script.SEED, 200_000), 100))
-    assert not [r.text for r in split_reviews("test") if f"\n{r.text}\n" in page]
+    pages = [*script.reviews(script.SEED, 200_000), *script.rated_reviews(script.SEED, 200_000)]
+    sentences = "\n".join(pages)
+    assert "out of 10" in sentences
+    assert not [review for review in split_reviews("test") if review.text in sentences]
+
+
+def test_a_rating_tells_the_opinion_it_follows(script: ModuleType) -> None:
+    labels = {review.text: review.label for review in itertools.islice(labelled_reviews(3), 300)}
+    ratings: dict[str, set[int]] = {"negative": set(), "positive": set()}
+    for paragraph in "\n\n".join(script.rated_reviews(3, 20_000)).split("\n\n"):
+        opinions = [label for text, label in labels.items() if paragraph.startswith(f"{text} ")]
+        rating = re.search(r"(\d+)(?:/| out of )10", paragraph)
+        assert rating, paragraph
+        for opinion in opinions:
+            ratings[opinion].add(int(rating[1]))
+    assert ratings == {"negative": {1, 2, 3, 4}, "positive": {7, 8, 9, 10}}
