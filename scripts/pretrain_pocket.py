@@ -4,8 +4,9 @@
 
 writes a model folder in Hugging Face layout and `log.jsonl`, a line per update and per evaluation.
 Stage one reads the novels and unlabelled reviews once; stage two, at half the rate, short reviews
-that end with a rating, and some of the novels again. A part of all texts is spaced as many public
-data sets are: `it 's n't good .` The texts of the `pocket_reviews` task are in neither stage.
+that end with a rating, and some of the novels again; stage three predicts such ratings and little
+else. A part of all texts is spaced as many public data sets are: `it is n't good .` None of the
+texts of the `pocket_reviews` task is in any stage.
 
 `--random` writes the randomly initialised model of the same shape: what pretraining is worth is
 the difference between the two.
@@ -18,12 +19,15 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
+from tunewise.data.cache import encode_texts
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split, read_split
@@ -34,7 +38,7 @@ from tunewise.metrics.likelihood import loss
 from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import build_model, load_model, save_model
 from tunewise.models.language_model import LanguageModel, initialise
-from tunewise.pocket.grammar import passages, split_reviews
+from tunewise.pocket.grammar import Review, passages, split_reviews
 from tunewise.pocket.grammar import reviews as labelled_reviews
 from tunewise.tasks.language_modeling import LanguageModeling
 from tunewise.training.config import TrainConfig
@@ -52,6 +56,8 @@ SECOND_NOVELS = 0.15
 """The share of the novels that is read again in the second stage."""
 SEVERAL_VOICES = 0.4
 """How often a rating waits for another review of the same opinion."""
+NUM_RATINGS = 80_000
+"""How many reviews are rated in the third stage."""
 RATINGS = (
     "{}/10",
     "{}/10.",
@@ -96,24 +102,50 @@ def reviews(seed: int, characters: int) -> Iterator[str]:
         yield spaced(text) if chance.random() < SPACED_REVIEWS else text
 
 
+def fresh_reviews(seed: int) -> Iterator[Review]:
+    """Yield short reviews that are not among the texts of the `pocket_reviews` task."""
+    of_the_task = {review.text for split in SPLITS for review in split_reviews(split)}
+    return (review for review in labelled_reviews(seed) if review.text not in of_the_task)
+
+
+def rating(review: Review, chance: random.Random) -> int:
+    """Return 1 to 4 for a negative review, 7 to 10 for a positive one."""
+    return chance.randrange(1, 5) + (6 if review.label == "positive" else 0)
+
+
+def ratings_to_give(seed: int, count: int, tokenizer: Tokenizer) -> list[Encoded]:
+    """Return reviews of which only the rating is to be predicted.
+
+    Among all the tokens of a review the rating is too rare to be learnt; here nothing else counts.
+    """
+    chance = random.Random(seed)
+    drawn = list(itertools.islice(fresh_reviews(seed), count))
+    texts = [spaced(r.text) if chance.random() < SPACED_REVIEWS else r.text for r in drawn]
+    prompts = encode_texts(tokenizer, [f"{text} Rating:" for text in texts])
+    answers = encode_texts(tokenizer, [f" {rating(review, chance)}/10" for review in drawn])
+    start = [tokenizer.end_of_text]
+    return [
+        Encoded("ratings", np.concatenate([start, prompt, answer]), 1 + len(prompt))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
 def rated_reviews(seed: int, characters: int) -> Iterator[str]:
     """Yield pages of short reviews, some of several voices, each closed by a rating out of ten.
 
     A model that is to predict the rating must have understood the review. No text of the
     `pocket_reviews` task is among them.
     """
-    chance, stream, total = random.Random(seed), labelled_reviews(seed), 0
-    of_the_task = {review.text for split in SPLITS for review in split_reviews(split)}
-    fresh = (review for review in stream if review.text not in of_the_task)
+    chance, total = random.Random(seed), 0
     voices: dict[str, list[str]] = {"negative": [], "positive": []}
     page: list[str] = []
-    for review in fresh:
+    for review in fresh_reviews(seed):
         said = voices[review.label]
         said.append(review.text)
         if chance.random() < SEVERAL_VOICES and len(said) < 6:
             continue
-        mark = chance.randrange(1, 5) + (6 if review.label == "positive" else 0)
-        page.append(f"{' '.join(said)} {chance.choice(RATINGS).format(mark)}")
+        form = chance.choice(RATINGS)
+        page.append(f"{' '.join(said)} {form.format(rating(review, chance))}")
         said.clear()
         if len(page) == PAGE:
             text = "\n\n".join(page)
@@ -162,15 +194,16 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
 def pretrain(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    texts: dict[str, list[str]],
+    pieces: dict[str, list[Encoded]],
     held_out: dict[str, tuple[list[Example], list[Encoded]]],
     learning_rate: float,
     out: Path,
+    batch_size: int = 20,
 ) -> None:
-    """Read all texts once, in a seeded order; save and log to `out`."""
+    """Read all pieces once, in a seeded order; save and log to `out`."""
     config = TrainConfig(
         epochs=1,
-        batch_size=20,
+        batch_size=batch_size,
         tokens_per_pass=8192,
         learning_rate=learning_rate,
         min_learning_rate=learning_rate / 50,
@@ -178,7 +211,6 @@ def pretrain(
         weight_decay=0.1,
         evaluate_every=250,
     )
-    pieces = {name: encode(some, tokenizer, name)[1] for name, some in texts.items()}
     tokens = {name: sum(len(piece.ids) for piece in some) for name, some in pieces.items()}
     seen = 0
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -201,11 +233,12 @@ def pretrain(
 
 
 def main() -> None:
-    """Pretrain in two stages, or only the second."""
+    """Pretrain in three stages, or the later ones."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of train_*.txt.gz books")
     parser.add_argument("--out", type=Path, required=True, help="where to write the model folder")
-    parser.add_argument("--start", type=Path, help="a model of stage one, to do only stage two")
+    parser.add_argument("--start", type=Path, help="a model to go on from")
+    parser.add_argument("--first-stage", type=int, default=1, choices=(1, 2, 3))
     parser.add_argument("--random", action="store_true", help="only write the random start")
     arguments = parser.parse_args()
 
@@ -233,13 +266,20 @@ def main() -> None:
         "novels": encode(list(novels(arguments.corpus, "validation"))[::6], tokenizer, "novels"),
         "reviews": encode(list(reviews(SEED + 1, 60_000)), tokenizer, "reviews"),
     }
-    if not arguments.start:
-        texts = {"novels": novel_texts, "reviews": review_texts}
-        pretrain(model, tokenizer, texts, held_out, 2e-3, arguments.out)
-    again = novel_texts[: round(SECOND_NOVELS * len(novel_texts))]
-    rated = list(rated_reviews(SEED + 2, RATED_CHARACTERS))
-    texts = {"novels": again, "rated reviews": rated}
-    pretrain(model, tokenizer, texts, held_out, 1e-3, arguments.out)
+    stage = partial(pretrain, model, tokenizer, held_out=held_out, out=arguments.out)
+    if arguments.first_stage <= 1:
+        _, novel_pieces = encode(novel_texts, tokenizer, "novels")
+        _, review_pieces = encode(review_texts, tokenizer, "reviews")
+        stage({"novels": novel_pieces, "reviews": review_pieces}, learning_rate=2e-3)
+    some = novel_texts[: round(SECOND_NOVELS * len(novel_texts))]
+    if arguments.first_stage <= 2:
+        _, novel_pieces = encode(some, tokenizer, "novels")
+        rated = list(rated_reviews(SEED + 2, RATED_CHARACTERS))
+        _, rated_pieces = encode(rated, tokenizer, "rated reviews")
+        stage({"novels": novel_pieces, "rated reviews": rated_pieces}, learning_rate=1e-3)
+    ratings = ratings_to_give(SEED + 3, NUM_RATINGS, tokenizer)
+    _, novel_pieces = encode(some, tokenizer, "novels")
+    stage({"novels": novel_pieces[::12], "ratings": ratings}, learning_rate=1e-3, batch_size=64)
 
 
 if __name__ == "__main__":

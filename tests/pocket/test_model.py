@@ -88,7 +88,7 @@ def test_every_text_survives_the_tokenizer(tokenizer: Tokenizer) -> None:
         assert tokenizer.end_of_text not in ids
 
 
-def test_the_log_of_the_pretraining_holds_both_stages_whole() -> None:
+def test_the_log_of_the_pretraining_holds_every_stage_whole() -> None:
     lines = (ROOT / "docs" / "pocket" / "log.jsonl").read_text("utf-8").splitlines()
     stages: list[list[dict[str, Any]]] = []
     for line in map(json.loads, lines):
@@ -98,6 +98,7 @@ def test_the_log_of_the_pretraining_holds_both_stages_whole() -> None:
     assert [set(stage[0]["texts"]) for stage in stages] == [
         {"novels", "reviews"},
         {"novels", "rated reviews"},
+        {"novels", "ratings"},
     ]
     for stage in stages:
         steps = [line for line in stage if "loss" in line]
@@ -128,3 +129,11 @@ def test_a_rating_tells_the_opinion_it_follows(script: ModuleType) -> None:
         for opinion in opinions:
             ratings[opinion].add(int(rating[1]))
     assert ratings == {"negative": {1, 2, 3, 4}, "positive": {7, 8, 9, 10}}
+
+
+def test_only_the_rating_is_scored_in_the_third_stage(
+    script: ModuleType, tokenizer: Tokenizer
+) -> None:
+    for sequence in script.ratings_to_give(3, 20, tokenizer):
+        scored = tokenizer.decode(sequence.ids[sequence.prompt_length :].tolist())
+        assert re.fullmatch(r" ([1-4]|[7-9]|10)/10", scored)
