@@ -34,7 +34,8 @@ def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str
     if not (out / "result.json").is_file():
         fields = {"model": arguments.model, "task": arguments.task, "method": kind}
         overrides = [f"train.learning_rate={rate:g}", *arguments.overrides]
-        words = f"--task {arguments.task} --method {kind} {' '.join(overrides)} --out {out}"
+        words = f"--task {arguments.task} --data {arguments.data} --method {kind}"
+        words += f" {' '.join(overrides)} --out {out}"
         print(f"tunewise run {words}", flush=True)
         config = make_config(None, fields, overrides)
         run(config, arguments.data, out, Progress(Console(width=200)))

@@ -25,6 +25,12 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def reset_peak_bytes(device: torch.device) -> None:
+    """Begin to count anew where the device can; a process on a CPU keeps its highest mark."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_bytes(device: torch.device) -> int:
     """Return the most memory held so far: by the allocator on a GPU, by the process on a CPU."""
     if device.type == "cuda":

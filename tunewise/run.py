@@ -18,7 +18,7 @@ from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.device import choose_device, choose_dtype, describe, peak_bytes
+from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
 from tunewise.errors import ConfigError, ModelError
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import METRICS, Prediction, interval
@@ -64,6 +64,7 @@ def run(
     progress = progress or Progress()
     torch.manual_seed(config.seed)  # dropout draws from the global source
     device = choose_device()
+    reset_peak_bytes(device)
     source = find_folder(config.model)
     tokenizer = Tokenizer.load(source)
 
