@@ -177,7 +177,8 @@ def _print_result(result: Any, folder: Path, console: Any) -> None:
     console.print()
     for metric, value in result.metrics["test"].items():
         low, high = result.intervals["test"][metric]
-        console.print(f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
+        text = f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})"
+        console.print(text, highlight=False)
     lines = {
         "best epoch": f"{best.epoch} (validation {best.metric} {best.value:.4f})",
         "trained": f"{counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.3g} %)",
