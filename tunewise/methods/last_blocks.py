@@ -15,7 +15,7 @@ class LastBlocks(Method):
     """Train the top of the model."""
 
     kind: Literal["last_blocks"] = "last_blocks"
-    default_learning_rate: ClassVar[float] = 5e-4
+    default_learning_rate: ClassVar[float] = 1e-3
     blocks: int = Field(default=2, gt=0)
     """How many blocks, counted from the output."""
 

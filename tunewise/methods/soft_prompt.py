@@ -38,7 +38,7 @@ class SoftPrompt(Method):
     """Train the embeddings of virtual tokens."""
 
     kind: Literal["soft_prompt"] = "soft_prompt"
-    default_learning_rate: ClassVar[float] = 3e-2
+    default_learning_rate: ClassVar[float] = 1e-2
     tokens: int = Field(default=12, gt=0)
     """How many virtual tokens."""
     init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
