@@ -39,7 +39,7 @@ def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str
         print(f"tunewise run {words}", flush=True)
         config = make_config(None, fields, overrides)
         run(config, arguments.data, out, Progress(Console(width=200)))
-    return json.loads((out / "result.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    return json.loads((out / "result.json").read_text("utf-8"))
 
 
 def row(kind: str, rates: tuple[float, ...], results: list[dict[str, Any]]) -> str:

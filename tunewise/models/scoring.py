@@ -22,7 +22,7 @@ def summed_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor
         targets: (M,) what each has to predict.
     """
     trained = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
-    loss: Tensor = _SlicedLoss.apply(model, hidden, targets, *trained)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SlicedLoss.apply(model, hidden, targets, *trained)  # type: ignore[no-untyped-call]  # torch has no types here
     return loss
 
 

@@ -114,6 +114,6 @@ def _accumulate(
         scored = batch.targets != IGNORE  # (N,)
         hidden = model.hidden(batch.tokens, batch.positions, batch.segments)  # (N, D)
         loss = summed_loss(model, hidden[scored], batch.targets[scored]) / max(1, num_scored)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         total += loss.detach()
     return float(total)
