@@ -30,7 +30,8 @@ from tokenizers import models, pre_tokenizers, trainers
 from tunewise.data.cache import encode_texts
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
-from tunewise.data.rows import SPLITS, Split, read_split
+from tunewise.data.rows import SPLITS, Split
+from tunewise.data.splits import read_split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.device import choose_device, choose_dtype
 from tunewise.evaluation.evaluate import evaluate

@@ -14,4 +14,6 @@ class Example:
     target: str
     """What is wanted: the name of a label, or a text."""
     choices: tuple[str, ...] = ()
-    """For a classifier: all labels, in the order of its output layer."""
+    """All that may be answered: labels in the output layer's order, or texts; empty if free."""
+    cue: str = ""
+    """The end of what is given, such as `TL;DR:`: where a prompt is too long, it is not cut."""

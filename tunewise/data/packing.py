@@ -60,7 +60,7 @@ def _batch(sequences: list[Encoded]) -> Batch:
     order = np.argsort(lengths, kind="stable")
     lengths = lengths[order]
     tokens = np.concatenate([sequences[i].ids for i in order]).astype(np.int64)
-    targets = np.concatenate([_targets(sequences[i]) for i in order])
+    targets = np.concatenate([targets_of(sequences[i]) for i in order])
     starts = np.cumsum(lengths) - lengths
     return Batch(
         tokens=torch.from_numpy(tokens),
@@ -71,7 +71,7 @@ def _batch(sequences: list[Encoded]) -> Batch:
     )
 
 
-def _targets(sequence: Encoded) -> npt.NDArray[np.int64]:
+def targets_of(sequence: Encoded) -> npt.NDArray[np.int64]:
     """Return (T,) what each token of a sequence has to predict."""
     targets = np.full(len(sequence.ids), IGNORE, dtype=np.int64)
     if sequence.label is not None:

@@ -1,10 +1,9 @@
-"""Rows from JSON lines, CSV, TSV, Parquet or plain text, gzipped or not; a file or a folder."""
+"""Rows from JSON lines, a JSON list, CSV, TSV, Parquet or plain text, gzipped or not."""
 
 import csv
 import gzip
 import io
 import json
-import random
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,9 +15,7 @@ from tunewise.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
-HELD_OUT = 0.1
-"""The share of a single file that is kept for validation, and again for testing."""
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
 @dataclass(frozen=True)
@@ -67,29 +64,21 @@ class Row:
         return self.values[column]
 
 
-def read_split(path: Path, split: Split, group: str | None = None) -> list[Row]:
-    """Return the rows of one split.
-
-    Args:
-        path: a folder with files named for the splits (`train.jsonl`, `test_Hardy.txt.gz`,
-            `train-00000-of-00002.parquet`), or one file, of which 80 % are for training, 10 % for
-            validation and 10 % for testing: always the same rows, in the file's order.
-        group: for one file, the column whose values shall have the same shares in every split.
+def split_files(folder: Path) -> dict[Split, list[Path]]:
+    """Return the files of each split of a folder: those whose names begin with the split's name.
 
     Raises:
-        DataError: if there is no such file, or it holds no rows or broken ones.
+        DataError: if a file is there twice, gzipped and not.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _split_of(file) == split)
-        if not files:
-            endings = ", ".join(SUFFIXES)
-            raise DataError(f"{path}: no file for the {split} split ({split}.* with {endings})")
-        names = [file.name.removesuffix(".gz") for file in files]
+    files: dict[Split, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if (split := _split_of(file)) is not None:
+            files.setdefault(split, []).append(file)
+    for some in files.values():
+        names = [file.name.removesuffix(".gz") for file in some]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise DataError(f"{path}: {twice[0]} is there twice, gzipped and not; keep one")
-        return [row for file in files for row in read_rows(file)]
-    rows = read_rows(path)
-    return [rows[index] for index in _share(rows, split, group, path)]
+            raise DataError(f"{folder}: {twice[0]} is there twice, gzipped and not; keep one")
+    return files
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -107,6 +96,8 @@ def read_rows(path: Path) -> list[Row]:
         text = _text(path)
         if suffix == ".jsonl":
             rows = list(_json_lines(text, path))
+        elif suffix == ".json":
+            rows = list(_json_list(text, path))
         elif suffix == ".txt":
             rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
         else:
@@ -116,25 +107,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _share(rows: list[Row], split: Split, group: str | None, path: Path) -> list[int]:
-    """Return which rows of a single file belong to a split."""
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(str(row.value(group)) if group else "", []).append(index)
-    if max(map(len, groups.values())) < 3:
-        raise DataError(f"{path}: too few rows ({len(rows)}) to part into {', '.join(SPLITS)}")
-    chosen: list[int] = []
-    for _, members in sorted(groups.items()):
-        random.Random(0).shuffle(members)
-        # A group too small to be parted is for training, or its label would never be learnt.
-        held_out = max(1, round(HELD_OUT * len(members))) if len(members) >= 3 else 0
-        bounds = {"validation": (0, held_out), "test": (held_out, 2 * held_out)}
-        start, stop = bounds.get(split, (2 * held_out, len(members)))
-        chosen += members[start:stop]
-    return sorted(chosen)
-
-
-def _split_of(file: Path) -> str | None:
+def _split_of(file: Path) -> Split | None:
     """Return the split that a file's name begins with, if it is a data file."""
     if _suffix(file) not in SUFFIXES:
         return None
@@ -174,13 +147,28 @@ def _json_lines(text: str, path: Path) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
+        values = _json(line, f"{path}:{number}")
         if not isinstance(values, dict):
             raise DataError(f"{path}:{number}: the row is {line.strip()[:40]!r}, not a JSON object")
         yield Row(values, _origin(path, number))
+
+
+def _json_list(text: str, path: Path) -> Iterator[Row]:
+    """Yield the objects of a JSON list; a row's number is its place in the list, from 1."""
+    rows = _json(text, str(path)) if text.strip() else []
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: holds a {type(rows).__name__}; a list of objects is needed")
+    for number, values in enumerate(rows, start=1):
+        if not isinstance(values, dict):
+            raise DataError(f"{path}:{number}: the row is {str(values)[:40]!r}, not a JSON object")
+        yield Row(values, _origin(path, number))
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON: {error}") from error
 
 
 def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,28 +12,28 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError, nearest
+from tunewise.tasks.labels import label_value, labels_as_text
 from tunewise.tasks.task import Task
+from tunewise.tasks.template import Template, columns_of
 
 
 class Classification(Task):
-    """A text and its label."""
+    """A text, or several in a template, and a label."""
 
     kind: Literal["classification"] = "classification"
     text: str = "text"
     """The column with the text."""
+    template: Template | None = None
+    """Several columns as one text, such as `"{premise}\\n{hypothesis}"`, in place of `text`."""
     label: str = "label"
     """The column with the label: a string, a whole number or a truth value."""
     labels: dict[str, str] | None = Field(default=None, min_length=2)
     """Each label as it stands in the rows, and its name; without it, those of the training rows."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    answer: ClassVar = "label"
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels_are_text(cls, labels: Any) -> Any:
-        if isinstance(labels, dict):
-            return {str(value): name for value, name in labels.items()}
-        return labels
+    _labels_are_text = field_validator("labels", mode="before")(labels_as_text)
 
     @field_validator("labels")
     @classmethod
@@ -41,6 +41,12 @@ class Classification(Task):
         if labels and len(set(labels.values())) < len(labels):
             raise ValueError("two labels have the same name")
         return labels
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        texts = columns_of(self.template) if self.template else [self.text]
+        return (*texts, self.label)
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -61,15 +67,14 @@ class Classification(Task):
             training = rows if split == "train" else self.rows("train", data, group=self.label)
             names = self._labels_of(training)
         choices = tuple(names.values())
-        return [
-            Example(
-                id=row.id,
-                prompt=row.text(self.text),
-                target=self._name_of(row, names),
-                choices=choices,
-            )
-            for row in rows
-        ]
+        examples = []
+        for row in rows:
+            if self.template is None:
+                prompt, cue = self.read(row, self.text), ""
+            else:
+                prompt, cue = self.fill(self.template, row)
+            examples.append(Example(row.id, prompt, self._name_of(row, names), choices, cue))
+        return self.sampled(split, examples)
 
     def encode(
         self,
@@ -83,7 +88,7 @@ class Classification(Task):
 
     def _labels_of(self, rows: list[Row]) -> dict[str, str]:
         """Return the labels that occur, in order: numbers by value, text by alphabet."""
-        found = {self._value(row) for row in rows}
+        found = {label_value(row, self.label) for row in rows}
         if len(found) < 2:
             only = found.pop()
             raise DataError(
@@ -94,20 +99,10 @@ class Classification(Task):
         return {label: label for label in ordered}
 
     def _name_of(self, row: Row, names: dict[str, str]) -> str:
-        label = self._value(row)
+        label = label_value(row, self.label)
         if label not in names:
             where = (
                 "never occurs in training" if self.labels is None else "is not one of task.labels"
             )
             raise DataError(f"{row.origin}: label {label!r} {where}; {nearest(label, names)}")
         return names[label]
-
-    def _value(self, row: Row) -> str:
-        """Return a row's label as text."""
-        value = row.value(self.label)
-        if not isinstance(value, (str, int)) or value == "":
-            raise DataError(
-                f"{row.origin}: column {self.label!r} holds {value!r}; "
-                "a label is a string or a whole number"
-            )
-        return row.text(self.label) if isinstance(value, str) else str(value)

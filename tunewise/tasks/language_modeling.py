@@ -19,12 +19,18 @@ class LanguageModeling(Task):
     """The column with the text; a .txt file is one text."""
 
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    answer: ClassVar = "nothing"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return (self.text,)
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return one example per row."""
-        return [
-            Example(row.id, prompt="", target=row.text(self.text)) for row in self.rows(split, data)
-        ]
+        rows = self.rows(split, data)
+        examples = [Example(row.id, prompt="", target=self.read(row, self.text)) for row in rows]
+        return self.sampled(split, examples)
 
     def encode(
         self,

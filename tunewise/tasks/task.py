@@ -1,23 +1,30 @@
 """What every task is: settings, where its rows are, and the examples made of them."""
 
+import string
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
-from tunewise.data.rows import Row, Split, read_split
+from tunewise.data.hub import HubData, hub_source
+from tunewise.data.rows import SPLITS, Row, Split
+from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.errors import DataError
+from tunewise.errors import DataError, nearest
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
+from tunewise.tasks.template import fill
 
 POCKET_REVIEWS = "pocket_reviews"
 """The embedded task, whose rows come from the grammar."""
+
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Task(Settings):
@@ -30,9 +37,26 @@ class Task(Settings):
     """What it is, in a line."""
     path: Path | None = None
     """A file of rows, or a folder of splits; without it, the data folder is searched for `name`."""
+    hub: HubData | None = None
+    """Where the data live on the Hugging Face hub, for when they are in no folder here."""
+    samples: int | dict[Split, int] | None = None
+    """How many rows of each split to use, drawn by `sample_seed`: one number, or one per split."""
+    sample_seed: int = Field(default=0, ge=0)
+    """Which rows are drawn; the same in all runs, whatever their seed, unless you change it."""
+    train_size: float | None = Field(default=None, gt=0, lt=1)
+    """The share of the training rows to train on; the others validate, in place of the data's own
+    validation rows. Without it those are used, or, if there are none, 20 % of the training rows."""
+    max_length: int | None = Field(default=None, gt=1)
+    """The most tokens of a sequence where `train.max_length` does not say."""
+    lowercase: bool = False
+    """Whether to read all text in lower case."""
+    punctuation: bool = True
+    """Whether to keep punctuation (the ASCII marks)."""
 
     metrics: ClassVar[tuple[str, ...]]
     """The metrics that suit it; the first chooses the best state unless the configuration says."""
+    answer: ClassVar[Literal["label", "choice", "text", "nothing"]]
+    """What a prediction is: a label of the output layer, a choice among texts, or a text."""
 
     @field_validator("path")
     @classmethod
@@ -40,36 +64,87 @@ class Task(Settings):
         # A run may be repeated from another folder, so its configuration keeps the whole path.
         return None if path is None else path.expanduser().absolute()
 
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _samples_are_of_splits(cls, samples: Any) -> Any:
+        if isinstance(samples, Mapping) and (unknown := samples.keys() - set(SPLITS)):
+            split = str(min(unknown, key=str))
+            raise ValueError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
+        return samples
+
+    @field_validator("samples")
+    @classmethod
+    def _samples_are_some(
+        cls, samples: int | dict[Split, int] | None
+    ) -> int | dict[Split, int] | None:
+        counts = samples.values() if isinstance(samples, dict) else [samples]
+        if any(count is not None and count < 1 for count in counts):
+            raise ValueError("at least one row of each split is needed")
+        return samples
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+
     def rows(self, split: Split, data: Path | None, group: str | None = None) -> list[Row]:
         """Return the rows of a split.
 
         Args:
             data: the data folder.
-            group: a column whose values a single file's splits shall share out evenly.
+            group: a column whose values shall have the same shares in what is parted.
 
         Raises:
             DataError: if there are none, or broken ones.
         """
+        source, where = self.source(data)
+        return rows_of(source, split, where, group, self.train_size)
+
+    def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
+        """Return as many of the examples as the task asks for; labels keep their shares."""
+        count = self.samples.get(split) if isinstance(self.samples, dict) else self.samples
+        if count is None:
+            return examples
+        groups = [example.target if example.choices else "" for example in examples]
+        return subset(examples, count, self.sample_seed, groups)
+
+    def source(self, data: Path | None) -> tuple[Source, str]:
+        """Return the task's splits and the place they come from: a path, a data folder or the hub.
+
+        Raises:
+            DataError: if they are nowhere.
+        """
         if self.path is not None:
             if not self.path.exists():
                 raise DataError(f"task.path: {self.path}: no such file or folder")
-            return read_split(self.path, split, group)
+            return local_source(self.path), str(self.path)
         if self.name == POCKET_REVIEWS:
-            reviews = enumerate(split_reviews(split), start=1)
-            return [
-                Row(asdict(review), f"{self.name}/{split}:{number}") for number, review in reviews
-            ]
-        if data is None:
+            return {split: partial(_pocket_reviews, split) for split in SPLITS}, self.name
+        folder = None if data is None else data / self.name
+        if folder is not None and folder.is_dir():
+            return local_source(folder), str(folder)
+        if self.hub is not None:
+            return hub_source(self.hub, self.name), self.hub.path
+        if folder is None:
             raise DataError(
                 f"task {self.name!r} needs its rows: give --data DIR (or set TUNEWISE_DATA), with "
-                f"DIR/{self.name}/{split}.jsonl, or task.path"
+                f"DIR/{self.name}/train.jsonl, or task.path"
             )
-        folder = data / self.name
-        if not folder.is_dir():
-            raise DataError(
-                f"task {self.name!r}: no folder {folder}; --data names the folder above it"
-            )
-        return read_split(folder, split, group)
+        raise DataError(f"task {self.name!r}: no folder {folder}; --data names the folder above it")
+
+    def read(self, row: Row, column: str) -> str:
+        """Return a column's text as the task reads it.
+
+        Raises:
+            DataError: if the column is missing or holds anything else.
+        """
+        text = row.text(column)
+        text = text.lower() if self.lowercase else text
+        return text if self.punctuation else text.translate(NO_PUNCTUATION)
+
+    def fill(self, template: str, row: Row) -> tuple[str, str]:
+        """Return a template's text for a row, up to its last column, and the cue after it."""
+        return fill(template, partial(self.read, row))
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -97,3 +172,8 @@ class Task(Settings):
         prefix: Sequence[int] = (),
     ) -> EncodedSplit:
         """Return the token sequences of examples, of at most `max_length` ids, prefix included."""
+
+
+def _pocket_reviews(split: Split) -> list[Row]:
+    reviews = enumerate(split_reviews(split), start=1)
+    return [Row(asdict(review), f"{POCKET_REVIEWS}/{split}:{number}") for number, review in reviews]

@@ -1,0 +1,82 @@
+"""Data sets of the Hugging Face hub, by the `datasets` library, where no folder here holds them."""
+
+from collections.abc import Callable
+
+from pydantic import Field, field_validator
+
+from tunewise.data.rows import SPLITS, Row, Split
+from tunewise.data.splits import Source
+from tunewise.errors import DataError
+from tunewise.settings import Settings
+
+
+class HubData(Settings):
+    """A data set's home on the hub."""
+
+    path: str
+    """Its id, `owner/name`."""
+    config: str | None = None
+    """Which of its configurations, if it has several."""
+    splits: dict[Split, str] = Field(default={split: split for split in SPLITS})
+    """What our splits are called there; those it lacks are parted off its training rows."""
+    columns: dict[str, str] = Field(default={})
+    """Our name of a column, for each of theirs that has another."""
+
+    @field_validator("splits")
+    @classmethod
+    def _train_is_there(cls, splits: dict[Split, str]) -> dict[Split, str]:
+        if "train" not in splits:
+            raise ValueError("the train split is needed")
+        return splits
+
+
+def hub_source(hub: HubData, task: str) -> Source:
+    """Return the splits of a data set on the hub, each downloaded when asked for."""
+
+    def reader(split: Split) -> Callable[[], list[Row]]:
+        return lambda: download(hub, split, task)
+
+    return {split: reader(split) for split in hub.splits}
+
+
+def download(hub: HubData, split: Split, task: str) -> list[Row]:
+    """Return the rows of a split, from the library's cache where it has them.
+
+    Raises:
+        DataError: if the `datasets` library is not installed, or the hub or the data set is out of
+            reach.
+    """
+    missing = f"task {task!r} is in no data folder (--data DIR, with DIR/{task}/train.jsonl)"
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"{missing}, and to download it takes an extra: pip install 'tunewise[hub]'"
+        ) from error
+    _give_up_at_once_without_a_network()
+    try:
+        found = datasets.load_dataset(hub.path, hub.config, split=hub.splits[split])
+        found = found.rename_columns(hub.columns)
+    except Exception as error:  # the library lets through those of several others
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{missing}, and {hub.path} cannot be had from the hub: {reason}"
+        ) from error
+    return [
+        Row(dict(values), f"{task}/{split}:{number}")
+        for number, values in enumerate(found, start=1)
+    ]
+
+
+def _give_up_at_once_without_a_network() -> None:
+    """Put the libraries into their offline mode if the hub does not answer.
+
+    They then use what they have on disk; else they would try again and again for half a minute.
+    """
+    import datasets
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # whatever the network's trouble is
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True

@@ -1,0 +1,66 @@
+"""What the kinds of task that answer with a text of any length have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from tunewise.data.encode import EncodedSplit, LossOn, encode_answered
+from tunewise.data.example import Example
+from tunewise.data.rows import Row, Split
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import DataError
+from tunewise.models.decoding import DecodingConfig
+from tunewise.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Answered(Task):
+    """A prompt and the text that answers it."""
+
+    loss_on: LossOn = "answer"
+    """Which tokens are learnt: those of the answer, or those of the prompt too (`everything`)."""
+    max_answer: int | None = Field(default=None, gt=0)
+    """The most characters of an answer; rows with a longer one are dropped, and counted aloud."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How an answer is written."""
+
+    answer: ClassVar = "text"
+
+    @abstractmethod
+    def example(self, row: Row) -> Example:
+        """Return the example that a row makes."""
+
+    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
+        """Return one example per row; rows with no answer, or with too long a one, are dropped."""
+        examples = [self.example(row) for row in self.rows(split, data)]
+        lengths = [len(example.target.strip()) for example in examples]
+        longest = self.max_answer or max(lengths)
+        for count, why in (
+            (sum(length == 0 for length in lengths), "no answer"),
+            (sum(length > longest for length in lengths), f"answers of over {longest} characters"),
+        ):
+            if count:
+                logger.warning("%s: %d rows with %s are dropped", split, count, why)
+        usable = [e for e, length in zip(examples, lengths, strict=True) if 0 < length <= longest]
+        if not usable:
+            raise DataError(f"task {self.name!r}: no row of the {split} split has a usable answer")
+        return self.sampled(split, usable)
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Tokenizer,
+        max_length: int,
+        prefix: Sequence[int] = (),
+    ) -> EncodedSplit:
+        """Return one sequence per example: prompt, answer and end of text."""
+        return encode_answered(examples, tokenizer, max_length, prefix, self.loss_on)
+
+    def judged(self, example: Example, output: str) -> tuple[str, str]:
+        """Return what was expected and what was answered, as metrics compare them."""
+        return example.target.strip(), output.strip()

@@ -1,0 +1,88 @@
+"""The answer is what the model would write next, chosen among a few texts: the verbalizers.
+
+Schick and Schütze, https://arxiv.org/abs/2001.07676. There is no new output layer: what the model
+knows of the words "yes" and "no" is asked for and trained.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tunewise.data.encode import EncodedSplit, encode_answered
+from tunewise.data.example import Example
+from tunewise.data.rows import Split
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import ConfigError, DataError, nearest
+from tunewise.tasks.labels import label_value, labels_as_text
+from tunewise.tasks.task import Task
+from tunewise.tasks.template import Template, columns_of
+
+
+class Cloze(Task):
+    """A question put as a template, and a text for the answer of each label."""
+
+    kind: Literal["cloze"] = "cloze"
+    template: Template
+    """What is asked, with columns in braces: `Is "{text}" good or bad? It is`."""
+    label: str = "label"
+    """The column with the label: a string, a whole number or a truth value."""
+    verbalizers: dict[str, str] = Field(min_length=2)
+    """Each label as it stands in the rows, and the text that answers with it, such as `" yes"`."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    answer: ClassVar = "choice"
+
+    _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
+
+    @model_validator(mode="after")
+    def _no_verbalizer_begins_another(self) -> Self:
+        texts = list(self.verbalizers.values())
+        for index, text in enumerate(texts):
+            if not text.strip():
+                raise ValueError(f"verbalizers: {text!r} is empty")
+            for other in texts[:index] + texts[index + 1 :]:
+                if other.startswith(text):
+                    raise ValueError(
+                        f"verbalizers: {text!r} begins {other!r}, so it would always be likelier"
+                    )
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return (*columns_of(self.template), self.label)
+
+    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
+        """Return one example per row."""
+        examples = []
+        for row in self.rows(split, data, group=self.label):
+            label = label_value(row, self.label)
+            if label not in self.verbalizers:
+                hint = nearest(label, self.verbalizers)
+                raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
+            prompt, cue = self.fill(self.template, row)
+            choices = tuple(self.verbalizers.values())
+            examples.append(Example(row.id, prompt, self.verbalizers[label], choices, cue))
+        return self.sampled(split, examples)
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Tokenizer,
+        max_length: int,
+        prefix: Sequence[int] = (),
+    ) -> EncodedSplit:
+        """Return one sequence per example: the question and its answer, whose tokens are scored.
+
+        Raises:
+            ConfigError: if a verbalizer is so long that it would be cut.
+        """
+        longest = max(map(len, tokenizer.encode(list(self.verbalizers.values()))))
+        if longest > (room := max_length - len(prefix)) // 2:
+            raise ConfigError(
+                f"task.verbalizers: the longest has {longest} tokens; at most half of the {room} "
+                "tokens of a sequence are for the answer"
+            )
+        return encode_answered(examples, tokenizer, max_length, prefix, end=False)

@@ -1,0 +1,58 @@
+"""A text completed from its beginning, or a prompt from its completion."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from tunewise.data.example import Example
+from tunewise.data.rows import Row
+from tunewise.errors import DataError
+from tunewise.tasks.answered import Answered
+from tunewise.tasks.template import Template, columns_of
+
+
+class Generation(Answered):
+    """The first lines of a text and the rest of it; or two columns, a prompt and its completion."""
+
+    kind: Literal["generation"] = "generation"
+    text: str | None = None
+    """The column with whole texts, of which the first `given_lines` are the prompt."""
+    given_lines: int = Field(default=3, gt=0)
+    """How many lines of a whole text are given."""
+    template: Template = "{prompt}"
+    """Where there is no `text`: what is given, with columns in braces."""
+    completion: Template = "{completion}"
+    """Where there is no `text`: what is to be written, with columns in braces."""
+    judge_whole: bool = False
+    """Whether metrics compare whole texts, the given part included, as published for sonnets."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "bleu")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        if self.text is not None:
+            return (self.text,)
+        return (*columns_of(self.template), *columns_of(self.completion))
+
+    def example(self, row: Row) -> Example:
+        """Return the example that a row makes."""
+        if self.text is None:
+            prompt, cue = self.fill(self.template, row)
+            return Example(row.id, prompt, "".join(self.fill(self.completion, row)), cue=cue)
+        lines = self.read(row, self.text).splitlines(keepends=True)
+        if len(lines) <= self.given_lines:
+            raise DataError(
+                f"{row.origin}: column {self.text!r} has {len(lines)} lines; more than "
+                f"task.given_lines ({self.given_lines}) are needed"
+            )
+        return Example(
+            row.id, "".join(lines[: self.given_lines]), "".join(lines[self.given_lines :])
+        )
+
+    def judged(self, example: Example, output: str) -> tuple[str, str]:
+        """Return what was expected and what was answered, as metrics compare them."""
+        if not self.judge_whole:
+            return super().judged(example, output)
+        given = example.prompt + example.cue
+        return (given + example.target).strip(), (given + output).strip()

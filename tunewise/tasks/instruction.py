@@ -1,0 +1,138 @@
+"""Instructions and their responses, in any of the shapes that such data come in.
+
+Alpaca rows (https://github.com/tatsu-lab/stanford_alpaca) have `instruction`, `input` (which may be
+empty) and `output`; others have `prompt` and `completion`, or `messages` (a list of `role` and
+`content`), or ShareGPT's `conversations` (of `from` and `value`). A row's columns tell which.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from tunewise.data.example import Example
+from tunewise.data.rows import Row, Split
+from tunewise.errors import DataError
+from tunewise.tasks.answered import Answered
+from tunewise.tasks.template import Template, fill
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["system", "user", "assistant"]
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+"""Our name of each role, ShareGPT's included."""
+
+
+class Instruction(Answered):
+    """A prompt in Alpaca's words, with or without an input, and the response."""
+
+    kind: Literal["instruction"] = "instruction"
+    instruction: str = "instruction"
+    """The column with what is to be done."""
+    input: str = "input"
+    """The column with what it is to be done to; a row may lack it, or leave it empty."""
+    output: str = "output"
+    """The column with the response."""
+    with_input: Template = (
+        "Below is an instruction that describes a task, paired with an input that provides further "
+        "context. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+    )
+    """What is given where there is an input."""
+    without_input: Template = (
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+    )
+    """What is given where there is none."""
+    turns: dict[Role, str] = Field(
+        default={
+            "system": "{content}\n\n",
+            "user": "### Instruction:\n{content}\n\n",
+            "assistant": "### Response:\n{content}\n\n",
+        }
+    )
+    """How the turns of a conversation are written; the assistant's last is the response."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
+
+    @field_validator("turns")
+    @classmethod
+    def _every_turn_has_its_content(cls, turns: dict[Role, str]) -> dict[Role, str]:
+        for role in get_args(Role):
+            if turns.get(role, "").count("{content}") != 1:
+                raise ValueError(f"turns: {role} needs a template with {{content}} once")
+        return turns
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return (self.instruction, self.output)
+
+    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
+        """Return one example per row, having said which shape the rows have."""
+        if split == "train" and self.path is not None:
+            logger.info("%s: read as %s", self.path, self._shape(self.rows(split, data)[0]))
+        return super().examples(split, data)
+
+    def example(self, row: Row) -> Example:
+        """Return the example that a row makes."""
+        shape = self._shape(row)
+        if shape == "messages":
+            return self._conversation(row)
+        if shape == "prompt and completion":
+            return Example(row.id, self.read(row, "prompt"), self.read(row, "completion"))
+        has_input = bool(row.values.get(self.input))
+        columns = {"instruction": self.instruction, "input": self.input}
+        prompt, cue = fill(
+            self.with_input if has_input else self.without_input,
+            lambda name: self.read(row, columns.get(name, name)),
+        )
+        return Example(row.id, prompt, self.read(row, self.output), cue=cue)
+
+    def _shape(self, row: Row) -> Literal["instructions", "prompt and completion", "messages"]:
+        if self.instruction in row.values:
+            return "instructions"
+        if "messages" in row.values or "conversations" in row.values:
+            return "messages"
+        if {"prompt", "completion"} <= row.values.keys():
+            return "prompt and completion"
+        raise DataError(
+            f"{row.origin}: has the columns {', '.join(map(str, row.values))}; needed are "
+            f"{self.instruction!r} and {self.output!r}, or prompt and completion, or messages"
+        )
+
+    def _conversation(self, row: Row) -> Example:
+        """Return the example of a conversation: its last turn is the response to all before it."""
+        turns = [self._turn(turn, row) for turn in _list(row)]
+        if len(turns) < 2 or turns[-1][0] != "assistant":
+            raise DataError(f"{row.origin}: the last of several messages must be the assistant's")
+        prompt = "".join(self.turns[role].replace("{content}", text) for role, text in turns[:-1])
+        opening, _, _ = self.turns["assistant"].partition("{content}")
+        return Example(row.id, prompt, turns[-1][1], cue=opening)
+
+    def _turn(self, turn: Any, row: Row) -> tuple[Role, str]:
+        """Return a message's role and content, in the words of either format."""
+        values = turn if isinstance(turn, dict) else {}
+        role = ROLES.get(str(values.get("role", values.get("from"))))
+        content = values.get("content", values.get("value"))
+        if role is None or not isinstance(content, str):
+            raise DataError(
+                f"{row.origin}: {str(turn)[:60]!r} is not a message with a role "
+                f"({', '.join(ROLES)}) and text as its content"
+            )
+        return role, self.read(Row({"content": content}, row.origin), "content")
+
+
+def _list(row: Row) -> list[Any]:
+    column = "messages" if "messages" in row.values else "conversations"
+    turns = row.values[column]
+    if not isinstance(turns, list):
+        raise DataError(f"{row.origin}: column {column!r} holds {turns!r}; a list is needed")
+    return turns
