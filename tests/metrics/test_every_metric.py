@@ -5,12 +5,18 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tunewise.metrics import METRICS, Metric, Prediction, interval
 from tunewise.metrics import metric as metric_file
 
-LABELS = ("bad", "fair", "good")
+ANSWERS = (
+    "a bad film from the first scene",
+    "neither fair nor foul, only long",
+    "good fun for all of the family",
+)
+"""Labels, and texts long enough for every n-gram."""
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
 
 
@@ -19,9 +25,9 @@ def predictions(share_right: float, number: int = 60) -> list[Prediction]:
     chance = random.Random(5)
     answers = []
     for index in range(number):
-        expected = chance.choice(LABELS)
+        expected = chance.choice(ANSWERS)
         right = chance.random() < share_right
-        predicted = expected if right else chance.choice([x for x in LABELS if x != expected])
+        predicted = expected if right else chance.choice([x for x in ANSWERS if x != expected])
         log_likelihood = math.log(0.8 if right else 0.1)
         answers.append(Prediction(f"rows:{index}", expected, predicted, log_likelihood, 1))
     return answers
@@ -80,6 +86,21 @@ def test_a_metric_is_described_and_known_by_its_own_name(metric: Metric) -> None
 
 
 @every_metric
+def test_a_metric_is_computed_from_what_it_says(metric: Metric) -> None:
+    answers = predictions(0.6)
+    texts = [replace(a, log_likelihood=-9.0, num_scored=2) for a in answers]
+    likelihoods = [replace(a, expected="", predicted="") for a in answers]
+    value = metric.compute(answers)
+    assert (metric.compute(texts) == value) == (metric.of != "likelihood")
+    assert (metric.compute(likelihoods) == value) == (metric.of == "likelihood")
+
+
+@every_metric
+def test_what_can_be_computed_here_passes_the_check(metric: Metric) -> None:
+    metric.check()
+
+
+@every_metric
 def test_an_interval_holds_the_value_and_is_the_same_each_time(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,9 +117,20 @@ def test_an_interval_of_equal_predictions_is_a_point(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metric_file, "NUM_RESAMPLES", 10)
-    answers = [Prediction(str(n), "good", "good", -0.25, 1) for n in range(20)]
+    answers = [Prediction(str(n), ANSWERS[0], ANSWERS[0], -0.25, 1) for n in range(20)]
     value = metric.compute(answers)
     assert interval(metric, answers, seed=0) == pytest.approx((value, value))
+
+
+@every_metric
+def test_an_interval_is_that_of_values_on_resampled_predictions(
+    metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_file, "NUM_RESAMPLES", 50)
+    answers = predictions(0.7, number=20)  # so few that an answer is missing from some samples
+    draws = np.random.default_rng(3).integers(20, size=(50, 20))
+    values = [metric.compute([answers[index] for index in draw]) for draw in draws]
+    assert interval(metric, answers, seed=3) == pytest.approx(np.quantile(values, (0.025, 0.975)))
 
 
 @every_metric

@@ -1,31 +1,79 @@
-"""How many labels are right, by scikit-learn."""
+"""How many labels are right, and which are taken for which."""
 
 from collections.abc import Sequence
 
-from tunewise.metrics.metric import Metric, Prediction
+import numpy as np
+
+from tunewise.metrics.metric import Metric, Prediction, Statistics, mean, with_count
+
+
+def _right(predictions: Sequence[Prediction]) -> Statistics:
+    """Return whether each label is right, and 1, (E, 2)."""
+    return with_count([float(p.expected == p.predicted) for p in predictions])
+
+
+def _label_counts(predictions: Sequence[Prediction]) -> Statistics:
+    """Return, for K labels, which one each example hits, expects and predicts: 0 or 1, (E, 3K)."""
+    expected, predicted = _labels(predictions)
+    labels, codes = np.unique(expected + predicted, return_inverse=True)  # (K,), (2E,)
+    shape = (2, len(predictions), len(labels))
+    is_expected, is_predicted = np.eye(len(labels))[codes].reshape(shape)  # (E, K) each
+    return np.hstack([is_expected * is_predicted, is_expected, is_predicted])
+
+
+def _macro_f1(totals: Statistics) -> float:
+    """Return the mean over labels of F1 = 2 · precision · recall / (precision + recall), 0 to 1.
+
+    That is 2 · hits / (expected + predicted). A label counts if it is expected or predicted
+    anywhere; one never hit has an F1 of 0.
+    """
+    hits, expected, predicted = totals.reshape(3, -1)  # (K,) each
+    occurs = expected + predicted > 0
+    return float(np.mean(2 * hits[occurs] / (expected + predicted)[occurs]))
+
+
+ACCURACY = Metric("accuracy", True, "label", _right, mean, "share of right labels")
+F1 = Metric("f1", True, "label", _label_counts, _macro_f1, "F1 averaged over labels (macro)")
+
+
+def per_class(
+    predictions: Sequence[Prediction], labels: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Return precision, recall, F1 and support of each label; 0 where nothing can be divided.
+
+    Args:
+        labels: the order to show them in; others that occur follow, by alphabet.
+    """
+    from sklearn.metrics import precision_recall_fscore_support  # a second to import
+
+    order = _in_order(predictions, labels)
+    columns = precision_recall_fscore_support(
+        *_labels(predictions), labels=order, zero_division=0.0
+    )
+    return {
+        label: {"precision": p, "recall": r, "f1": f, "support": n}
+        for label, p, r, f, n in zip(order, *(c.tolist() for c in columns), strict=True)
+    }
+
+
+def confusion_matrix(
+    predictions: Sequence[Prediction], labels: Sequence[str] = ()
+) -> dict[str, list[str] | list[list[int]]]:
+    """Return the `labels`, and the `counts`: a row per expected label, a column per predicted one.
+
+    Args:
+        labels: the order to show them in; others that occur follow, by alphabet.
+    """
+    from sklearn.metrics import confusion_matrix as count
+
+    order = _in_order(predictions, labels)
+    return {"labels": order, "counts": count(*_labels(predictions), labels=order).tolist()}
 
 
 def _labels(predictions: Sequence[Prediction]) -> tuple[list[str], list[str]]:
     return [p.expected for p in predictions], [p.predicted for p in predictions]
 
 
-def accuracy(predictions: Sequence[Prediction]) -> float:
-    """Return the share of right labels, 0 to 1."""
-    from sklearn.metrics import accuracy_score  # a second to import
-
-    return float(accuracy_score(*_labels(predictions)))
-
-
-def macro_f1(predictions: Sequence[Prediction]) -> float:
-    """Return the mean over labels of F1 = 2 · precision · recall / (precision + recall), 0 to 1.
-
-    A label counts if it is expected or predicted anywhere; one never hit has an F1 of 0.
-    """
-    from sklearn.metrics import f1_score
-
+def _in_order(predictions: Sequence[Prediction], labels: Sequence[str]) -> list[str]:
     expected, predicted = _labels(predictions)
-    return float(f1_score(expected, predicted, average="macro", zero_division=0.0))
-
-
-ACCURACY = Metric("accuracy", True, accuracy, "share of right labels")
-F1 = Metric("f1", True, macro_f1, "F1 averaged over labels (macro)")
+    return [*labels, *sorted({*expected, *predicted} - {*labels})]

@@ -3,19 +3,33 @@
 import math
 from collections.abc import Sequence
 
-from tunewise.metrics.metric import Metric, Prediction
+import numpy as np
+
+from tunewise.metrics.metric import Metric, Prediction, Statistics
 
 
-def loss(predictions: Sequence[Prediction]) -> float:
+def _log_likelihoods(predictions: Sequence[Prediction]) -> Statistics:
+    """Return each example's log-likelihood and its number of scored tokens, (E, 2)."""
+    return np.array([(p.log_likelihood, float(p.num_scored)) for p in predictions])
+
+
+def _loss(totals: Statistics) -> float:
     """Return the mean of -log p over scored tokens, in nats."""
-    total = math.fsum(prediction.log_likelihood for prediction in predictions)
-    return -total / sum(prediction.num_scored for prediction in predictions)
+    log_likelihood, num_scored = totals
+    return float(-log_likelihood / num_scored)
 
 
-def perplexity(predictions: Sequence[Prediction]) -> float:
+def _perplexity(totals: Statistics) -> float:
     """Return exp(loss), per scored token; at most e^700, which JSON can still hold."""
-    return math.exp(min(loss(predictions), 700.0))
+    return math.exp(min(_loss(totals), 700.0))
 
 
-LOSS = Metric("loss", False, loss, "mean negative log-likelihood per scored token, in nats")
-PERPLEXITY = Metric("perplexity", False, perplexity, "exp(loss)")
+LOSS = Metric(
+    "loss",
+    False,
+    "likelihood",
+    _log_likelihoods,
+    _loss,
+    "mean negative log-likelihood per scored token, in nats",
+)
+PERPLEXITY = Metric("perplexity", False, "likelihood", _log_likelihoods, _perplexity, "exp(loss)")

@@ -1,11 +1,19 @@
-"""What a metric is, what it is computed from, and how sure it is."""
+"""What a metric is, what it is computed from, and how sure it is.
+
+Shapes: E examples, S statistics of each.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 NUM_RESAMPLES = 1000
+
+Statistics = npt.NDArray[np.float64]
+"""Numbers of each example, (E, S), or their sums over examples, (S,)."""
 
 
 @dataclass(frozen=True)
@@ -15,21 +23,37 @@ class Prediction:
     example_id: str
     expected: str
     predicted: str
-    """The likeliest label; empty where nothing is answered, as in plain language modelling."""
+    """The likeliest label, or the text written; empty where nothing is answered, as in plain
+    language modelling."""
     log_likelihood: float
     """log p(expected), natural logarithm, summed over its scored tokens."""
     num_scored: int
     """How many tokens (or labels: one) were scored."""
+    prompt: str = ""
+    """What was given, where a text was answered."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number computed from predictions."""
+    """A number computed from predictions, by way of sums over examples.
+
+    Counting an example takes long, adding counts does not: so an interval, which is a thousand
+    values on resampled examples, counts each example once.
+    """
 
     name: str
     higher_is_better: bool
-    compute: Callable[[Sequence[Prediction]], float]
+    of: Literal["label", "likelihood", "text"]
+    """What it is computed from; for `text` the model has to write its answers."""
+    statistics: Callable[[Sequence[Prediction]], Statistics]
+    """What is counted in each example, (E, S)."""
+    value: Callable[[Statistics], float]
+    """The number that the sums over examples, (S,), come to."""
     description: str
+
+    def compute(self, predictions: Sequence[Prediction]) -> float:
+        """Return the value over all predictions."""
+        return self.value(self.statistics(predictions).sum(axis=0))
 
     def better(self, value: float, than: float) -> bool:
         """Return whether a value beats another; anything beats a value that is not a number."""
@@ -37,16 +61,45 @@ class Metric:
             return value == value
         return value > than if self.higher_is_better else value < than
 
+    def check(self) -> None:
+        """Return if it can be computed here: worth knowing before a model is trained for hours.
+
+        Raises:
+            ConfigError: if it needs a library that is not installed; the message names the extra.
+        """
+        self.compute([Prediction("check", "a", "a", -1.0, 1)])
+
+
+def with_count(values: Sequence[float]) -> Statistics:
+    """Return statistics (E, 2) of which `mean` makes the mean: each value, and 1."""
+    return np.array([(value, 1.0) for value in values])
+
+
+def mean(totals: Statistics) -> float:
+    """Return the mean, from the sum of the values and their number."""
+    return float(totals[0] / totals[1])
+
 
 def interval(metric: Metric, predictions: Sequence[Prediction], seed: int) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a metric over examples.
+    """Return the 95 % bootstrap interval of a metric over examples."""
+    return bootstrap(metric.statistics(predictions), metric.value, seed)
 
-    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: the metric is
-    computed on 1,000 samples drawn from the predictions with replacement. It covers the choice of
+
+def bootstrap(
+    statistics: Statistics, value: Callable[[Statistics], float], seed: int
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a value over examples.
+
+    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: the value is
+    computed on 1,000 samples drawn from the examples with replacement. It covers the choice of
     test examples, not the chance in training, which takes several seeds.
     """
     generator = np.random.default_rng(seed)
-    draws = generator.integers(len(predictions), size=(NUM_RESAMPLES, len(predictions)))
-    values = [metric.compute([predictions[index] for index in draw]) for draw in draws]
+    number = len(statistics)
+    values = []
+    for _ in range(NUM_RESAMPLES):
+        draw = generator.integers(number, size=number)
+        times = np.bincount(draw, minlength=number)  # (E,): how often each example is drawn
+        values.append(value(times @ statistics))  # (E,) @ (E, S) -> (S,)
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
