@@ -78,6 +78,11 @@ def read_config(folder: Path) -> ModelConfig:
     return validate(config_type, ours, str(path))
 
 
+def shape_of(name: str) -> ModelConfig:
+    """Return the shape of a model by its name, hub id or folder; a known one needs no file."""
+    return KNOWN_MODELS[name].config if name in KNOWN_MODELS else read_config(find_folder(name))
+
+
 def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:
     """Return a model of this shape with no weights yet (`meta`), or with arbitrary ones."""
     build: Any = FAMILIES[config.family][1]  # each family takes its own kind of configuration

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tunewise.models.attention import Attention, Run, runs_of
+from tunewise.models.cache import Cache, Past
 from tunewise.models.layers import FeedForward, Linear
 from tunewise.settings import Settings
 
@@ -82,9 +83,9 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.dropout = 0.0
 
-    def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
+    def forward(self, x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
         """Return (N, D) from (N, D)."""
-        x = x + self._drop(self.attention(self.attention_norm(x), runs))
+        x = x + self._drop(self.attention(self.attention_norm(x), runs, past))
         return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -132,24 +133,28 @@ class LanguageModel(nn.Module):
         if config.tied:
             self.tie_head()
 
-    def hidden(self, tokens: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, positions: Tensor, segments: Tensor, cache: Cache | None = None
+    ) -> Tensor:
         """Return the hidden states (N, D) after the final norm.
 
         Args:
             tokens: (N,) ids.
             positions: (N,) each token's place in its own sequence.
             segments: (N,) the number of its sequence; a sequence's tokens are neighbours.
+            cache: what the model has read before, which these tokens are added to.
         """
         runs = runs_of(segments)
         x = self.token_embedding(tokens)  # (N, D)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         x = F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
-        for block in self.blocks:
+        pasts = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, past in zip(self.blocks, pasts, strict=True):
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, runs, use_reentrant=False)
             else:
-                x = block(x, runs)
+                x = block(x, runs, past)
         normed: Tensor = self.final_norm(x)
         return normed
 

@@ -42,6 +42,18 @@ def score(model: LanguageModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor
     return torch.cat(log_likelihoods), torch.cat(likeliest)
 
 
+@torch.no_grad()
+def logits_of(model: LanguageModel, hidden: Tensor, answers: Tensor) -> Tensor:
+    """Return the logits (M, C) of some answers only, in fp32.
+
+    Args:
+        hidden: (M, D) states of the positions that answer.
+        answers: (C,) ids.
+    """
+    parts = [model.logits(part)[:, answers].float() for part, _ in _slices(model, hidden, hidden)]
+    return torch.cat(parts)
+
+
 def _slices(
     model: LanguageModel, hidden: Tensor, targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:

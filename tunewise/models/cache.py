@@ -1,0 +1,109 @@
+"""Keys and values of the tokens a model has read, so that a new token is all it has to compute.
+
+A row holds a sequence. Rows end in the same column, however long they are: prompts stand flush
+right, and every row goes on in the next column, so a step is written with one slice and a window
+of the last tokens is one slice too. What lies left of a row's first token is never seen.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Cache:
+    """The past of every layer.
+
+    Args:
+        lengths: of the prompts, in the order in which they will be read.
+        room: how many tokens may follow a prompt.
+        max_rows: how many rows there may be at once.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        lengths: Sequence[int],
+        room: int,
+        max_rows: int,
+        device: torch.device,
+    ) -> None:
+        self.max_rows = max_rows
+        self.width = max(lengths)
+        self.max_width = self.width + room
+        self.device = device
+        self.starts = [self.width - length for length in lengths]
+        self.mask: Tensor | None = None  # (B, 1, 1, T) from the first column in use; None sees all
+        self.layers = [Past(self) for _ in range(num_layers)]
+
+    @property
+    def first(self) -> int:
+        """The first column that any row uses."""
+        return min(self.starts)
+
+    def advance(self) -> Tensor:
+        """Open a column for the next token of every row and return their positions (B,)."""
+        self.width += 1
+        starts = torch.tensor(self.starts, device=self.device)  # (B,)
+        columns = torch.arange(self.first, self.width, device=self.device)  # (T,)
+        uneven = max(self.starts) > self.first
+        self.mask = (columns >= starts[:, None])[:, None, None] if uneven else None
+        return self.width - 1 - starts
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Make row i what row `rows[i]` was. Rows that stay in their place cost nothing."""
+        self.starts = [self.starts[row] for row in rows]
+        moves = [(to, source) for to, source in enumerate(rows) if to != source]
+        if moves:
+            to, source = torch.tensor(moves, device=self.device).T
+            for layer in self.layers:
+                for stored in (layer.keys, layer.values):
+                    filled = stored[:, :, self.first : self.width]  # (B, H, T, K)
+                    filled[to] = filled[source]
+
+
+class Past:
+    """Keys and values of one layer, as attention meets them."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.num_read = 0
+        self.num_prompts = len(cache.starts)
+        self.keys: Tensor
+        self.values: Tensor
+
+    def add(
+        self, key: Tensor, value: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the keys and values (B, H, T, K) that new tokens see, and their mask.
+
+        The prompts come first, some rows with each call, and see themselves alone. When all have
+        been read, a call brings one token of every row, which sees all of the row.
+
+        Args:
+            key: (B, H, T, K) of the new tokens; `value` likewise.
+            window: how many tokens back a token sees, itself included.
+        """
+        if self.num_read < self.num_prompts:
+            self._read(key, value)
+            return key, value, None
+        width, num_rows = self.cache.width, len(self.cache.starts)
+        self.keys[:num_rows, :, width - 1] = key.squeeze(2)
+        self.values[:num_rows, :, width - 1] = value.squeeze(2)
+        first = self.cache.first if window is None else max(self.cache.first, width - window)
+        mask = self.cache.mask
+        seen = None if mask is None else mask[..., first - self.cache.first :]
+        return self.keys[:num_rows, :, first:width], self.values[:num_rows, :, first:width], seen
+
+    def _read(self, key: Tensor, value: Tensor) -> None:
+        """Write down the next prompts, all of one length."""
+        num_prompts, num_heads, length, head_dim = key.shape
+        if self.num_read == 0:
+            # Zeros: a masked weight is 0, and 0 times whatever lay in memory need not be.
+            shape = (self.cache.max_rows, num_heads, self.cache.max_width, head_dim)
+            self.keys, self.values = key.new_zeros(shape), key.new_zeros(shape)
+        rows = slice(self.num_read, self.num_read + num_prompts)
+        columns = slice(self.cache.width - length, self.cache.width)
+        self.keys[rows, :, columns] = key
+        self.values[rows, :, columns] = value
+        self.num_read += num_prompts
