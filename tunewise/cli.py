@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +59,9 @@ def run(
     method: MethodKind = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="new folder for what the run leaves")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show examples, lengths and labels, and stop")
+    ] = False,
 ) -> None:
     """Train and evaluate one set-up. With no argument: the embedded model, task and LoRA."""
     path, overrides = _split(words)
@@ -68,7 +73,11 @@ def run(
 
     config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
     console = Console()
+    if dry_run:
+        _print_dry_run(config, data, console)
+        return
     record = run_config(config, data, out, Progress(console))
+    _print_samples(record.predictions, console)
     _print_result(record.result, record.folder, console)
 
 
@@ -102,14 +111,15 @@ def params(
 @app.command("list")
 def list_known(
     what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List what is known by name."""
+    """List what is known by name; of tasks also how many rows the data folder has."""
     from tunewise import listing
 
-    tables = {
+    tables: dict[str, Callable[[], listing.Rows]] = {
         "models": listing.models,
-        "tasks": listing.tasks,
+        "tasks": partial(listing.tasks, data),
         "methods": listing.methods,
         "metrics": listing.metrics,
     }
@@ -170,6 +180,51 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     if not console.is_terminal:
         console.width = 1000  # a file or a pipe gets one line per row
     console.print(table)
+
+
+def _print_dry_run(config: Any, data: Path | None, console: Any) -> None:
+    from rich.text import Text
+
+    from tunewise.dry_run import dry_run
+
+    shown, lengths = dry_run(config, data)
+    console.print("What is scored stands in ⟦ ⟧.", highlight=False)
+    for example in shown:
+        console.print(f"\n{example.id}", style="bold", highlight=False)
+        text = Text()
+        for piece in example.pieces:
+            text.append(f"⟦{piece.text}⟧" if piece.scored else piece.text, "green" * piece.scored)
+        if example.label:
+            text.append(f" ⟦{example.label}⟧", "green")
+        console.print(text, soft_wrap=True)
+    console.print()
+    rows = []
+    for split, some in lengths.items():
+        labels = ", ".join(f"{name} {count:,}" for name, count in some.labels.items())
+        rows.append(
+            {
+                "split": split,
+                "examples": some.examples,
+                "median": f"{some.median:.0f} tokens",
+                "95 %": f"{some.most:.0f}",
+                "longest": some.longest,
+                "truncated": f"{100 * some.truncated:.1f} %",
+                **({"labels": labels} if labels else {}),
+            }
+        )
+    _print_table(rows)
+
+
+def _print_samples(predictions: list[Any], console: Any) -> None:
+    """Print the first two answers of a task that writes texts."""
+    from rich.text import Text
+
+    for prediction in predictions[:2]:
+        if prediction.prompt:
+            given = prediction.prompt.strip()
+            written = prediction.predicted.removeprefix(given).lstrip("\n")
+            console.print(f"\nsample {prediction.example_id}", style="bold", highlight=False)
+            console.print(Text.assemble(given + "\n", (written, "green")), soft_wrap=True)
 
 
 def _print_result(result: Any, folder: Path, console: Any) -> None:

@@ -1,13 +1,18 @@
 """What is known by name, as rows of plain values."""
 
+from pathlib import Path
 from typing import Any
 
+from tunewise.config import make_config
+from tunewise.data.rows import SPLITS
+from tunewise.errors import DataError
 from tunewise.methods import METHODS
 from tunewise.metrics import METRICS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model
-from tunewise.tasks import TASKS
-from tunewise.tasks.named import named_task, task_names
+from tunewise.tasks import TASKS, Task
+from tunewise.tasks.named import task_names
+from tunewise.tasks.task import POCKET_REVIEWS
 
 Rows = list[dict[str, Any]]
 
@@ -28,28 +33,45 @@ def models() -> Rows:
     ]
 
 
-def tasks() -> Rows:
-    """Return the catalogue, then the kinds of task that take a path."""
-    rows = []
-    for name in task_names():
-        values = named_task(name)
-        rows.append(
-            {
-                "task": name,
-                "kind": values["kind"],
-                "metrics": ", ".join(TASKS[values["kind"]].metrics),
-                "about": values["description"],
-            }
-        )
+def tasks(data: Path | None = None) -> Rows:
+    """Return the catalogue, then the kinds of task that take a path.
+
+    Args:
+        data: the data folder; the rows that are there are counted.
+    """
+    named = [make_config(fields={"task": name}).task for name in task_names()]
+    rows = [
+        {
+            "task": task.name,
+            "kind": task.kind,
+            "columns": ", ".join(task.columns),
+            "train / validation / test": _sizes(task, data),
+            "metrics": ", ".join(task.metrics),
+            "about": task.description,
+        }
+        for task in named
+    ]
     return rows + [
         {
             "task": f"{{kind: {kind}, path: ...}}",
             "kind": kind,
+            "columns": "yours",
+            "train / validation / test": "yours",
             "metrics": ", ".join(task.metrics),
             "about": (task.__doc__ or "").split("\n")[0],
         }
         for kind, task in TASKS.items()
     ]
+
+
+def _sizes(task: Task, data: Path | None) -> str:
+    """Return how many rows each split has, or where they could be had from."""
+    if task.name == POCKET_REVIEWS or (data is not None and (data / task.name).is_dir()):
+        try:
+            return " / ".join(f"{len(task.rows(split, data)):,}" for split in SPLITS)
+        except DataError as error:  # the other tasks are still worth listing
+            return str(error)
+    return "not in the data folder" if task.hub is None else f"on the hub: {task.hub.path}"
 
 
 def methods() -> Rows:

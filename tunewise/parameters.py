@@ -4,9 +4,7 @@ import torch
 
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
-from tunewise.models import ModelConfig
-from tunewise.models.catalog import KNOWN_MODELS
-from tunewise.models.folder import build_model, find_folder, read_config
+from tunewise.models.folder import build_model, shape_of
 from tunewise.store import Parameters
 from tunewise.tasks import Classification, Task
 
@@ -20,7 +18,7 @@ def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
     Raises:
         ConfigError: if only the rows could say how many labels there are.
     """
-    model = build_model(_shape(config.model))
+    model = build_model(shape_of(config.model))
     if isinstance(task, Classification):
         if task.label_names is None:
             raise ConfigError("task.labels: not given, and no rows are read to count labels")
@@ -28,8 +26,3 @@ def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
     config.method.adapt(model, torch.Generator())
     total, trainable = model.count_parameters()
     return Parameters(total=total, trainable=trainable, percent=100 * trainable / total)
-
-
-def _shape(name: str) -> ModelConfig:
-    """Return a model's shape; a known one needs no file."""
-    return KNOWN_MODELS[name].config if name in KNOWN_MODELS else read_config(find_folder(name))

@@ -20,12 +20,16 @@ from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
 from tunewise.errors import ConfigError, ModelError
+from tunewise.evaluation.choices import choose
+from tunewise.evaluation.complete import complete
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import METRICS, Prediction, interval
-from tunewise.models import LanguageModel
+from tunewise.metrics.classification import confusion_matrix, per_class
+from tunewise.models import LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.progress import Progress
+from tunewise.tasks import Answered
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
 
@@ -62,6 +66,8 @@ def run(
         TunewiseError: if the configuration, the model or the data cannot be used.
     """
     progress = progress or Progress()
+    for metric in config.task.metrics:
+        METRICS[metric].check()
     torch.manual_seed(config.seed)  # dropout draws from the global source
     device = choose_device()
     reset_peak_bytes(device)
@@ -75,21 +81,22 @@ def run(
     model.to(device)
     model.set_dropout(config.train.dropout)
     model.checkpointing = config.train.checkpointing
-    encoded = {split: encode(config, split, examples[split], model, tokenizer) for split in SPLITS}
+    encoded = {
+        split: encode(config, split, examples[split], model.config, tokenizer) for split in SPLITS
+    }
 
     name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
     folder = store.new_folder(out, name)
     write_yaml(config, folder / store.CONFIG)
 
-    def answers(split: Split) -> list[Prediction]:
-        return evaluate(
-            model, examples[split], encoded[split].sequences, config.train.tokens_per_pass
-        )
+    def answers(split: Split, metrics: Sequence[str]) -> list[Prediction]:
+        return answer(config, model, tokenizer, examples[split], encoded[split], metrics)
 
     sequences = encoded["train"].sequences
     per_epoch = updates_per_epoch(len(sequences), config.train)
     num_updates = config.train.epochs * per_epoch
     best = BestState(METRICS[config.metric])
+    while_training = metrics_while_training(config)
     steps: list[Step] = []
     validation: dict[str, float] = {}
     evaluation = Stopwatch()
@@ -102,7 +109,7 @@ def run(
             if step.number % every and step.number < num_updates:
                 continue
             with evaluation:
-                values = compute(config, answers("validation"))
+                values = compute(while_training, answers("validation", while_training))
             is_best = best.offer(model, values[config.metric], step)
             validation = values if is_best else validation
             progress.evaluated(step, values, is_best)
@@ -115,7 +122,7 @@ def run(
 
     best.restore(model)
     with evaluation:
-        predictions = answers("test")
+        predictions = answers("test", config.task.metrics)
     store.write_predictions(folder / store.PREDICTIONS, predictions)
     save_trained(model, config, folder, tokenizer)
     train_seconds = sum(step.seconds for step in steps)
@@ -129,13 +136,14 @@ def run(
             total=total, trainable=trainable, percent=100 * trainable / total
         ),
         data={split: _size(encoded[split], len(examples[split])) for split in SPLITS},
-        metrics={"validation": validation, "test": compute(config, predictions)},
+        metrics={"validation": validation, "test": compute(config.task.metrics, predictions)},
         intervals={
             "test": {
                 metric: interval(METRICS[metric], predictions, config.seed)
                 for metric in config.task.metrics
             }
         },
+        tables=tables(config, predictions),
         best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
@@ -197,20 +205,14 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
     return model
 
 
-def encode(
-    config: RunConfig,
-    split: Split,
-    examples: Sequence[Example],
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-) -> EncodedSplit:
-    """Return a split as tokens, behind the method's prefix; what had to be cut is said aloud.
+def room(config: RunConfig, model: ModelConfig) -> int:
+    """Return the most tokens of a sequence: as asked, else as suits the task, else what fits.
 
     Raises:
-        ConfigError: if max_length does not fit the model, or leaves no room for text.
+        ConfigError: if more are asked for than the model has positions, or too few for any text.
     """
-    context, prefix_length = model.config.context_length, config.method.prefix_length
-    max_length = config.train.max_length or context
+    context, prefix_length = model.context_length, config.method.prefix_length
+    max_length = config.train.max_length or min(config.task.max_length or context, context)
     if max_length > context:
         raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
     if max_length < prefix_length + 2:
@@ -218,8 +220,24 @@ def encode(
             f"train.max_length: {max_length} leaves no room for text behind "
             f"{prefix_length} virtual tokens"
         )
-    first = model.config.vocabulary_size
-    prefix = range(first, first + prefix_length)
+    return max_length
+
+
+def virtual_tokens(config: RunConfig, model: ModelConfig) -> range:
+    """Return the ids of the method's prefix, which lie past the vocabulary."""
+    first = model.vocabulary_size
+    return range(first, first + config.method.prefix_length)
+
+
+def encode(
+    config: RunConfig,
+    split: Split,
+    examples: Sequence[Example],
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+) -> EncodedSplit:
+    """Return a split as tokens, behind the method's prefix; what had to be cut is said aloud."""
+    max_length, prefix = room(config, model), virtual_tokens(config, model)
     encoded = config.task.encode(examples, tokenizer, max_length, prefix)
     if encoded.num_truncated:
         logger.warning(
@@ -229,9 +247,49 @@ def encode(
     return encoded
 
 
-def compute(config: RunConfig, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return the task's metrics of some predictions."""
-    return {name: METRICS[name].compute(predictions) for name in config.task.metrics}
+def metrics_while_training(config: RunConfig) -> tuple[str, ...]:
+    """Return what is computed on validation data; texts are written if one chooses the best."""
+    if METRICS[config.metric].of == "text":
+        return config.task.metrics
+    return tuple(name for name in config.task.metrics if METRICS[name].of != "text")
+
+
+def answer(
+    config: RunConfig,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    examples: Sequence[Example],
+    encoded: EncodedSplit,
+    metrics: Sequence[str],
+) -> list[Prediction]:
+    """Return one prediction per example; texts are written out only if a metric asks for them."""
+    task, tokens_per_pass = config.task, config.train.tokens_per_pass
+    max_length, prefix = room(config, model.config), virtual_tokens(config, model.config)
+    if task.answer == "choice":
+        return choose(model, examples, tokenizer, max_length, prefix, tokens_per_pass)
+    predictions = evaluate(model, examples, encoded.sequences, tokens_per_pass)
+    if isinstance(task, Answered) and any(METRICS[name].of == "text" for name in metrics):
+        return complete(
+            predictions,
+            *(model, task, examples, tokenizer, max_length, prefix, tokens_per_pass, config.seed),
+        )
+    return predictions
+
+
+def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables | None:
+    """Return how each label fares, for a task with labels."""
+    if config.task.answer not in ("label", "choice"):
+        return None
+    labels = config.task.label_names or ()
+    return store.Tables(
+        per_class=per_class(predictions, labels),
+        confusion=confusion_matrix(predictions, labels),
+    )
+
+
+def compute(metrics: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Return some metrics of predictions."""
+    return {name: METRICS[name].compute(predictions) for name in metrics}
 
 
 def save_trained(

@@ -81,6 +81,15 @@ class SplitSize(Record):
     """How many tokens they lost."""
 
 
+class Tables(Record):
+    """What a classifier gets right and what it takes for what, on the test split."""
+
+    per_class: dict[str, dict[str, float]]
+    """Precision, recall, F1 and support of each label."""
+    confusion: dict[str, list[str] | list[list[int]]]
+    """`labels`, and `counts`: a row per expected label, a column per predicted one."""
+
+
 class Environment(Record):
     """What it ran on."""
 
@@ -104,6 +113,8 @@ class Result(Record):
     """Of the best state: split, then metric."""
     intervals: dict[str, dict[str, tuple[float, float]]]
     """95 % bootstrap intervals over the examples of a split."""
+    tables: Tables | None = None
+    """Of tasks with labels."""
     best: Best
     time: Time
     memory: Memory

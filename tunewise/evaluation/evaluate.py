@@ -1,8 +1,10 @@
 """Every example scored once: what the model answers, and how likely it finds what was expected."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tunewise.data.encode import IGNORE, Encoded
 from tunewise.data.example import Example
@@ -12,7 +14,18 @@ from tunewise.models import LanguageModel
 from tunewise.models.scoring import score
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Score:
+    """How likely a sequence's targets are."""
+
+    log_likelihood: float
+    """log p(targets), summed."""
+    num_scored: int
+    """How many targets."""
+    likeliest: int
+    """The likeliest answer in place of the last target."""
+
+
 def evaluate(
     model: LanguageModel,
     examples: Sequence[Example],
@@ -27,30 +40,14 @@ def evaluate(
         sequences: the examples' tokens, each naming its example.
         tokens_per_pass: the most tokens of one forward pass; the result does not depend on it.
     """
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    # Neighbours of equal length are computed together, so the whole split is packed by length.
-    by_length = sorted(sequences, key=lambda sequence: len(sequence.ids))
     totals = {example.id: 0.0 for example in examples}
     counts = {example.id: 0 for example in examples}
     answers: dict[str, int] = {}
-    first = 0
-    for batch in pack(by_length, tokens_per_pass):
-        batch = batch.to(device)
-        scored = batch.targets != IGNORE  # (N,)
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)[scored]  # (M, D)
-        log_likelihoods, likeliest = score(model, hidden, batch.targets[scored])  # (M,), (M,)
-        segments = batch.segments[scored].tolist()
-        for segment, log_likelihood, answer in zip(
-            segments, log_likelihoods.tolist(), likeliest.tolist(), strict=True
-        ):
-            sequence = by_length[first + segment]
-            totals[sequence.example_id] += log_likelihood
-            counts[sequence.example_id] += 1
-            answers[sequence.example_id] = answer
-        first += int(batch.segments.max()) + 1
-    model.train(training)
+    scores = score_sequences(model, sequences, tokens_per_pass)
+    for sequence, scored in zip(sequences, scores, strict=True):
+        totals[sequence.example_id] += scored.log_likelihood
+        counts[sequence.example_id] += scored.num_scored
+        answers[sequence.example_id] = scored.likeliest
     return [
         Prediction(
             example_id=example.id,
@@ -61,3 +58,42 @@ def evaluate(
         )
         for example in examples
     ]
+
+
+def score_sequences(
+    model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
+) -> list[Score]:
+    """Return the score of each sequence's targets, in their order."""
+    totals = [0.0] * len(sequences)
+    counts = [0] * len(sequences)
+    answers = [0] * len(sequences)
+    for hidden, targets, owners in scored_states(model, sequences, tokens_per_pass):
+        log_likelihoods, likeliest = score(model, hidden, targets)  # (M,), (M,)
+        for index, log_likelihood, answer in zip(
+            owners, log_likelihoods.tolist(), likeliest.tolist(), strict=True
+        ):
+            totals[index] += log_likelihood
+            counts[index] += 1
+            answers[index] = answer
+    return [Score(*values) for values in zip(totals, counts, answers, strict=True)]
+
+
+@torch.inference_mode()
+def scored_states(
+    model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
+) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """Yield hidden states (M, D), their targets (M,), and which sequence each belongs to."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    # Neighbours of equal length are computed together, so all are packed by length.
+    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
+    first = 0
+    for batch in pack([sequences[index] for index in order], tokens_per_pass):
+        batch = batch.to(device)
+        scored = batch.targets != IGNORE  # (N,)
+        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)[scored]  # (M, D)
+        owners = [order[first + segment] for segment in batch.segments[scored].tolist()]
+        yield hidden, batch.targets[scored], owners
+        first += int(batch.segments.max()) + 1
+    model.train(training)
