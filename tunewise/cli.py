@@ -132,6 +132,43 @@ def list_known(
         _print_table(rows)
 
 
+@app.command()
+def judge(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="settings of the judge, such as model=NAME"),
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="another run to compare it with")] = None,
+    out: Annotated[Path | None, typer.Option(help="file for the verdicts on each pair")] = None,
+    as_json: Json = False,
+) -> None:
+    """Have a language model score a run's responses, or compare them with another run's."""
+    if out is not None and against is None:
+        raise ConfigError("--out: belongs to --against; scores go into the run's own folder")
+    from dataclasses import asdict
+
+    from tunewise.config import fields_of
+    from tunewise.judging import JudgeConfig, judge_pair, judge_run
+    from tunewise.progress import counted
+    from tunewise.settings import validate
+
+    config = validate(JudgeConfig, fields_of(words or []), "judge")
+    with counted("answers") as progress:
+        judgement: Any = (
+            judge_run(folder, config, progress)
+            if against is None
+            else judge_pair(folder, against, config, out, progress)
+        )
+    if as_json:
+        print(json.dumps(asdict(judgement)))
+        return
+    for name, value in asdict(judgement).items():
+        shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, tuple) else value
+        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+        print(f"{name.replace('_', ' '):<20} {shown}")
+
+
 def main() -> None:
     """Run a command; the exit code says how it went (0, 1, 2 or 130)."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)

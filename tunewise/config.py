@@ -116,6 +116,18 @@ def make_config(
     return validate(RunConfig, values, str(path) if path else "configuration")
 
 
+def fields_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that `key=value` words set.
+
+    Raises:
+        ConfigError: if a word is none, or sets a field inside one that has none.
+    """
+    values: dict[str, Any] = {}
+    for keys, value in map(_parse, words):
+        _set(values, keys, value)
+    return values
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; an empty file is an empty mapping.
 

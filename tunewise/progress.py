@@ -1,6 +1,6 @@
 """How far a run is: a live bar on a terminal, plain lines elsewhere, nothing in a library."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -66,3 +66,16 @@ class Progress:
     def _print(self, line: str) -> None:
         if self._console is not None:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many of some things are done, while the block lasts.
+
+    It gives a function to be called with how many are done, and how many there will be.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -84,16 +84,18 @@ def scored_states(
 ) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
     """Yield hidden states (M, D), their targets (M,), and which sequence each belongs to."""
     device = next(model.parameters()).device
-    training = model.training
-    model.eval()
     # Neighbours of equal length are computed together, so all are packed by length.
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
     first = 0
-    for batch in pack([sequences[index] for index in order], tokens_per_pass):
-        batch = batch.to(device)
-        scored = batch.targets != IGNORE  # (N,)
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)[scored]  # (M, D)
-        owners = [order[first + segment] for segment in batch.segments[scored].tolist()]
-        yield hidden, batch.targets[scored], owners
-        first += int(batch.segments.max()) + 1
-    model.train(training)
+    training = model.training
+    model.eval()
+    try:
+        for batch in pack([sequences[index] for index in order], tokens_per_pass):
+            batch = batch.to(device)
+            scored = batch.targets != IGNORE  # (N,)
+            hidden = model.hidden(batch.tokens, batch.positions, batch.segments)[scored]  # (M, D)
+            owners = [order[first + segment] for segment in batch.segments[scored].tolist()]
+            yield hidden, batch.targets[scored], owners
+            first += int(batch.segments.max()) + 1
+    finally:
+        model.train(training)
