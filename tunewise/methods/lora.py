@@ -7,12 +7,13 @@ so a fresh model is the frozen one. One pair costs R · (in + out) parameters.
 import math
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
@@ -52,9 +53,11 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
-        low = F.dropout(x, self.dropout, self.training) @ self.A.to(x.dtype).T  # (N, in) -> (N, R)
-        # frozen + scale · low Bᵀ in one product: (N, out) + (N, R) @ (R, out)
-        return torch.addmm(self.base(x), low, self.B.to(x.dtype).T, alpha=self.scale)
+        dropout = self.dropout if self.training else 0.0
+        y: Tensor = _LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+            x, self.base.weight, self.base.bias, self.A, self.B, self.scale, dropout
+        )
+        return y
 
     @torch.no_grad()
     def merged(self) -> Linear:
@@ -66,6 +69,53 @@ class LoRALinear(nn.Module):
         if self.base.bias is not None:
             layer.bias = nn.Parameter(self.base.bias.detach().clone())
         return layer
+
+
+class _LowRankUpdate(torch.autograd.Function):
+    """y = x Wᵀ + b + scale · drop(x) Aᵀ Bᵀ with W and b frozen, as one step of the graph.
+
+    The update is added into the frozen product, forward and backward, where separate steps would
+    each fill an (N, out) or (N, in) of their own; x is kept once, not with its dropped copy.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        ctx.master_dtype = a.dtype
+        a, b, weight = a.to(x.dtype), b.to(x.dtype), weight.to(x.dtype)
+        kept, mask = torch.native_dropout(x, dropout, True) if dropout else (x, None)
+        low = kept @ a.T  # (N, in) -> (N, R)
+        y = F.linear(x, weight, None if bias is None else bias.to(x.dtype))  # (N, out)
+        y.addmm_(low, b.T, alpha=scale)
+        ctx.save_for_backward(x, low, weight, a, b, mask)
+        ctx.scale, ctx.dropout = scale, dropout
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, weight, a, b, mask = ctx.saved_tensors
+        grad_low = (grad @ b).mul_(ctx.scale)  # (N, out) -> (N, R)
+        grad_b = (grad.T @ low).mul_(ctx.scale)  # (out, R)
+        kept = x if mask is None else (x * mask).div_(1 - ctx.dropout)
+        grad_a = grad_low.T @ kept  # (R, in)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight  # (N, in)
+            if mask is None:
+                grad_x.addmm_(grad_low, a)
+            else:
+                grad_x.addcmul_(grad_low @ a, mask.to(x.dtype), value=1 / (1 - ctx.dropout))
+        masters = (grad.to(ctx.master_dtype) for grad in (grad_a, grad_b))
+        return grad_x, None, None, *masters, None, None
 
 
 class LoRA(Method):
