@@ -9,20 +9,24 @@ fields. `tests/test_docs.py` fails where the file and the code disagree.
 import json
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tunewise.config import RunConfig
+from tunewise.data.hub import HubData
 from tunewise.methods import METHODS
+from tunewise.models.decoding import DecodingConfig
 from tunewise.settings import Settings
-from tunewise.tasks import TASKS
+from tunewise.tasks import TASKS, Task
 from tunewise.training.config import EarlyStopping, TrainConfig
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECTIONS = {"task": "#task", "method": "#method", "train": "#train"}
 """Where this page describes the fields of a run that have fields of their own."""
+INNER: dict[str, type[Settings]] = {"task.hub": HubData, "task.decoding": DecodingConfig}
+"""Settings inside the settings of a task."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
 HEAD = """\
 # Settings
@@ -39,9 +43,13 @@ def settings_reference() -> str:
     """Return the text of docs/settings.md."""
     parts = [HEAD, "## A run\n", table(RunConfig)]
     parts.append("## `task`\n\nA name of the catalogue (`tunewise list tasks`), or one of these.\n")
+    parts += ["### Every kind of task\n", table(Task)]
     for kind, task in TASKS.items():
         metrics = ", ".join(f"`{name}`" for name in task.metrics)
-        parts += [f"### `kind: {kind}`\n", f"{about(task)} Metrics: {metrics}.\n", table(task)]
+        own = table(task, shared=Task)
+        parts += [f"### `kind: {kind}`\n", f"{about(task)} Metrics: {metrics}.\n", own]
+    for path, settings in INNER.items():
+        parts += [f"### `{path}`\n", f"{about(settings)}\n", table(settings)]
     parts.append("## `method`\n\nA kind alone, such as `method: lora`, or one of these.\n")
     for kind, method in METHODS.items():
         rate = f"Learning rate where none is given: `{method.default_learning_rate:g}`."
@@ -52,9 +60,14 @@ def settings_reference() -> str:
     return "\n".join(parts)
 
 
-def table(settings: type[Settings]) -> str:
-    """Return the fields of some settings as a table, one row each; `kind` is in the heading."""
-    fields = {name: field for name, field in settings.model_fields.items() if name != "kind"}
+def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
+    """Return the fields of some settings as a table, one row each; `kind` is in the heading.
+
+    Args:
+        shared: whose fields are left out, since they have a table of their own.
+    """
+    left_out = {"kind", *shared.model_fields}
+    fields = {name: f for name, f in settings.model_fields.items() if name not in left_out}
     if not fields:
         return "It has no settings.\n"
     rows = [row(name, field) for name, field in fields.items()]
@@ -83,6 +96,8 @@ def about(settings: type[Settings]) -> str:
 def _type(kind: Any) -> str:
     """Return a type in words."""
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type(inner[0])
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in inner)
     if origin in (Union, UnionType):
@@ -93,17 +108,21 @@ def _type(kind: Any) -> str:
         return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
     words = {NoneType: "null", str: "text", int: "whole number", float: "number", Path: "path"}
     words |= {bool: "true or false", EarlyStopping: "[settings](#trainearly_stopping)"}
+    words |= {some: f"[settings](#{path.replace('.', '')})" for path, some in INNER.items()}
     return words[kind]
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
     if isinstance(field.default, BaseModel):
         return "every field's own"
     if isinstance(field.default, tuple):
         return f"`[{', '.join(map(str, field.default))}]`"
     if field.default == "":
         return "empty"
-    shown = field.default if isinstance(field.default, str) else json.dumps(field.default)
+    is_line = isinstance(field.default, str) and "\n" not in field.default
+    shown = field.default if is_line else json.dumps(field.default, ensure_ascii=False)
     return f"`{shown}`"
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods import METHODS, AnyMethod
-from tunewise.settings import Settings, validate
+from tunewise.settings import Settings, load_yaml, validate
 from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
@@ -135,7 +135,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if it cannot be read or holds anything else.
     """
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = load_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -160,7 +160,7 @@ def _parse(override: str) -> tuple[list[str], Any]:
     if not separator or not all(key.split(".")):
         raise ConfigError(f"{override!r} is not key=value, such as train.epochs=2")
     try:
-        return key.split("."), yaml.safe_load(text)
+        return key.split("."), load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{override!r}: the value is not readable as YAML") from error
 

@@ -15,6 +15,7 @@ from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models.folder import find_folder, shape_of
+from tunewise.parameters import count_parameters
 from tunewise.run import encode
 
 NUM_SHOWN = 3
@@ -62,6 +63,8 @@ def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Spl
     source = find_folder(config.model)
     tokenizer, shape = Tokenizer.load(source), shape_of(config.model)
     examples = {split: config.task.examples(split, data) for split in SPLITS}
+    # For what the method asks for and the model does not have: shapes alone tell.
+    count_parameters(config, config.task.settled(examples["train"]))
     encoded = {split: encode(config, split, examples[split], shape, tokenizer) for split in SPLITS}
     by_id = {example.id: example for example in examples["train"]}
     shown = [
@@ -72,7 +75,7 @@ def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Spl
 
 
 def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
-    scored = [False, *(targets_of(sequence)[:-1] != IGNORE)]  # (T,): is this token predicted?
+    scored = [*(targets_of(sequence) != IGNORE)]  # (T,): is this token predicted?
     bounds = [0, *(i for i in range(1, len(scored)) if scored[i] != scored[i - 1]), len(scored)]
     pieces = [
         Piece(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))

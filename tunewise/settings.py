@@ -1,12 +1,40 @@
 """Settings: what a person writes or the disk keeps. Frozen, and unknown fields are refused."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunewise.errors import ConfigError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose only truth values are `true` and `false`, as in YAML 1.2.
+
+    In YAML 1.1 `yes`, `no`, `on` and `off` are too, and a label `yes` would be read as True.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Return what a YAML text says.
+
+    Raises:
+        yaml.YAMLError: if it says nothing that can be read.
+    """
+    return yaml.load(text, _Loader)  # a SafeLoader
+
 
 MESSAGES = {"tuple_type": "a list is needed, such as [first, second]"}
 """Our words where pydantic's speak of Python's types."""

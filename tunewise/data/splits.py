@@ -94,12 +94,11 @@ def part(
     for members in _members([str(row.value(group)) if group else "" for row in rows]):
         largest = max(largest, len(members))
         # A group too small to be parted is for training, or its label would never be learnt.
-        counts = {
-            name: max(1, round(share * len(members))) if len(members) > len(shares) else 0
-            for name, share in shares.items()
-        }
+        held_out = shares if len(members) > len(shares) else {}
         start = 0
-        for name, count in counts.items():
+        for number, (name, share) in enumerate(held_out.items()):
+            most = len(members) - start - (len(shares) - number)  # one is left for each part after
+            count = min(max(1, round(share * len(members))), most)
             if name == split:
                 chosen += members[start : start + count]
             start += count

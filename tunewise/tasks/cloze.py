@@ -39,6 +39,8 @@ class Cloze(Task):
     @model_validator(mode="after")
     def _no_verbalizer_begins_another(self) -> Self:
         texts = list(self.verbalizers.values())
+        if len({text.strip() for text in texts}) < len(texts):
+            raise ValueError("verbalizers: two are the same but for spaces around them")
         for index, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"verbalizers: {text!r} is empty")

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunewise.errors import ConfigError, nearest
+from tunewise.settings import load_yaml
 
 CATALOG = Path(__file__).parent / "catalog"
 
@@ -24,4 +23,4 @@ def named_task(name: str) -> dict[str, Any]:
     path = CATALOG / f"{name}.yaml"
     if name not in task_names():
         raise ConfigError(f"no task {name!r}; {nearest(name, task_names())}")
-    return {"name": name, **yaml.safe_load(path.read_text("utf-8"))}
+    return {"name": name, **load_yaml(path.read_text("utf-8"))}
