@@ -71,7 +71,7 @@ def real_process(*arguments: str) -> Answer:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `tiny`, a model, and `data`, the rows of the task sst5."""
+    """Return a folder with `tiny`, a model, and `data`: rows of sst5, and some of sick."""
     folder = tmp_path_factory.mktemp("files")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = byte_level(
@@ -90,6 +90,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in SPLITS:
         lines = (json.dumps({"text": f"{split} {n}", "label": n % 5}) for n in range(10))
         (folder / "data" / "sst5" / f"{split}.jsonl").write_text("\n".join(lines))
+    (folder / "data" / "sick").mkdir()
+    for split in ("train", "validation"):
+        (folder / "data" / "sick" / f"{split}.jsonl").write_text('{"premise": "a"}')
     return folder
 
 
@@ -198,11 +201,86 @@ def test_params_without_json_shows_the_same_numbers(tunewise: Tunewise, files: P
     assert f"{found['trainable']:,}" in shown
 
 
+def test_the_list_of_tasks_counts_the_rows_that_are_in_the_data_folder(
+    tunewise: Tunewise, files: Path
+) -> None:
+    sizes = "train / validation / test"
+    for data, sst5 in (
+        (["--data", files / "data"], "10 / 10 / 10"),
+        ([], "on the hub: SetFit/sst5"),
+    ):
+        rows = {
+            row["task"]: row for row in json.loads(tunewise("list", "tasks", *data, "--json").out)
+        }
+        assert rows["sst5"][sizes] == sst5
+        assert rows["pocket_reviews"][sizes] == "2,000 / 500 / 500"
+        sick = "no file for the test split" if data else "not in the data folder"
+        assert sick in rows["sick"][sizes]
+        assert rows["imdb"][sizes] == "on the hub: stanfordnlp/imdb"
+        assert rows["mrpc"]["columns"] == "sentence1, sentence2, label"
+
+
+def test_single_fields_of_a_task_are_set_by_words(
+    tunewise: Tunewise, files: Path, tmp_path: Path
+) -> None:
+    words = ["task.samples={train: 8}", "task.train_size=0.5", "task.lowercase=true"]
+    answer = tunewise(*run_words(files), *words)
+    assert answer.code == 0, answer.err
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert {split: result["data"][split]["examples"] for split in SPLITS} == {
+        "train": 5,
+        "validation": 5,
+        "test": 10,
+    }
+    task = result["config"]["task"]
+    assert (task["samples"], task["train_size"], task["lowercase"]) == ({"train": 8}, 0.5, True)
+
+
+# A dry run.
+
+
+def test_a_dry_run_shows_examples_and_lengths_and_leaves_nothing(
+    tunewise: Tunewise, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("tunewise.run.run", refuse)
+    answer = tunewise(*run_words(files), "--dry-run")
+    assert answer.code == 0, answer.err
+    for number in range(3):
+        assert f"\ntrain.jsonl:{number + 1}\ntrain {number} ⟦" in answer.out
+    assert "train.jsonl:4" not in answer.out
+    table = [line.split() for line in answer.out.splitlines()[-4:]]
+    assert table[0][:4] == ["split", "examples", "median", "95"]
+    assert [line[0] for line in table[1:]] == list(SPLITS)
+    assert [line[1] for line in table[1:]] == ["10"] * 3
+    assert "very negative 2" in answer.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_brackets_what_is_scored_and_takes_no_text_for_markup(
+    tunewise: Tunewise, files: Path, tmp_path: Path
+) -> None:
+    row = json.dumps({"prompt": "[bold]Say[/bold] {x} [/]:", "completion": " [red]no"})
+    for split in SPLITS:
+        (tmp_path / f"{split}.jsonl").write_text(row)
+    words = ("task.kind=generation", f"task.path={tmp_path}", "method=soft_prompt")
+    answer = tunewise("run", "--model", files / "tiny", *words, "method.tokens=2", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "[2 virtual tokens][bold]Say[/" in answer.out
+    assert "⟦ [red]no" in answer.out
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], []])
 def test_help_names_what_there_is(tunewise: Tunewise, arguments: list[str]) -> None:
     answer = tunewise(*arguments)
     assert answer.code == 0
-    expected = ["--model", "--out", "--data"] if "run" in arguments else ["run", "params", "list"]
+    expected = (
+        ["--model", "--out", "--data", "--dry-run"]
+        if "run" in arguments
+        else ["run", "params", "list"]
+    )
     assert all(word in answer.out for word in expected)
 
 
@@ -224,8 +302,38 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "two configurations": (["run", "one.yaml", "two.yaml"], "'two.yaml'"),
     "a folder that is no model": (["params", "--model", "."], "config.json"),
     "a missing data folder": (
-        ["run", "--model", "TINY", "--task", "sst5", "--data", "none"],
-        "none/sst5",
+        ["run", "--model", "TINY", "--task", "sick", "--data", "none"],
+        "none/sick",
+    ),
+    "a dry run of a missing data folder": (
+        ["run", "--model", "TINY", "--task", "sick", "--data", "none", "--dry-run"],
+        "none/sick",
+    ),
+    "a missing split": (
+        ["run", "--model", "TINY", "--task", "sick", "--data", "DATA"],
+        "sick: no file for the test split",
+    ),
+    "an unknown nested field": (
+        ["run", "--task", "sonnets", "task.decoding.temprature=1"],
+        "did you mean 'temperature'?",
+    ),
+    "samples of an unknown split": (["run", "task.samples={dev: 8}"], "unknown split 'dev'"),
+    "no samples": (["run", "task.samples=0"], "task.samples: at least one row"),
+    "a template without a column": (
+        ["run", "--task", "mrpc", "task.template=Same?"],
+        "task.template: names no column",
+    ),
+    "a template with a column that is not there": (
+        ["run", "--model", "TINY", "--task", "sst5", "--data", "DATA", "task.template='{title}'"],
+        "train.jsonl:1: no column 'title'; the row has: text, label",
+    ),
+    "a template without quotes": (
+        ["run", "--task", "mrpc", "task.template={sentence1}"],
+        "task.template: YAML reads its braces; put it in quotes",
+    ),
+    "answers that begin one another": (
+        ["run", "--task", "mrpc", "task.verbalizers={0: ' no', 1: ' not'}"],
+        "' no' begins ' not'",
     ),
     "labels that only rows could tell": (
         ["params", "--model", "gpt2", "task={kind: classification, path: a.csv}"],

@@ -13,6 +13,7 @@ from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.tasks import TASKS
 from tunewise.tasks.named import task_names
 
 FROM_DESIGN = """
@@ -38,7 +39,7 @@ def message(*overrides: str, path: Path | None = None, **fields: Any) -> str:
 def field(config: RunConfig, path: str) -> Any:
     value: Any = config
     for step in path.split("."):
-        value = getattr(value, step)
+        value = value[step] if isinstance(value, dict) else getattr(value, step)
     return value
 
 
@@ -89,6 +90,22 @@ def test_fields_win_over_the_file_and_words_over_fields(tmp_path: Path) -> None:
         (["train.learning_rate=1e-4"], "train.learning_rate", 1e-4),
         (["train.early_stopping.patience=4"], "train.early_stopping.patience", 4),
         (["train.clip_norm=null"], "train.clip_norm", None),
+        (["task.samples=64"], "task.samples", 64),
+        (["task.samples={train: 8}"], "task.samples", {"train": 8}),
+        (["task.samples.train=8"], "task.samples", {"train": 8}),
+        (["task=imdb", "task.samples=64"], "task.samples", 64),
+        (["task=imdb", "task.samples.train=8"], "task.samples", {"train": 8, "validation": 3000}),
+        (["task=imdb", "task.samples=null"], "task.samples", None),
+        (["task.train_size=0.9"], "task.train_size", 0.9),
+        (["task=sonnets", "task.decoding.temperature=0.7"], "task.decoding.temperature", 0.7),
+        (["task=sonnets", "task.decoding.temperature=0.7"], "task.decoding.max_new_tokens", 256),
+        (["task=instructions", "task.decoding.stop=['###']"], "task.decoding.stop", ("###",)),
+        (["task=mrpc", "task.verbalizers.1=' equal'"], "task.verbalizers.1", " equal"),
+        (
+            ["task=imdb", "task.hub.path=me/mine"],
+            "task.hub.splits",
+            {"train": "train", "test": "test"},
+        ),
         (["model=a=b"], "model", "a=b"),
         (["seed=1", "seed=2"], "seed", 2),
     ],
@@ -173,6 +190,11 @@ def test_a_written_configuration_can_be_changed_by_words(words: list[str], tmp_p
         ("train.early_stopping.patients=3", "patients", "patience"),
         ("method.rnk=3", "rnk", "rank"),
         ("task.txt=review", "txt", "text"),
+        ("task.sample=8", "sample", "samples"),
+        ("task.samples.trian=8", "trian", "train"),
+        ("task={name: sonnets, decoding: {temprature: 1}}", "temprature", "temperature"),
+        ("task={name: imdb, hub: {pth: me/mine}}", "pth", "path"),
+        ("task={kind: sumarization}", "sumarization", "summarization"),
         ("method=lroa", "lroa", "lora"),
         ("method=soft-prompt", "soft-prompt", "soft_prompt"),
         ("task=ssst5", "ssst5", "sst5"),
@@ -210,6 +232,17 @@ def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, nea
         ("method.blocks=2.5", "method.blocks", "2.5"),
         ("method.targets=query", "method.targets", "query"),
         ("method={kind: soft_prompt, tokens: few}", "method.tokens", "few"),
+        ("task.samples=0", "task.samples", "0"),
+        ("task.samples=some", "task.samples", "some"),
+        ("task.samples={train: some}", "task.samples", "integer"),
+        ("task={name: imdb, hub: {path: a/b, splits: {dev: x}}}", "task.hub.splits.dev", "'train'"),
+        ("task.train_size=1", "task.train_size", "1"),
+        ("task.max_length=1", "task.max_length", "1"),
+        ("task.sample_seed=-1", "task.sample_seed", "-1"),
+        ("task={name: sonnets, decoding: {temperature: hot}}", "task.decoding.temperature", "hot"),
+        ("task={name: sonnets, loss_on: anything}", "task.loss_on", "anything"),
+        ("task={name: sonnets, given_lines: 0}", "task.given_lines", "0"),
+        ("task={name: imdb, labels: {0: bad}}", "task.labels", "2"),
         ("seed=-1", "seed", "-1"),
         ("seed=4294967296", "seed", "4294967296"),
         ("model=3", "model", "3"),
@@ -242,7 +275,7 @@ def test_a_metric_of_another_kind_of_task_is_answered_with_those_of_this_one() -
 
 def test_a_task_or_method_without_a_kind_is_answered_with_the_kinds_there_are() -> None:
     assert all(kind in message(method={"rank": 3}) for kind in METHODS)
-    assert "classification, language_modeling" in message(task={"path": "a.csv"})
+    assert all(kind in message(task={"path": "a.csv"}) for kind in TASKS)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import build_model
 from tunewise.tasks import TASKS, Task
 from tunewise.tasks.classification import Classification
+from tunewise.tasks.named import task_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -109,6 +111,17 @@ def test_every_method_has_a_page_with_its_settings_and_learning_rate(kind: str) 
     assert f"`{METHODS[kind].default_learning_rate:g}`" in page
 
 
+def test_every_kind_of_task_has_a_section_and_every_named_task_a_row_with_its_kind() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    for kind in TASKS:
+        section = page.partition(f"\n### {kind}\n")[2].partition("\n#")[0]
+        (example, *_) = FENCE.findall(section)
+        assert yaml.safe_load(example[1])["kind"] == kind
+    for name in task_names():
+        kind = make_config(fields={"task": name}).task.kind
+        assert f"\n| `{name}` | {kind} | " in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     prose = FENCE.sub("", page.read_text("utf-8"))
@@ -128,7 +141,12 @@ def test_every_page_is_reached_from_the_index() -> None:
 def test_every_command_shown_is_one_that_works(code: Code) -> None:
     for arguments in commands(code):
         result = invoke(arguments)
-        if arguments and arguments[0] == "run":
+        is_dry_run = "--dry-run" in arguments
+        if is_dry_run and "--data" in arguments:
+            folder = Path(arguments[arguments.index("--data") + 1])
+            if not folder.is_dir():
+                pytest.skip(f"no {folder}")
+        if arguments and arguments[0] == "run" and not is_dry_run:
             assert isinstance(result.exception, ConfigMadeError), (arguments, result.exception)
         else:
             assert result.exit_code == 0, (arguments, result.exception, result.output)
@@ -139,8 +157,9 @@ SHOWN = [code for code in blocks(DOCS, "sh") if code.output is not None]
 
 @pytest.mark.parametrize("code", SHOWN, ids=names)
 def test_the_output_shown_is_the_output_printed(code: Code) -> None:
-    printed = "".join(invoke(arguments).output for arguments in commands(code))
-    assert printed == code.output
+    printed = "".join(invoke(arguments).stdout for arguments in commands(code))
+    lines = [line.rstrip() for line in printed.splitlines()]  # a table's last column is padded
+    assert lines == (code.output or "").splitlines()
 
 
 @pytest.mark.parametrize("code", blocks(PAGES, "yaml"), ids=names)
@@ -185,7 +204,7 @@ def test_every_example_of_code_is_in_the_package_or_fits_it(code: Code, tmp_path
             value().adapt(model, torch.Generator())  # type: ignore[call-arg]
             total, trainable = model.count_parameters()
             assert 0 < trainable < total
-        if isinstance(value, type) and issubclass(value, Task) and value is not Task:
+        if isinstance(value, type) and issubclass(value, Task) and not isabstract(value):
             rows = tmp_path / "rows.jsonl"
             rows.write_text('{"prompt": "1 + 1 =", "completion": " 2"}\n' * 10, "utf-8")
             examples = value(path=rows).examples("train")  # type: ignore[call-arg]

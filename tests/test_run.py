@@ -18,16 +18,34 @@ from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.errors import ConfigError, ModelError, TrainingError
+from tunewise.evaluation.complete import complete
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.methods import METHODS
 from tunewise.metrics import METRICS, Prediction
+from tunewise.models.decoding import generate
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
-from tunewise.run import RunRecord, adapted_model, encode, load_trained, run
+from tunewise.run import RunRecord, adapted_model, answer, encode, load_trained, run
+from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
 
 WORDS = ["good", "bad", "fine", "awful"]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cloze": {"template": "{text} It is", "verbalizers": {"good": " good", "bad": " no good"}},
+    "generation": {
+        "template": "{instruction}: ",
+        "completion": "{output}",
+        "decoding": {"max_new_tokens": 5, "temperature": 1.0},
+    },
+    "instruction": {"without_input": "{instruction}:", "decoding": {"max_new_tokens": 5}},
+    "summarization": {
+        "template": "{text*}>",
+        "summary": "{output}",
+        "decoding": {"max_new_tokens": 5},
+    },
+}
+"""What a kind of task needs beside a path, to suit the rows and a tiny model."""
 Start = Callable[..., RunRecord]
 
 
@@ -59,7 +77,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     for split in SPLITS:
         lines = [
-            {"text": f"{split} {n}: a {word} film", "label": "good" if n % 2 == 0 else "bad"}
+            {
+                "text": f"{split} {n}: a {word} film",
+                "label": "good" if n % 2 == 0 else "bad",
+                "instruction": f"{n}",
+                "output": f" {word}",
+            }
             for n, word in enumerate(WORDS * 3)
         ]
         lines[3]["text"] = "much too long, " * 5
@@ -78,7 +101,7 @@ def config_of(model_folder: Path, rows: Path) -> Callable[..., RunConfig]:
     def make(*words: str, task: str = "classification") -> RunConfig:
         values = {
             "model": str(model_folder),
-            "task": {"kind": task, "path": str(rows)},
+            "task": {"kind": task, "path": str(rows)} | SETTINGS.get(task, {}),
             "train": {"epochs": 2, "batch_size": 5, "learning_rate": 0.01, "precision": "fp32"},
         }
         return make_config(fields=values, overrides=words)
@@ -135,6 +158,7 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
         "data": set(SPLITS),
         "metrics": {"validation", "test"},
         "intervals": {"test"},
+        "tables": {"per_class", "confusion"},
         "best": {"epoch", "step", "metric", "value"},
         "time": {"train_seconds", "epoch_seconds", "evaluation_seconds"},
         "memory": {"peak_bytes", "device"},
@@ -169,13 +193,14 @@ def test_the_numbers_of_a_result_agree_with_each_other(start: Start) -> None:
         assert low <= high
 
 
-@pytest.mark.parametrize("task", ["classification", "language_modeling"])
+@pytest.mark.parametrize("task", TASKS)
 def test_every_metric_can_be_computed_again_from_the_predictions(start: Start, task: str) -> None:
     record = start(task=task)
     predictions = store.read_predictions(record.folder / store.PREDICTIONS)
     assert predictions == record.predictions
     assert [p.example_id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
     found = record.result.metrics["test"]
+    assert found.keys() == set(TASKS[task].metrics)
     assert found == {name: METRICS[name].compute(predictions) for name in found}
     for line in lines_of(record.folder / store.PREDICTIONS):
         assert line.keys() == {field.name for field in fields(Prediction)}
@@ -211,7 +236,7 @@ def test_truncation_is_counted_in_the_result_and_said_aloud(
 # A run can be repeated.
 
 
-@pytest.mark.parametrize("task", ["classification", "language_modeling"])
+@pytest.mark.parametrize("task", ["classification", "language_modeling", "cloze", "generation"])
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_configuration_that_is_left_repeats_the_run_number_for_number(
     start: Start, tmp_path: Path, kind: str, task: str
@@ -268,9 +293,79 @@ def values_of(folder: Path, split: Split) -> dict[str, float]:
     """Return the metrics of a loaded run."""
     config, model, tokenizer = load_trained(folder)
     examples = config.task.examples(split)
-    sequences = encode(config, split, examples, model, tokenizer).sequences
-    predictions = evaluate(model, examples, sequences, config.train.tokens_per_pass)
+    encoded = encode(config, split, examples, model.config, tokenizer)
+    predictions = answer(config, model, tokenizer, examples, encoded, config.task.metrics)
     return {name: METRICS[name].compute(predictions) for name in config.task.metrics}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_loaded_run_answers_as_it_did(start: Start, task: str) -> None:
+    record = start(task=task)
+    assert values_of(record.folder, "test") == record.result.metrics["test"]
+
+
+@pytest.mark.parametrize("task", ["generation", "instruction", "summarization"])
+def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state(
+    start: Start, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    written = []
+
+    def watched(predictions: Any, model: Any, task: Any, examples: Any, *rest: Any) -> Any:
+        written.append(examples[0].id.partition(".")[0])
+        return complete(predictions, model, task, examples, *rest)
+
+    monkeypatch.setattr("tunewise.run.complete", watched)
+    by_loss = start(task=task, out="by loss")
+    assert written == ["test"]
+    assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
+    metric = next(name for name in TASKS[task].metrics if METRICS[name].of == "text")
+    by_text = start(f"train.metric={metric}", task=task, out="by text")
+    assert written == ["test", "validation", "validation", "test"]
+    assert by_text.result.metrics["validation"].keys() == set(TASKS[task].metrics)
+    assert by_text.result.best.metric == metric
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_table_of_labels_is_left_where_there_are_labels(start: Start, task: str) -> None:
+    tables = start(task=task).result.tables
+    if TASKS[task].answer not in ("label", "choice"):
+        assert tables is None
+        return
+    assert tables is not None
+    labels = {"bad", "good"} if task == "classification" else {"no good", "good"}
+    assert tables.per_class.keys() == labels
+    assert sum(row["support"] for row in tables.per_class.values()) == 12
+
+
+def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    seen: list[str] = []
+
+    def watched(model: Any, prompts: Any, *rest: Any) -> Any:
+        seen.extend(tokenizer.decode(ids.tolist()) for ids in prompts)
+        assert all(len(ids) + 5 <= 24 for ids in prompts)
+        return generate(model, prompts, *rest)
+
+    monkeypatch.setattr("tunewise.evaluation.complete.generate", watched)
+    start("train.max_length=24", "train.epochs=1", task="summarization")
+    assert len(seen) == 12
+    assert all(text.endswith(">") for text in seen)
+
+
+def test_samples_and_a_share_to_train_on_decide_how_many_examples_there_are(start: Start) -> None:
+    sizes = start("task.samples={train: 4, test: 3}").result.data
+    assert [sizes[split].examples for split in SPLITS] == [4, 12, 3]
+    sizes = start("task.train_size=0.75", out="parted").result.data
+    assert [sizes[split].examples for split in SPLITS] == [8, 4, 12]
+
+
+def test_a_task_may_ask_for_shorter_texts_and_the_model_for_shorter_still(start: Start) -> None:
+    for word, cut in (("task.max_length=30", 30), ("task.max_length=512", 48)):
+        result = start(word, "train.epochs=1", out=f"at most {cut}").result
+        assert result.data["train"].tokens_cut >= len("much too long, " * 5) - cut
+    result = start("task.max_length=30", "train.max_length=40", "train.epochs=1").result
+    assert result.data["test"].tokens_cut == len("much too long, " * 5) - 40
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

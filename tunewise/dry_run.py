@@ -75,7 +75,7 @@ def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Spl
 
 
 def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
-    scored = [*(targets_of(sequence) != IGNORE)]  # (T,): is this token predicted?
+    scored = [False, *(targets_of(sequence)[:-1] != IGNORE)]  # (T,): is this token predicted?
     bounds = [0, *(i for i in range(1, len(scored)) if scored[i] != scored[i - 1]), len(scored)]
     pieces = [
         Piece(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))

@@ -1,8 +1,17 @@
 """Texts become ids: what is scored, what is cut, what is kept."""
 
+import random
+
 import pytest
 
-from tunewise.data.encode import Encoded, encode_labelled, encode_texts_whole
+from tunewise.data.encode import (
+    Encoded,
+    LossOn,
+    encode_answered,
+    encode_labelled,
+    encode_prompts,
+    encode_texts_whole,
+)
 from tunewise.data.example import Example
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -108,3 +117,181 @@ def test_a_row_that_spells_the_end_of_text_token_does_not_end_its_text(
 def test_any_text_comes_back_from_its_ids(tokenizer: Tokenizer) -> None:
     for text, ids in zip(TEXTS, tokenizer.encode(TEXTS), strict=True):
         assert tokenizer.decode(ids) == text
+
+
+# Prompts and their answers.
+
+CUE = "\nTL;DR:"
+
+
+def answered(seed: int, number: int = 40) -> list[Example]:
+    """Return prompts and targets of any length, with a cue each or none."""
+    chance = random.Random(seed)
+    words = ["good", "film", "the", "not", "at all", "bad, "]
+
+    def text(most: int) -> str:
+        return " ".join(chance.choices(words, k=chance.randrange(most)))
+
+    return [
+        Example(f"rows:{n}", text(30), "a" + text(20), cue=chance.choice(("", CUE)))
+        for n in range(number)
+    ]
+
+
+def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    (ids,) = tokenizer.encode([text])
+    return ids
+
+
+random_lengths = pytest.mark.parametrize(
+    ("seed", "max_length"),
+    [(n, random.Random(n).choice((2, 3, 5, 8, 13, 21, 40, 200))) for n in range(24)],
+)
+
+
+@random_lengths
+@pytest.mark.parametrize("prefix", [(), PREFIX])
+@pytest.mark.parametrize("loss_on", ["answer", "everything"])
+@pytest.mark.parametrize("end", [True, False])
+def test_every_answered_sequence_fits_and_has_something_to_score(
+    tokenizer: Tokenizer,
+    seed: int,
+    max_length: int,
+    prefix: tuple[int, ...],
+    loss_on: LossOn,
+    end: bool,
+) -> None:
+    examples, longest = answered(seed), max_length + len(prefix)
+    encoded = encode_answered(examples, tokenizer, longest, prefix, loss_on, end)
+    assert [s.example_id for s in encoded.sequences] == [e.id for e in examples]
+    for sequence in encoded.sequences:
+        assert len(sequence.ids) <= longest
+        assert tuple(sequence.ids[: len(prefix)]) == prefix
+        assert sequence.num_scored > 0
+        assert sequence.label is None
+
+
+@random_lengths
+@pytest.mark.parametrize("prefix", [(), PREFIX])
+@pytest.mark.parametrize("end", [True, False])
+def test_a_sequence_is_the_start_of_the_prompt_the_cue_and_the_start_of_the_target(
+    tokenizer: Tokenizer, seed: int, max_length: int, prefix: tuple[int, ...], end: bool
+) -> None:
+    examples, room = answered(seed), max_length
+    encoded = encode_answered(examples, tokenizer, room + len(prefix), prefix, end=end)
+    num_cut = []
+    for example, sequence in zip(examples, encoded.sequences, strict=True):
+        prompt, cue = ids_of(tokenizer, example.prompt), ids_of(tokenizer, example.cue)
+        target = ids_of(tokenizer, example.target) + [tokenizer.end_of_text] * end
+        given = sequence.ids[len(prefix) : sequence.prompt_length].tolist()
+        kept = sequence.ids[sequence.prompt_length :].tolist()
+        half = (room + 1) // 2
+        assert kept == target[: len(kept)]
+        if not prompt and not cue:
+            assert given == [tokenizer.end_of_text]
+            continue
+        if len(cue) <= half:  # the cue is never cut while it fits
+            assert given == prompt[: len(given) - len(cue)] + cue
+        else:
+            assert given[-half:] == cue[-len(given) :][-half:]
+        # Half of the room is the prompt's; what one of the two leaves the other has.
+        assert len(given) >= min(len(prompt) + len(cue), half)
+        assert len(given) + len(kept) == min(room, len(prompt) + len(cue) + len(target))
+        num_cut.append(len(prompt) + len(cue) - len(given) + len(target) - len(kept))
+    whole = [e for e in examples if e.prompt + e.cue]
+    if len(whole) == len(examples):
+        assert encoded.num_tokens_cut == sum(num_cut)
+        assert encoded.num_truncated == sum(cut > 0 for cut in num_cut)
+
+
+def test_a_short_prompt_leaves_its_room_to_the_target_and_a_short_target_to_the_prompt(
+    tokenizer: Tokenizer,
+) -> None:
+    long, short = "good film, " * 20, "bad"
+    size, longest = len(ids_of(tokenizer, short)), 20
+    for prompt, target, start in ((short, long, size), (long, short, longest - size - 1)):
+        examples = [Example("rows:1", prompt, target)]
+        (sequence,) = encode_answered(examples, tokenizer, longest).sequences
+        assert (sequence.prompt_length, len(sequence.ids)) == (start, longest)
+
+
+def test_the_end_of_a_target_that_fits_is_learnt_and_that_of_a_cut_one_is_not(
+    tokenizer: Tokenizer,
+) -> None:
+    examples = [Example("rows:1", "good", TEXTS[2])]
+    (whole,) = encode_answered(examples, tokenizer, 500).sequences
+    (cut,) = encode_answered(examples, tokenizer, 20).sequences
+    assert whole.ids[-1] == tokenizer.end_of_text
+    assert tokenizer.end_of_text not in cut.ids
+
+
+def test_a_target_that_is_cut_is_counted_with_its_end_of_text(tokenizer: Tokenizer) -> None:
+    target = ids_of(tokenizer, TEXTS[2])
+    encoded = encode_answered([Example("rows:1", "", TEXTS[2])], tokenizer, 10)
+    assert encoded.num_truncated == 1
+    assert encoded.num_tokens_cut == len(target) + 1 - 9  # 10 with the end of text that opens it
+
+
+def test_the_answer_alone_is_scored_or_everything_behind_the_first_token(
+    tokenizer: Tokenizer,
+) -> None:
+    example = Example("rows:1", "the film is", " good", cue=CUE)
+    given = ids_of(tokenizer, example.prompt) + ids_of(tokenizer, CUE)
+    target = [*ids_of(tokenizer, example.target), tokenizer.end_of_text]
+    for prefix in ((), PREFIX):
+        for loss_on, wanted in (("answer", target), ("everything", [*given, *target][1:])):
+            (sequence,) = encode_answered([example], tokenizer, 90, prefix, loss_on).sequences
+            assert scored(sequence) == wanted, loss_on
+            assert sequence.num_scored == len(wanted)
+
+
+def test_prompt_and_target_are_encoded_apart(tokenizer: Tokenizer) -> None:
+    assert len(ids_of(tokenizer, "bad")) < len(ids_of(tokenizer, "b")) + len(
+        ids_of(tokenizer, "ad")
+    )  # else this would test nothing
+    (sequence,) = encode_answered([Example("rows:1", "b", "ad")], tokenizer, 90).sequences
+    assert sequence.ids[: sequence.prompt_length].tolist() == ids_of(tokenizer, "b")
+    assert scored(sequence) == [*ids_of(tokenizer, "ad"), tokenizer.end_of_text]
+
+
+@random_lengths
+@pytest.mark.parametrize("reserved", [0, 3, 1000])
+def test_prompts_leave_what_is_asked_for_but_never_less_than_half_of_the_room(
+    tokenizer: Tokenizer, seed: int, max_length: int, reserved: int
+) -> None:
+    examples = answered(seed)
+    prompts = encode_prompts(examples, tokenizer, max_length + len(PREFIX), PREFIX, reserved)
+    most = max(max_length - reserved, (max_length + 1) // 2)
+    for example, ids, cut in zip(examples, prompts.ids, prompts.cut, strict=True):
+        whole = len(ids_of(tokenizer, example.prompt)) + len(ids_of(tokenizer, example.cue))
+        assert tuple(ids[: len(PREFIX)]) == PREFIX
+        assert len(ids) - len(PREFIX) == max(1, min(whole, most))
+        assert cut == whole - min(whole, most)
+
+
+def test_each_prompt_can_have_a_room_of_its_own(tokenizer: Tokenizer) -> None:
+    examples = [Example(f"rows:{n}", TEXTS[2], "a") for n in range(3)]
+    prompts = encode_prompts(examples, tokenizer, 12, reserved=[0, 4, 12])
+    assert [len(ids) for ids in prompts.ids] == [12, 8, 6]
+
+
+@pytest.mark.parametrize("prefix", [(), PREFIX])
+def test_an_empty_prompt_gives_the_end_of_text_to_answer_from(
+    tokenizer: Tokenizer, prefix: tuple[int, ...]
+) -> None:
+    (sequence,) = encode_answered([Example("rows:1", "", "bad")], tokenizer, 20, prefix).sequences
+    assert sequence.ids[: sequence.prompt_length].tolist() == [*prefix, tokenizer.end_of_text]
+    assert scored(sequence) == [*ids_of(tokenizer, "bad"), tokenizer.end_of_text]
+
+
+def test_the_cue_of_a_classified_text_is_what_stays_when_the_text_is_cut(
+    tokenizer: Tokenizer,
+) -> None:
+    example = Example("rows:1", TEXTS[2], "good", ("bad", "good"), CUE)
+    cue = ids_of(tokenizer, CUE)
+    (sequence,) = encode_labelled([example], tokenizer, 15).sequences
+    assert sequence.ids.tolist() == ids_of(tokenizer, TEXTS[2])[: 15 - len(cue)] + cue
+    # A cue that does not fit itself keeps its end, and what it lost is counted.
+    encoded = encode_labelled([example], tokenizer, len(cue) - 1)
+    assert encoded.sequences[0].ids.tolist() == cue[1:]
+    assert encoded.num_tokens_cut == len(ids_of(tokenizer, TEXTS[2])) + 1

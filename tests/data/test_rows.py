@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
-from tunewise.data.rows import SPLITS, SUFFIXES, Row, read_rows, read_split
+from tunewise.data.rows import SUFFIXES, Row, read_rows
 from tunewise.errors import DataError
 
 ROWS: list[dict[str, Any]] = [
@@ -49,6 +48,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
         return path
     if name.endswith(".jsonl"):
         return write(path, json_lines(rows))
+    if name.endswith(".json"):
+        return write(path, json.dumps(rows, indent=1))
     return write(path, table(rows, "\t" if name.endswith(".tsv") else ","))
 
 
@@ -65,7 +66,8 @@ def message(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jsonl", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.gz", "A.JSONL"]
+    "name",
+    ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.json.gz", "A.JSONL"],
 )
 def test_every_kind_of_file_holds_the_same_rows(tmp_path: Path, name: str) -> None:
     assert values(read_rows(write_rows(tmp_path / name, ROWS))) == ROWS
@@ -77,7 +79,7 @@ def test_a_text_file_is_one_text(tmp_path: Path, name: str) -> None:
     assert values(read_rows(write(tmp_path / name, text))) == [{"text": text}]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
     path = write_rows(tmp_path / name, ROWS)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -103,8 +105,9 @@ def test_blank_lines_are_passed_over_and_still_counted(tmp_path: Path, name: str
 
 
 def test_every_row_of_a_file_has_an_id_of_its_own_that_names_its_line(tmp_path: Path) -> None:
-    rows = read_rows(write_rows(tmp_path / "a.jsonl", ROWS))
-    assert [row.id for row in rows] == [f"a.jsonl:{line}" for line in range(1, 5)]
+    for name in ("a.jsonl", "a.json"):  # in a list, a row's line is its place
+        rows = read_rows(write_rows(tmp_path / name, ROWS))
+        assert [row.id for row in rows] == [f"{name}:{line}" for line in range(1, 5)]
     for name in ("a.csv", "a.parquet"):
         rows = read_rows(write_rows(tmp_path / name, ROWS))
         assert len({row.id for row in rows}) == len(ROWS)
@@ -124,14 +127,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
     message(tmp_path / f"a{suffix}")
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.jsonl.gz", "a.parquet"]
+)
 def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
     message(write(tmp_path / name, ""))
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.jsonl", "\n \n"), ("a.csv", "text,label\n"), ("a.tsv", "text\tlabel"), ("a.txt", " \n")],
+    [
+        ("a.jsonl", "\n \n"),
+        ("a.json", " []\n"),
+        ("a.csv", "text,label\n"),
+        ("a.tsv", "text\tlabel"),
+        ("a.txt", " \n"),
+    ],
 )
 def test_a_file_without_rows_is_said_to_hold_none(tmp_path: Path, name: str, content: str) -> None:
     assert "no rows" in message(write(tmp_path / name, content))
@@ -162,6 +173,21 @@ def test_a_row_that_is_not_an_object_is_found_on_its_line(tmp_path: Path, line: 
     assert "object" in found
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('[{"text": "one"},\n {"text": "two"]', r"a\.json: not valid JSON: .*line 2"),
+        ('{"text": "one"}\n{"text": "two"}\n', r"a\.json: not valid JSON: .*line 2"),
+        ('{"text": "one"}', r"a\.json: holds a dict; a list of objects"),
+        ('[{"text": "one"}, ["two"]]', r"a\.json:2: the row is .* not a JSON object"),
+    ],
+)
+def test_a_list_that_is_none_is_named_with_the_place_where_it_breaks(
+    tmp_path: Path, content: str, named: str
+) -> None:
+    assert re.search(named, message(write(tmp_path / "a.json", content)))
+
+
 @pytest.mark.parametrize("line", ["two", "two,bad,more", "two,bad,"])
 def test_a_table_row_with_another_number_of_fields_is_found_on_its_line(
     tmp_path: Path, line: str
@@ -176,7 +202,7 @@ def test_a_broken_quotation_in_a_table_is_named(tmp_path: Path, line: str) -> No
     assert "a.csv:2:" in message(write(tmp_path / "a.csv", f"text,label\n{line}\n"))
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.xlsx", "a", "a.gz"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.gz"])
 def test_an_unknown_kind_of_file_is_answered_with_the_known_ones(tmp_path: Path, name: str) -> None:
     found = message(write(tmp_path / name, "{}"))
     assert all(suffix in found for suffix in SUFFIXES)
@@ -222,84 +248,3 @@ def test_half_a_surrogate_pair_which_no_tokenizer_can_read_is_named(tmp_path: Pa
     path = write(tmp_path / "a.jsonl", '{"text": "fine"}\n{"text": "half an emoji: \\ud83c"}\n')
     with pytest.raises(DataError, match=r"a\.jsonl:2"):
         [row.text("text") for row in read_rows(path)]
-
-
-# Folders of splits, and one file in three parts.
-
-
-def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:
-    for split, name in zip(SPLITS, ("train.csv", "validation.jsonl.gz", "test.tsv"), strict=True):
-        write_rows(tmp_path / name, [{"text": split, "label": "good"}])
-    for split in SPLITS:
-        assert [row.values["text"] for row in read_split(tmp_path, split)] == [split]
-
-
-def test_the_shards_of_a_split_are_read_one_after_another(tmp_path: Path) -> None:
-    for name in ("train-00001-of-00002.parquet", "train-00000-of-00002.parquet"):
-        write_rows(tmp_path / name, [{"text": f"{name} {line}"} for line in range(2)])
-    write(tmp_path / "train_notes.md", "not data")
-    write(tmp_path / "training.jsonl", '{"text": "of another split"}')
-    rows = read_split(tmp_path, "train")
-    assert [row.values["text"] for row in rows] == [
-        f"train-0000{shard}-of-00002.parquet {line}" for shard in (0, 1) for line in (0, 1)
-    ]
-    assert len({row.id for row in rows}) == 4
-
-
-def test_a_missing_split_is_named_with_the_folder(tmp_path: Path) -> None:
-    write(tmp_path / "train.jsonl", '{"text": "one"}')
-    with pytest.raises(DataError, match="no file for the test split") as caught:
-        read_split(tmp_path, "test")
-    assert str(tmp_path) in str(caught.value)
-
-
-def many_rows(tmp_path: Path) -> Path:
-    rows = [{"text": str(n), "label": "rare" if n % 5 == 0 else "common"} for n in range(100)]
-    return write_rows(tmp_path / "all.jsonl", rows)
-
-
-@pytest.mark.parametrize("group", [None, "label"])
-def test_one_file_is_parted_into_splits_that_share_no_row_and_lose_none(
-    tmp_path: Path, group: str | None
-) -> None:
-    parts = {split: read_split(many_rows(tmp_path), split, group) for split in SPLITS}
-    texts = [row.values["text"] for rows in parts.values() for row in rows]
-    assert sorted(texts, key=int) == [str(number) for number in range(100)]
-    assert [len(parts[split]) for split in SPLITS] == [80, 10, 10]
-
-
-def test_one_file_is_parted_the_same_way_each_time_and_in_its_own_order(tmp_path: Path) -> None:
-    for split in SPLITS:
-        texts = [row.values["text"] for row in read_split(many_rows(tmp_path), split, "label")]
-        again = [row.values["text"] for row in read_split(many_rows(tmp_path), split, "label")]
-        assert texts == again
-        assert texts == sorted(texts, key=int)
-
-
-def test_each_split_of_one_file_has_its_share_of_every_label(tmp_path: Path) -> None:
-    for split, size in zip(SPLITS, (80, 10, 10), strict=True):
-        rows = read_split(many_rows(tmp_path), split, "label")
-        counts = Counter(row.values["label"] for row in rows)
-        assert counts == {"common": 0.8 * size, "rare": 0.2 * size}
-
-
-def test_a_label_too_rare_to_be_parted_is_learnt(tmp_path: Path) -> None:
-    rows = [{"text": str(n), "label": "rare" if n < 2 else "common"} for n in range(40)]
-    path = write_rows(tmp_path / "all.jsonl", rows)
-    labels = {s: Counter(r.values["label"] for r in read_split(path, s, "label")) for s in SPLITS}
-    assert [labels[split]["rare"] for split in SPLITS] == [2, 0, 0]
-
-
-def test_a_file_too_short_for_three_splits_is_named(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "all.jsonl", ROWS[:2])
-    with pytest.raises(DataError, match="too few") as caught:
-        read_split(path, "validation")
-    assert str(path) in str(caught.value)
-
-
-def test_a_split_that_is_there_gzipped_and_plain_is_not_read_twice(tmp_path: Path) -> None:
-    content = b'{"text": "good", "label": 1}\n'
-    (tmp_path / "train.jsonl").write_bytes(content)
-    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match=r"train\.jsonl is there twice"):
-        read_split(tmp_path, "train")

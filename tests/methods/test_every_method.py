@@ -18,7 +18,7 @@ from tunewise.evaluation.evaluate import evaluate
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model, load_model, read_config
-from tunewise.run import encode, load_trained, run
+from tunewise.run import answer, encode, load_trained, run
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
@@ -28,6 +28,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "soft_prompt": {"tokens": 3},
 }
 """Settings that suit a tiny model; a method that is not named has its defaults."""
+VERBALIZERS = {"good": " good", "bad": " bad", "fair": " not good"}
+TASK_SETTINGS: dict[str, dict[str, Any]] = {
+    "cloze": {"template": "{text*} A", "verbalizers": VERBALIZERS},
+    "generation": {
+        "template": "{text} is",
+        "completion": " {label}",
+        "decoding": {"max_new_tokens": 5, "temperature": 1.0},
+    },
+}
+"""What a kind of task needs beside a path."""
 
 every_method = pytest.mark.parametrize("kind", METHODS)
 both_kinds_of_head = pytest.mark.parametrize("num_labels", [None, 3], ids=["language", "labels"])
@@ -185,7 +195,7 @@ def rows(tmp_path: Path) -> Path:
 
 @every_method
 @both_precisions
-@pytest.mark.parametrize("task", ["classification", "language_modeling"])
+@pytest.mark.parametrize("task", ["classification", "language_modeling", "cloze", "generation"])
 def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
     kind: str,
     precision: str,
@@ -199,7 +209,7 @@ def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
     monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
     fields = {
         "model": str(folders["gpt2"]),
-        "task": {"kind": task, "path": str(rows)},
+        "task": {"kind": task, "path": str(rows)} | TASK_SETTINGS.get(task, {}),
         "method": {"kind": kind} | SETTINGS.get(kind, {}),
         "train": {"epochs": 1, "batch_size": 4, "precision": precision, "max_length": 24},
     }
@@ -207,13 +217,13 @@ def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
 
     config, model, tokenizer = load_trained(tmp_path / "run")
     examples = config.task.examples("test")
-    sequences = encode(config, "test", examples, model, tokenizer).sequences
-    predictions = evaluate(model, examples, sequences, config.train.tokens_per_pass)
+    encoded = encode(config, "test", examples, model.config, tokenizer)
+    predictions = answer(config, model, tokenizer, examples, encoded, config.task.metrics)
     assert predictions == record.predictions
     assert predictions == store.read_predictions(tmp_path / "run" / store.PREDICTIONS)
     base = load_model(folders["gpt2"])
     if task == "language_modeling" and kind != "soft_prompt":  # else the base cannot be asked
-        untrained = evaluate(base, examples, sequences, config.train.tokens_per_pass)
+        untrained = evaluate(base, examples, encoded.sequences, config.train.tokens_per_pass)
         assert predictions != untrained
 
 

@@ -245,7 +245,9 @@ def test_the_update_in_one_step_is_the_plain_formula(
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype]
     for ours, plain in zip(*found, strict=True):
         assert ours.dtype == plain.dtype
-        assert_close(ours, plain, rtol=tolerance, atol=tolerance * float(plain.detach().abs().max()))
+        assert_close(
+            ours, plain, rtol=tolerance, atol=tolerance * float(plain.detach().abs().max())
+        )
 
 
 def test_nothing_is_dropped_in_evaluation() -> None:

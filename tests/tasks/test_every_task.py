@@ -1,16 +1,22 @@
 """What must hold for every task of the catalogue and every kind of task."""
 
+import string
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tokenizers import models, pre_tokenizers
 
 from tunewise.config import make_config
-from tunewise.data.rows import SPLITS
+from tunewise.data import hub
+from tunewise.data.example import Example
+from tunewise.data.rows import SPLITS, Row, Split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.errors import DataError
+from tunewise.errors import ConfigError, DataError
 from tunewise.metrics import METRICS
-from tunewise.tasks import TASKS, Task
+from tunewise.tasks import TASKS, Answered, Cloze, Task
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
 
@@ -38,48 +44,141 @@ def task_and_data(name: str, request: pytest.FixtureRequest) -> tuple[Task, Path
     return make_config(fields={"task": name}).task, data
 
 
+def whole(example: Example) -> str:
+    return example.prompt + example.cue + example.target
+
+
 @every_named_task
-def test_every_split_has_examples_with_ids_of_their_own(
+def test_every_split_has_as_many_examples_as_there_are_rows_or_samples(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     task, data = task_and_data(name, request)
     for split in SPLITS:
-        examples = task.examples(split, data)
-        assert len({example.id for example in examples}) == len(examples) >= 200
+        examples, rows = task.examples(split, data), task.rows(split, data)
+        count = task.samples.get(split) if isinstance(task.samples, dict) else task.samples
+        assert len({example.id for example in examples}) == len(examples) >= 10
+        assert {example.id for example in examples} <= {row.id for row in rows}
+        usable = len(rows)
+        if isinstance(
+            task, Answered
+        ):  # a row without an answer, or with too long a one, is dropped
+            answers = [len(task.example(row).target.strip()) for row in rows]
+            usable = sum(0 < length <= (task.max_answer or length) for length in answers)
+        assert len(examples) == min(count or usable, usable)
 
 
 @every_named_task
 def test_every_label_is_learnt_and_asked_for(name: str, request: pytest.FixtureRequest) -> None:
     task, data = task_and_data(name, request)
-    if task.label_names is None:
+    choices = tuple(task.verbalizers.values()) if isinstance(task, Cloze) else task.label_names
+    if choices is None:
         pytest.skip(f"{name} has no labels")
     for split in SPLITS:
         examples = task.examples(split, data)
-        assert {example.target for example in examples} == set(task.label_names)
-        assert {example.choices for example in examples} == {task.label_names}
+        assert {example.target for example in examples} == set(choices)
+        assert {example.choices for example in examples} == {choices}
 
 
 @every_named_task
+@pytest.mark.parametrize("max_length", [12, 64])
 def test_every_example_becomes_sequences_with_something_to_score(
-    name: str, tokenizer: Tokenizer, request: pytest.FixtureRequest
+    name: str, max_length: int, tokenizer: Tokenizer, request: pytest.FixtureRequest
 ) -> None:
     task, data = task_and_data(name, request)
     examples = task.examples("validation", data)[:100]
-    encoded = task.encode(examples, tokenizer, max_length=64, prefix=range(900, 904))
+    encoded = task.encode(examples, tokenizer, max_length, prefix=range(900, 903))
     assert {s.example_id for s in encoded.sequences} == {example.id for example in examples}
     for sequence in encoded.sequences:
         assert sequence.num_scored > 0
-        assert len(sequence.ids) <= 64
-        assert sequence.ids[:4].tolist() == [900, 901, 902, 903]
+        assert len(sequence.ids) <= max_length
+        assert sequence.ids[:3].tolist() == [900, 901, 902]
+        assert (sequence.label is not None) == (task.answer == "label")
+
+
+@every_named_task
+def test_every_column_that_is_needed_is_used_and_no_other(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    task, data = task_and_data(name, request)
+    row = task.rows("test", data)[0]
+    values = {column: row.values[column] for column in task.columns}
+
+    def made(values: dict[str, Any]) -> Example:
+        source = {split: lambda: [Row(values, "rows.jsonl:1")] * 9 for split in SPLITS}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(task), "source", lambda self, data: (source, "rows"))
+            return task.examples("test")[0]
+
+    needed = made(values)
+    assert whole(needed) == whole(made(values | {"another column": "x"}))
+    for column in task.columns:
+        with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{column}"):
+            made({other: value for other, value in values.items() if other != column})
 
 
 @every_named_task
 def test_no_text_of_the_test_split_is_trained_on(name: str, request: pytest.FixtureRequest) -> None:
     task, data = task_and_data(name, request)
-    seen = {example.prompt + example.target for example in task.examples("train", data)}
-    test = task.examples("test", data)
-    leaked = [example.id for example in test if example.prompt + example.target in seen]
+    seen = {whole(example) for example in task.examples("train", data)}
+    leaked = [example.id for example in task.examples("test", data) if whole(example) in seen]
     assert not leaked
+
+
+# What the reports say of their data (facts.md).
+
+
+def lengths(name: str, shared_data: Path) -> list[int]:
+    task = make_config(fields={"task": name}).task
+    return [len(task.examples(split, shared_data)) for split in SPLITS]
+
+
+def test_responses_of_alpaca_are_under_512_characters_and_100_are_asked_for(
+    shared_data: Path,
+) -> None:
+    task = make_config(fields={"task": "alpaca"}).task
+    assert task.samples == {"train": 12_000, "validation": 1_500, "test": 100}
+    for split in SPLITS:
+        examples = task.examples(split, shared_data)
+        assert max(len(example.target.strip()) for example in examples) < 512
+    assert len(examples) == 100
+
+
+def test_imdb_is_parted_12_000_to_3_000_and_enron_1_600_to_400(shared_data: Path) -> None:
+    assert lengths("imdb", shared_data)[:2] == [12_000, 3_000]
+    assert lengths("enron_spam", shared_data)[:2] == [1_600, 400]
+
+
+def test_articles_are_read_in_lower_case_without_punctuation_and_asked_for_a_summary(
+    shared_data: Path,
+) -> None:
+    task = make_config(fields={"task": "cnn_dailymail"}).task
+    for example in task.examples("test", shared_data):
+        for text in (example.prompt, example.target):
+            assert text == text.lower()
+            assert not set(text) & set(string.punctuation)
+        assert example.cue == "\nTL;DR:"
+
+
+def test_a_sonnet_is_completed_from_its_first_three_lines(shared_data: Path) -> None:
+    task = make_config(fields={"task": "sonnets"}).task
+    for split in SPLITS:
+        texts = {row.id: row.text("text") for row in task.rows(split, shared_data)}
+        for example in task.examples(split, shared_data):
+            assert whole(example) == texts[example.id]
+            assert example.prompt.count("\n") == 3
+            assert example.prompt.endswith("\n")
+
+
+def test_a_cut_premise_leaves_the_whole_hypothesis(shared_data: Path, tokenizer: Tokenizer) -> None:
+    task = make_config(fields={"task": "healthver"}).task
+    examples = task.examples("test", shared_data)
+    sequences = task.encode(examples, tokenizer, 256).sequences
+    cut = 0
+    for example, sequence in zip(examples, sequences, strict=True):
+        if len(whole(example)) > 256 and len(example.cue.encode()) < 256:
+            assert tokenizer.decode(sequence.ids.tolist()).endswith(example.cue)
+            cut += 1
+    assert cut  # else this would show nothing
 
 
 @every_named_task
@@ -91,15 +190,31 @@ def test_a_named_task_says_what_it_is(name: str) -> None:
 
 
 @every_named_task
-def test_a_named_task_without_its_rows_is_told_where_to_put_them(name: str, tmp_path: Path) -> None:
+def test_a_named_task_without_its_rows_is_told_where_to_put_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(hub, "_give_up_at_once_without_a_network", lambda: None)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
     task = make_config(fields={"task": name}).task
     if name == POCKET_REVIEWS:
         assert task.examples("test", tmp_path) == task.examples("test")
         return
-    with pytest.raises(DataError, match=rf"--data DIR.*DIR/{name}/train\.jsonl"):
+    with pytest.raises(DataError, match=rf"--data DIR.*DIR/{name}/train\.jsonl") as caught:
         task.examples("train")
-    with pytest.raises(DataError, match=rf"no folder .*{name}"):
+    assert f"task '{name}'" in str(caught.value)
+    with pytest.raises(DataError) as caught:
         task.examples("train", tmp_path)
+    named = f"no folder {tmp_path / name}" if task.hub is None else f"{task.hub.path} cannot be had"
+    assert named in str(caught.value)
+
+
+LEAST: dict[str, dict[str, Any]] = {
+    "cloze": {"template": "Is {text} good?", "verbalizers": {"0": " no", "1": " yes"}}
+}
+"""What a kind needs beside a path."""
 
 
 @every_kind_of_task
@@ -109,16 +224,49 @@ def test_a_kind_of_task_names_metrics_that_exist(kind: str) -> None:
 
 
 @every_kind_of_task
+def test_a_kind_of_task_has_an_answer_that_its_metrics_can_judge(kind: str) -> None:
+    judged = {METRICS[name].of for name in TASKS[kind].metrics}
+    possible = {
+        "label": {"label", "likelihood"},
+        "choice": {"label", "likelihood"},
+        "text": {"text", "likelihood"},
+        "nothing": {"likelihood"},
+    }
+    assert judged <= possible[TASKS[kind].answer]
+
+
+@every_kind_of_task
 def test_a_path_is_kept_whole_so_that_a_run_can_be_repeated_elsewhere(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    task = make_config(fields={"task": {"kind": kind, "path": "rows.csv"}}).task
+    values = {"kind": kind, "path": "rows.csv"} | LEAST.get(kind, {})
+    task = make_config(fields={"task": values}).task
     assert task.path == tmp_path / "rows.csv"
 
 
 @every_kind_of_task
 def test_a_path_that_is_not_there_is_named(kind: str, tmp_path: Path) -> None:
-    fields = {"task": {"kind": kind, "path": str(tmp_path / "rows.csv")}}
+    values = {"kind": kind, "path": str(tmp_path / "rows.csv")} | LEAST.get(kind, {})
     with pytest.raises(DataError, match=r"task\.path: .*rows\.csv"):
-        make_config(fields=fields).task.examples("train")
+        make_config(fields={"task": values}).task.examples("train")
+
+
+@every_kind_of_task
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_file_of_a_split_that_holds_no_rows_is_named(
+    kind: str, split: Split, tmp_path: Path
+) -> None:
+    for name in SPLITS:
+        (tmp_path / f"{name}.jsonl").write_text("\n")
+    values = {"kind": kind, "path": str(tmp_path)} | LEAST.get(kind, {})
+    with pytest.raises(DataError, match=rf"{split}\.jsonl: the file holds no rows"):
+        make_config(fields={"task": values}).task.examples(split)
+
+
+@every_kind_of_task
+@pytest.mark.parametrize("samples", [0, -1, {"train": 0}])
+def test_no_samples_at_all_are_refused(kind: str, samples: int | dict[str, int]) -> None:
+    values = {"kind": kind, "path": "rows.csv", "samples": samples} | LEAST.get(kind, {})
+    with pytest.raises(ConfigError, match=r"task\.samples: at least one row of each split"):
+        make_config(fields={"task": values})

@@ -21,7 +21,8 @@ def test_a_folder_of_books_has_an_example_per_book(tmp_path: Path) -> None:
 
 
 def test_the_column_with_the_text_can_have_any_name(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text('{"poem": "one"}\n{"poem": "two"}\n')
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"poem": "one"}\n{"poem": "two"}\n')
     examples = LanguageModeling(path=tmp_path, text="poem").examples("train")
     assert [example.target for example in examples] == ["one", "two"]
     with pytest.raises(DataError, match=r"train\.jsonl:1: no column 'text'.*poem"):
