@@ -4,7 +4,7 @@ import logging
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import tunewise
 from tunewise import store
 from tunewise.config import RunConfig, make_config, write_yaml
-from tunewise.data.encode import EncodedSplit
+from tunewise.data.encode import Encoded, EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ from tunewise.progress import Progress
 from tunewise.tasks import Answered
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
+from tunewise.training.prefix import with_frozen_states
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,13 @@ def run(
     encoded = {
         split: encode(config, split, examples[split], model.config, tokenizer) for split in SPLITS
     }
+
+    preparing = Stopwatch()
+    with preparing:
+        encoded = {
+            split: replace(some, sequences=frozen_states(config, model, some.sequences))
+            for split, some in encoded.items()
+        }
 
     name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
     folder = store.new_folder(out, name)
@@ -147,6 +155,7 @@ def run(
         best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
+            prefix_seconds=preparing.seconds,
             epoch_seconds=_per_epoch(steps),
             evaluation_seconds=evaluation.seconds,
         ),
@@ -245,6 +254,14 @@ def encode(
             *(split, encoded.num_truncated, len(examples), max_length, encoded.num_tokens_cut),
         )
     return encoded
+
+
+def frozen_states(
+    config: RunConfig, model: LanguageModel, sequences: Sequence[Encoded]
+) -> list[Encoded]:
+    """Return the sequences with the output of the model's frozen first blocks, if that is kept."""
+    train = config.train
+    return with_frozen_states(model, sequences, train.tokens_per_pass, train.prefix_cache)
 
 
 def metrics_while_training(config: RunConfig) -> tuple[str, ...]:

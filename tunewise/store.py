@@ -49,6 +49,8 @@ class Time(Record):
 
     train_seconds: float
     """All updates; evaluations are not in it."""
+    prefix_seconds: float
+    """Computing the output of frozen first blocks, or finding it; see `train.prefix_cache`."""
     epoch_seconds: list[float]
     evaluation_seconds: float
     """All evaluations, the test split included."""

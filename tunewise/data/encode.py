@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from tunewise.data.cache import Ids, encode_texts
 from tunewise.data.example import Example
@@ -27,6 +28,8 @@ class Encoded:
     """How many of the ids are given: scoring starts with the id after them."""
     label: int | None = None
     """For a classifier: the label to predict from the last token, in place of the next tokens."""
+    states: Tensor | None = None
+    """What frozen first blocks make of the tokens, (T, D), or of the last one alone, (1, D)."""
 
     @property
     def num_scored(self) -> int:

@@ -1,7 +1,7 @@
 """Sequences of any length, end to end in one flat row of tokens: nothing is padded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from tunewise.data.encode import IGNORE, Encoded
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences. Each tensor is (N,), one entry per token."""
+    """Packed sequences. Each tensor but `states` is (N,), one entry per token."""
 
     tokens: Tensor
     positions: Tensor
@@ -22,17 +22,22 @@ class Batch:
     """Number of its sequence in the batch, from 0."""
     targets: Tensor
     """What is to be predicted here: the next token, a label, or IGNORE."""
+    states: Tensor | None
+    """(N, D) what frozen first blocks make of the tokens, if that is known."""
     num_scored: int
     """How many targets are not IGNORE."""
+    num_tokens: int
+    """How many tokens the sequences have; more than N where only their last ones are needed."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(
+        return replace(
+            self,
             tokens=self.tokens.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
             segments=self.segments.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
-            num_scored=self.num_scored,
+            states=None if self.states is None else self.states.to(device, non_blocking=True),
         )
 
 
@@ -46,29 +51,40 @@ def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     chosen: list[Encoded] = []
     num_tokens = 0
     for sequence in sequences:
-        if chosen and num_tokens + len(sequence.ids) > tokens_per_pass:
+        length = _num_computed(sequence)
+        if chosen and num_tokens + length > tokens_per_pass:
             yield _batch(chosen)
             chosen, num_tokens = [], 0
         chosen.append(sequence)
-        num_tokens += len(sequence.ids)
+        num_tokens += length
     if chosen:
         yield _batch(chosen)
 
 
 def _batch(sequences: list[Encoded]) -> Batch:
-    lengths = np.array([len(sequence.ids) for sequence in sequences])
+    lengths = np.array([_num_computed(sequence) for sequence in sequences])
     order = np.argsort(lengths, kind="stable")
     lengths = lengths[order]
-    tokens = np.concatenate([sequences[i].ids for i in order]).astype(np.int64)
-    targets = np.concatenate([targets_of(sequences[i]) for i in order])
+    ordered = [sequences[index] for index in order]
+    parts = list(zip(ordered, lengths.tolist(), strict=True))
+    tokens = np.concatenate([sequence.ids[-length:] for sequence, length in parts])
+    targets = np.concatenate([targets_of(sequence)[-length:] for sequence, length in parts])
+    states = [sequence.states for sequence in ordered if sequence.states is not None]
     starts = np.cumsum(lengths) - lengths
     return Batch(
-        tokens=torch.from_numpy(tokens),
+        tokens=torch.from_numpy(tokens.astype(np.int64)),
         positions=torch.from_numpy(np.arange(len(tokens)) - np.repeat(starts, lengths)),
         segments=torch.from_numpy(np.repeat(order, lengths)),
         targets=torch.from_numpy(targets),
+        states=torch.cat(states) if states else None,
         num_scored=sum(sequence.num_scored for sequence in sequences),
+        num_tokens=sum(len(sequence.ids) for sequence in sequences),
     )
+
+
+def _num_computed(sequence: Encoded) -> int:
+    """Return how many of a sequence's tokens, its last ones, go through the model."""
+    return len(sequence.ids) if sequence.states is None else len(sequence.states)
 
 
 def targets_of(sequence: Encoded) -> npt.NDArray[np.int64]:

@@ -93,7 +93,9 @@ def scored_states(
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
             scored = batch.targets != IGNORE  # (N,)
-            hidden = model.hidden(batch.tokens, batch.positions, batch.segments)[scored]  # (M, D)
+            hidden = model.hidden(
+                batch.tokens, batch.positions, batch.segments, states=batch.states
+            )[scored]  # (M, D)
             owners = [order[first + segment] for segment in batch.segments[scored].tolist()]
             yield hidden, batch.targets[scored], owners
             first += int(batch.segments.max()) + 1

@@ -361,6 +361,8 @@ class _Beams:
 
 def penalised(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Return (B, V): scores times the penalty, or divided by it if positive, where seen."""
+    if penalty == 1:
+        return scores
     less = torch.where(scores < 0, scores * penalty, scores / penalty)
     return torch.where(seen, less, scores)
 

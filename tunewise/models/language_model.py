@@ -6,7 +6,7 @@ takes packed tokens: (N,) ids, each with its position in its sequence and its se
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -134,7 +134,12 @@ class LanguageModel(nn.Module):
             self.tie_head()
 
     def hidden(
-        self, tokens: Tensor, positions: Tensor, segments: Tensor, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor,
+        cache: Cache | None = None,
+        states: Tensor | None = None,
     ) -> Tensor:
         """Return the hidden states (N, D) after the final norm.
 
@@ -143,20 +148,48 @@ class LanguageModel(nn.Module):
             positions: (N,) each token's place in its own sequence.
             segments: (N,) the number of its sequence; a sequence's tokens are neighbours.
             cache: what the model has read before, which these tokens are added to.
+            states: (N, D) what `frozen_states` has made of these tokens, which goes on from there.
         """
-        runs = runs_of(segments)
+        if states is None:
+            x, first = self._embedded(tokens, positions), 0
+        else:
+            x, first = states.to(self.compute_dtype), self.frozen_depth
+        return self._through(x, runs_of(segments), range(first, len(self.blocks) + 1), cache)
+
+    @property
+    def frozen_depth(self) -> int:
+        """How many blocks, from the first on, hold nothing that is trained.
+
+        0 if an embedding is trained; one more than there are if the final norm is frozen too.
+        """
+        if _is_trained(self.token_embedding) or _is_trained(self.position_embedding):
+            return 0
+        parts = [*self.blocks, self.final_norm]
+        return next((depth for depth, part in enumerate(parts) if _is_trained(part)), len(parts))
+
+    def frozen_states(self, tokens: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+        """Return what the first `frozen_depth` blocks make of tokens, (N, D); see `hidden`."""
+        x = self._embedded(tokens, positions)
+        return self._through(x, runs_of(segments), range(self.frozen_depth))
+
+    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = self.token_embedding(tokens)  # (N, D)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
-        x = F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
-        pasts = [None] * len(self.blocks) if cache is None else cache.layers
-        for block, past in zip(self.blocks, pasts, strict=True):
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, runs, use_reentrant=False)
+        return F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
+
+    def _through(
+        self, x: Tensor, runs: list[Run], parts: Iterable[int], cache: Cache | None = None
+    ) -> Tensor:
+        """Return (N, D) from (N, D), through blocks by number; after the last comes the norm."""
+        for index in parts:
+            if index == len(self.blocks):
+                x = self.final_norm(x)
+            elif self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(self.blocks[index], x, runs, use_reentrant=False)
             else:
-                x = block(x, runs, past)
-        normed: Tensor = self.final_norm(x)
-        return normed
+                x = self.blocks[index](x, runs, None if cache is None else cache.layers[index])
+        return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (M, V) from hidden states (M, D): over the vocabulary, or over labels."""
@@ -215,6 +248,10 @@ class LanguageModel(nn.Module):
         """Return how many numbers the model holds in all, and how many of them are trained."""
         total = sum(parameter.numel() for parameter in self.parameters())
         return total, sum(parameter.numel() for _, parameter in self.trainable())
+
+
+def _is_trained(part: nn.Module | None) -> bool:
+    return part is not None and any(parameter.requires_grad for parameter in part.parameters())
 
 
 def initialise(model: LanguageModel, generator: torch.Generator) -> None:

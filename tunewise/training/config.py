@@ -52,3 +52,5 @@ class TrainConfig(Settings):
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
     checkpointing: bool = False
     """Compute each block again in the backward pass: less memory, a third more work."""
+    prefix_cache: float = Field(default=4.0, ge=0)
+    """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""

@@ -96,7 +96,7 @@ def train(
             number=number + 1,
             epoch=epoch + 1,
             loss=loss,
-            num_tokens=sum(len(batch.tokens) for batch in batches),
+            num_tokens=sum(batch.num_tokens for batch in batches),
             num_scored=num_scored,
             learning_rate=rate,
             grad_norm=grad_norm,
@@ -112,7 +112,9 @@ def _accumulate(
     for batch in batches:
         batch = batch.to(device)
         scored = batch.targets != IGNORE  # (N,)
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)  # (N, D)
+        hidden = model.hidden(
+            batch.tokens, batch.positions, batch.segments, states=batch.states
+        )  # (N, D)
         loss = summed_loss(model, hidden[scored], batch.targets[scored]) / max(1, num_scored)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         total += loss.detach()

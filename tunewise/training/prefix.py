@@ -1,0 +1,137 @@
+"""The output of frozen first blocks, computed once and read ever after.
+
+What lies below the first trained block is the same in every epoch, and in every run that shares the
+model, the tokens and the depth. It is kept in a file that is mapped into memory. A classifier whose
+blocks are all frozen needs one vector per example.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from torch import Tensor
+
+from tunewise.data.cache import cache_folder
+from tunewise.data.encode import Encoded
+from tunewise.data.packing import pack
+from tunewise.models import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+
+
+def with_frozen_states(
+    model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int, limit: float
+) -> list[Encoded]:
+    """Return the sequences with what the model's frozen first blocks make of them.
+
+    They are returned as they are if no block is frozen, if dropout makes the output differ each
+    time, or if it would not fit.
+
+    Args:
+        tokens_per_pass: the most tokens of one forward pass.
+        limit: how many GiB the outputs may take on the disk, in all; 0 for none.
+    """
+    if limit == 0 or model.dropout > 0 or model.frozen_depth == 0:
+        return list(sequences)
+    lengths = [_num_kept(model, sequence) for sequence in sequences]
+    shape = (sum(lengths), model.config.model_dim)
+    size = shape[0] * shape[1] * model.compute_dtype.itemsize
+    if size > limit * GIB:
+        logger.info(
+            "the output of the frozen blocks would take %.1f GiB, so it is computed each time; "
+            "train.prefix_cache says how much it may take",
+            size / GIB,
+        )
+        return list(sequences)
+    path = cache_folder() / "prefix" / _key(model, sequences)
+    try:
+        if not path.is_file():
+            _make_room(path.parent, limit * GIB - size)
+            _write(path, model, sequences, lengths, tokens_per_pass)
+        path.touch()  # the last to be deleted
+        states = _mapped(path, shape, model.compute_dtype)
+    except OSError as error:
+        logger.warning("the output of the frozen blocks is not kept: %s", error)
+        return list(sequences)
+    return [
+        replace(sequence, states=part)
+        for sequence, part in zip(sequences, torch.split(states, lengths), strict=True)
+    ]
+
+
+def _num_kept(model: LanguageModel, sequence: Encoded) -> int:
+    """Return of how many of a sequence's tokens the output is needed."""
+    all_frozen = model.frozen_depth > len(model.blocks)
+    return 1 if all_frozen and sequence.label is not None else len(sequence.ids)
+
+
+def _key(model: LanguageModel, sequences: Sequence[Encoded]) -> str:
+    """Return a hash of all that decides the output: code, weights, precision, device, tokens."""
+    depth = model.frozen_depth
+    device = next(model.parameters()).device.type
+    key = hashlib.sha256(f"{torch.__version__} {device} {model.compute_dtype} {depth}".encode())
+    key.update(model.config.model_dump_json().encode())
+    parts = [model.token_embedding, model.position_embedding, *model.blocks[:depth]]
+    for part in [*parts, model.final_norm if depth > len(model.blocks) else None]:
+        for parameter in part.parameters() if part is not None else ():
+            key.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    for sequence in sequences:
+        key.update(f"{len(sequence.ids)} {sequence.label is not None} ".encode())
+        key.update(sequence.ids.data)
+    return key.hexdigest()
+
+
+@torch.inference_mode()
+def _write(
+    path: Path,
+    model: LanguageModel,
+    sequences: Sequence[Encoded],
+    lengths: list[int],
+    tokens_per_pass: int,
+) -> None:
+    """Compute the outputs, in the order of the sequences; the file is there whole or not at all."""
+    shape = (sum(lengths), model.config.model_dim)
+    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        temporary = Path(file.name)
+        file.truncate(shape[0] * shape[1] * model.compute_dtype.itemsize)
+    try:
+        written = _mapped(temporary, shape, model.compute_dtype, shared=True)
+        places = torch.split(written, lengths)
+        device = next(model.parameters()).device
+        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
+        done = 0
+        for batch in pack([sequences[index] for index in order], tokens_per_pass):
+            batch = batch.to(device)
+            states = model.frozen_states(batch.tokens, batch.positions, batch.segments)  # (N, D)
+            segments, counts = torch.unique_consecutive(batch.segments, return_counts=True)
+            parts = torch.split(states.cpu(), counts.tolist())
+            for segment, part in zip(segments.tolist(), parts, strict=True):
+                place = places[order[done + segment]]
+                place.copy_(part[-len(place) :])
+            done += len(parts)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype, shared: bool = False) -> Tensor:
+    """Return a file as a tensor whose pages are read when they are needed."""
+    size = shape[0] * shape[1]
+    return torch.from_file(str(path), shared=shared, size=size, dtype=dtype).view(shape)
+
+
+def _make_room(folder: Path, room: float) -> None:
+    """Delete what was not used for longest, until no more than `room` bytes are left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > room:
+            file.unlink(missing_ok=True)
