@@ -35,7 +35,7 @@ from tunewise.data.splits import read_split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.device import choose_device, choose_dtype
 from tunewise.evaluation.evaluate import evaluate
-from tunewise.metrics.likelihood import loss
+from tunewise.metrics.likelihood import LOSS
 from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import build_model, load_model, save_model
 from tunewise.models.language_model import LanguageModel, initialise
@@ -220,7 +220,7 @@ def pretrain(
             print(json.dumps(line), file=log, flush=True)
 
         def keep() -> None:
-            losses = {name: loss(evaluate(model, *split, 8192)) for name, split in held_out.items()}
+            losses = {name: LOSS.compute(evaluate(model, *split, 8192)) for name, split in held_out.items()}
             write({"tokens": seen, "validation": losses})
             save(model, tokenizer, out)
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tunewise.data.example import Example
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
-from tunewise.metrics.likelihood import loss
+from tunewise.metrics.likelihood import LOSS
 from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import POCKET_FOLDER, build_model, load_model, read_config
 from tunewise.models.language_model import LanguageModel, initialise
@@ -48,7 +48,7 @@ def script() -> ModuleType:
 def loss_on(model: LanguageModel, tokenizer: Tokenizer, texts: list[str]) -> float:
     examples = [Example(str(number), "", text) for number, text in enumerate(texts)]
     encoded = LanguageModeling().encode(examples, tokenizer, POCKET_CONFIG.context_length)
-    return loss(evaluate(model, examples, encoded.sequences, 2048))
+    return LOSS.compute(evaluate(model, examples, encoded.sequences, 2048))
 
 
 def test_the_files_are_those_of_the_known_shape() -> None:

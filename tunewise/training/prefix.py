@@ -51,7 +51,7 @@ def with_frozen_states(
         return list(sequences)
     path = cache_folder() / "prefix" / _key(model, sequences)
     try:
-        if not path.is_file():
+        if not path.is_file() or path.stat().st_size != size:
             _make_room(path.parent, limit * GIB - size)
             _write(path, model, sequences, lengths, tokens_per_pass)
         path.touch()  # the last to be deleted
