@@ -220,7 +220,10 @@ def pretrain(
             print(json.dumps(line), file=log, flush=True)
 
         def keep() -> None:
-            losses = {name: LOSS.compute(evaluate(model, *split, 8192)) for name, split in held_out.items()}
+            losses = {
+                name: LOSS.compute(evaluate(model, *split, 8192))
+                for name, split in held_out.items()
+            }
             write({"tokens": seen, "validation": losses})
             save(model, tokenizer, out)
 

@@ -160,7 +160,7 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
         "intervals": {"test"},
         "tables": {"per_class", "confusion"},
         "best": {"epoch", "step", "metric", "value"},
-        "time": {"train_seconds", "epoch_seconds", "evaluation_seconds"},
+        "time": {"train_seconds", "prefix_seconds", "epoch_seconds", "evaluation_seconds"},
         "memory": {"peak_bytes", "device"},
         "tokens": {"trained", "per_second"},
         "environment": {"python", "torch", "tunewise", "device", "precision", "seed"},

@@ -229,6 +229,7 @@ def test_the_update_in_one_step_is_the_plain_formula(
     layer = LoRALinear(base, rank=3, scale=1.5, dropout=dropout)
     if dtype == torch.float64:
         layer.double()
+    torch.nn.init.normal_(layer.A)
     torch.nn.init.normal_(layer.B)
     x = torch.randn(40, 7, dtype=dtype, requires_grad=True)
     grad = torch.randn(40, 5, dtype=dtype)
@@ -251,7 +252,9 @@ def test_the_update_in_one_step_is_the_plain_formula(
 
 
 def test_nothing_is_dropped_in_evaluation() -> None:
+    torch.manual_seed(0)
     layer = LoRALinear(Linear(7, 5).requires_grad_(False), rank=3, scale=1.5, dropout=0.9).eval()
+    torch.nn.init.normal_(layer.A)
     torch.nn.init.normal_(layer.B)
     x = torch.randn(40, 7)
-    assert_close(layer(x), layer.merged()(x))
+    assert_close(layer(x), layer.merged()(x), rtol=1e-4, atol=1e-4)
