@@ -151,7 +151,7 @@ def test_nothing_is_trained_and_nothing_is_left(
         raise AssertionError("a model was read")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tunewise.run.load_model", refuse)
+    monkeypatch.setattr("tunewise.adapted.load_model", refuse)
     config = config_of(kind)
     before, chance = sorted(tmp_path.rglob("*")), torch.get_rng_state()
     dry_run(config, None)

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import models, pre_tokenizers
 
 from tunewise import store
+from tunewise.adapted import adapted_model, load_trained
+from tunewise.answers import answer, encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
@@ -26,7 +28,7 @@ from tunewise.models.decoding import generate
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
-from tunewise.run import RunRecord, adapted_model, answer, encode, load_trained, run
+from tunewise.run import RunRecord, run
 from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
 
@@ -314,7 +316,7 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
         written.append(examples[0].id.partition(".")[0])
         return complete(predictions, model, task, examples, *rest)
 
-    monkeypatch.setattr("tunewise.run.complete", watched)
+    monkeypatch.setattr("tunewise.answers.complete", watched)
     by_loss = start(task=task, out="by loss")
     assert written == ["test"]
     assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
@@ -416,7 +418,7 @@ def test_the_test_split_is_read_once_and_last(
         seen.append(examples[0].id.partition(".")[0])
         return evaluate(model, examples, *rest)
 
-    monkeypatch.setattr("tunewise.run.evaluate", watched)
+    monkeypatch.setattr("tunewise.answers.evaluate", watched)
     start("train.epochs=3")
     assert seen == ["validation"] * 3 + ["test"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tunewise.answers import encode
 from tunewise.config import RunConfig
 from tunewise.data.encode import IGNORE, Encoded, EncodedSplit
 from tunewise.data.example import Example
@@ -16,7 +17,6 @@ from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models.folder import find_folder, shape_of
 from tunewise.parameters import count_parameters
-from tunewise.run import encode
 
 NUM_SHOWN = 3
 

@@ -8,28 +8,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 import tunewise
 from tunewise import store
-from tunewise.config import RunConfig, make_config, write_yaml
+from tunewise.adapted import adapted_model, save_trained
+from tunewise.answers import answer, compute, encode, metrics_while_training
+from tunewise.config import RunConfig, write_yaml
 from tunewise.data.encode import Encoded, EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
-from tunewise.errors import ConfigError, ModelError
-from tunewise.evaluation.choices import choose
-from tunewise.evaluation.complete import complete
-from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
-from tunewise.models import LanguageModel, ModelConfig
+from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS
-from tunewise.models.folder import find_folder, load_model, save_model
+from tunewise.models.folder import find_folder
 from tunewise.progress import Progress
-from tunewise.tasks import Answered
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
 from tunewise.training.prefix import with_frozen_states
@@ -191,106 +186,12 @@ def settled(config: RunConfig, training: Sequence[Example], device: torch.device
     )
 
 
-def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
-    """Return the model of a configuration on the CPU, adapted by its method, ready to be trained.
-
-    Args:
-        source: the folder of the base model.
-
-    Raises:
-        ModelError: if the weights cannot be read, or do not go with the tokenizer.
-        ConfigError: if the method asks for what the model does not have.
-    """
-    generator = torch.Generator().manual_seed(config.seed)
-    model = load_model(source)
-    if tokenizer.size > model.config.vocabulary_size:
-        raise ModelError(
-            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
-            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
-        )
-    if config.task.label_names is not None:
-        model.use_label_head(len(config.task.label_names), generator)
-    config.method.adapt(model, generator, tokenizer)
-    return model
-
-
-def room(config: RunConfig, model: ModelConfig) -> int:
-    """Return the most tokens of a sequence: as asked, else as suits the task, else what fits.
-
-    Raises:
-        ConfigError: if more are asked for than the model has positions, or too few for any text.
-    """
-    context, prefix_length = model.context_length, config.method.prefix_length
-    max_length = config.train.max_length or min(config.task.max_length or context, context)
-    if max_length > context:
-        raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
-    if max_length < prefix_length + 2:
-        raise ConfigError(
-            f"train.max_length: {max_length} leaves no room for text behind "
-            f"{prefix_length} virtual tokens"
-        )
-    return max_length
-
-
-def virtual_tokens(config: RunConfig, model: ModelConfig) -> range:
-    """Return the ids of the method's prefix, which lie past the vocabulary."""
-    first = model.vocabulary_size
-    return range(first, first + config.method.prefix_length)
-
-
-def encode(
-    config: RunConfig,
-    split: Split,
-    examples: Sequence[Example],
-    model: ModelConfig,
-    tokenizer: Tokenizer,
-) -> EncodedSplit:
-    """Return a split as tokens, behind the method's prefix; what had to be cut is said aloud."""
-    max_length, prefix = room(config, model), virtual_tokens(config, model)
-    encoded = config.task.encode(examples, tokenizer, max_length, prefix)
-    if encoded.num_truncated:
-        logger.warning(
-            "%s: %d of %d examples are longer than %d tokens; %d tokens in all are cut",
-            *(split, encoded.num_truncated, len(examples), max_length, encoded.num_tokens_cut),
-        )
-    return encoded
-
-
 def frozen_states(
     config: RunConfig, model: LanguageModel, sequences: Sequence[Encoded]
 ) -> list[Encoded]:
     """Return the sequences with the output of the model's frozen first blocks, if that is kept."""
     train = config.train
     return with_frozen_states(model, sequences, train.tokens_per_pass, train.prefix_cache)
-
-
-def metrics_while_training(config: RunConfig) -> tuple[str, ...]:
-    """Return what is computed on validation data; texts are written if one chooses the best."""
-    if METRICS[config.metric].of == "text":
-        return config.task.metrics
-    return tuple(name for name in config.task.metrics if METRICS[name].of != "text")
-
-
-def answer(
-    config: RunConfig,
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    examples: Sequence[Example],
-    encoded: EncodedSplit,
-    metrics: Sequence[str],
-) -> list[Prediction]:
-    """Return one prediction per example; texts are written out only if a metric asks for them."""
-    task, tokens_per_pass = config.task, config.train.tokens_per_pass
-    max_length, prefix = room(config, model.config), virtual_tokens(config, model.config)
-    if task.answer == "choice":
-        return choose(model, examples, tokenizer, max_length, prefix, tokens_per_pass)
-    predictions = evaluate(model, examples, encoded.sequences, tokens_per_pass)
-    if isinstance(task, Answered) and any(METRICS[name].of == "text" for name in metrics):
-        return complete(
-            predictions,
-            *(model, task, examples, tokenizer, max_length, prefix, tokens_per_pass, config.seed),
-        )
-    return predictions
 
 
 def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables | None:
@@ -302,65 +203,6 @@ def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables
         per_class=per_class(predictions, labels),
         confusion=confusion_matrix(predictions, labels),
     )
-
-
-def compute(metrics: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return some metrics of predictions."""
-    return {name: METRICS[name].compute(predictions) for name in metrics}
-
-
-def save_trained(
-    model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer
-) -> None:
-    """Write what was trained: a whole model if that is everything, else an adapter."""
-    if config.method.kind == "full":
-        labels = config.task.label_names or ()
-        save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
-        tokenizer.save(folder / store.MODEL)
-        return
-    path = folder / store.ADAPTER
-    path.parent.mkdir()
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
-    # The configuration goes along, so that the file means something without the rest of the folder.
-    save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
-
-
-def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
-    """Return the configuration, model and tokenizer of a finished run, on the CPU, ready to answer.
-
-    Raises:
-        ConfigError: if the folder is not that of a run.
-        ModelError: if its weights cannot be read.
-    """
-    config = make_config(folder / store.CONFIG)
-    if config.method.kind == "full":
-        tokenizer = Tokenizer.load(folder / store.MODEL)
-        labels = config.task.label_names
-        model = load_model(folder / store.MODEL, None if labels is None else len(labels))
-        config.method.adapt(model, torch.Generator())
-    else:
-        source = find_folder(config.model)
-        tokenizer = Tokenizer.load(source)
-        model = adapted_model(config, source, tokenizer)
-        _read_adapter(model, folder / store.ADAPTER)
-    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
-    return config, model.eval(), tokenizer
-
-
-@torch.no_grad()
-def _read_adapter(model: LanguageModel, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a sound adapter: {error}") from error
-    trained = dict(model.trainable())
-    if unlike := sorted(tensors.keys() ^ trained.keys()):
-        raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")
-    for name, parameter in trained.items():
-        if tensors[name].shape != parameter.shape:
-            found, asked = list(tensors[name].shape), list(parameter.shape)
-            raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
-        parameter.data = tensors[name]
 
 
 class Stopwatch:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from tunewise import store
+from tunewise.adapted import load_trained
+from tunewise.answers import answer, encode
 from tunewise.config import make_config
 from tunewise.data.encode import Encoded
 from tunewise.data.rows import SPLITS
@@ -18,7 +20,7 @@ from tunewise.evaluation.evaluate import evaluate
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model, load_model, read_config
-from tunewise.run import answer, encode, load_trained, run
+from tunewise.run import run
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 

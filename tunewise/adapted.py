@@ -1,0 +1,92 @@
+"""The model of a run: made, saved, and loaded again."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tunewise import store
+from tunewise.config import RunConfig, make_config
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.device import choose_dtype
+from tunewise.errors import ModelError
+from tunewise.models import LanguageModel
+from tunewise.models.folder import find_folder, load_model, save_model
+
+
+def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
+    """Return the model of a configuration on the CPU, adapted by its method, ready to be trained.
+
+    Args:
+        source: the folder of the base model.
+
+    Raises:
+        ModelError: if the weights cannot be read, or do not go with the tokenizer.
+        ConfigError: if the method asks for what the model does not have.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    model = load_model(source)
+    if tokenizer.size > model.config.vocabulary_size:
+        raise ModelError(
+            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
+            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
+        )
+    if config.task.label_names is not None:
+        model.use_label_head(len(config.task.label_names), generator)
+    config.method.adapt(model, generator, tokenizer)
+    return model
+
+
+def save_trained(
+    model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer
+) -> None:
+    """Write what was trained: a whole model if that is everything, else an adapter."""
+    if config.method.kind == "full":
+        labels = config.task.label_names or ()
+        save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
+        tokenizer.save(folder / store.MODEL)
+        return
+    path = folder / store.ADAPTER
+    path.parent.mkdir()
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
+    # The configuration goes along, so that the file means something without the rest of the folder.
+    save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
+
+
+def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
+    """Return the configuration, model and tokenizer of a finished run, on the CPU, ready to answer.
+
+    Raises:
+        ConfigError: if the folder is not that of a run.
+        ModelError: if its weights cannot be read.
+    """
+    config = make_config(folder / store.CONFIG)
+    if config.method.kind == "full":
+        tokenizer = Tokenizer.load(folder / store.MODEL)
+        labels = config.task.label_names
+        model = load_model(folder / store.MODEL, None if labels is None else len(labels))
+        config.method.adapt(model, torch.Generator())
+    else:
+        source = find_folder(config.model)
+        tokenizer = Tokenizer.load(source)
+        model = adapted_model(config, source, tokenizer)
+        _read_adapter(model, folder / store.ADAPTER)
+    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
+    return config, model.eval(), tokenizer
+
+
+@torch.no_grad()
+def _read_adapter(model: LanguageModel, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a sound adapter: {error}") from error
+    trained = dict(model.trainable())
+    if unlike := sorted(tensors.keys() ^ trained.keys()):
+        raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")
+    for name, parameter in trained.items():
+        if tensors[name].shape != parameter.shape:
+            found, asked = list(tensors[name].shape), list(parameter.shape)
+            raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
+        parameter.data = tensors[name]
