@@ -1,10 +1,14 @@
 """Where a run computes, in which precision, and how much memory it took."""
 
+import ctypes
 import resource
 import sys
 from typing import Literal
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt, from glibc's malloc.h."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -39,6 +43,22 @@ def peak_bytes(device: torch.device) -> int:
         return torch.mps.driver_allocated_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Have glibc keep the large blocks that a process on a CPU frees, for the next update.
+
+    Every update asks for tensors of the same sizes. Blocks given back to the system have to be
+    mapped, faulted in page by page and zeroed again each time. Other C libraries are left alone.
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except OSError:
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def describe(device: torch.device) -> str:

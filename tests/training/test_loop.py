@@ -1,7 +1,9 @@
 """The loop makes the updates that the definition of each optimizer asks for, and says so."""
 
 import copy
+import itertools
 import math
+import random
 import re
 from collections.abc import Callable
 from itertools import islice
@@ -18,7 +20,7 @@ from tunewise.errors import TrainingError
 from tunewise.models import LanguageModel
 from tunewise.models.folder import load_model, save_model
 from tunewise.training.config import TrainConfig
-from tunewise.training.loop import Step, epoch_order, train, updates_per_epoch
+from tunewise.training.loop import Step, alike_in_length, epoch_order, train, updates_per_epoch
 
 NewModel = Callable[..., LanguageModel]
 PLAIN: dict[str, Any] = {
@@ -168,6 +170,43 @@ def test_the_order_changes_with_the_epoch_and_the_seed_and_with_nothing_else() -
     assert len({tuple(order) for order in orders.values()}) == len(orders)
     torch.manual_seed(99)
     assert all(epoch_order(50, *key) == order for key, order in orders.items())
+
+
+@pytest.mark.parametrize("num_sequences", [40, 43, 7, 5, 3])
+def test_in_a_window_updates_share_out_sequences_by_length(num_sequences: int) -> None:
+    config = config_of(batch_size=5, length_window=4)
+    chance = random.Random(0)
+    lengths = [chance.randrange(1, 1000) for _ in range(num_sequences)]
+    orders = []
+    for epoch in range(2):
+        order = epoch_order(num_sequences, epoch, seed=0)
+        arranged = alike_in_length(order, lengths, config, epoch, seed=0)
+        assert arranged == alike_in_length(order, lengths, config, epoch, seed=0)
+        for start in range(0, num_sequences, 20):
+            window = arranged[start : start + 20]
+            assert sorted(window) == sorted(order[start : start + 20])
+            updates = [sorted(lengths[i] for i in window[at : at + 5]) for at in (0, 5, 10, 15)]
+            spans = sorted((some[0], some[-1]) for some in updates if some)
+            assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+        orders.append(arranged)
+    assert num_sequences < 10 or orders[0] != orders[1]
+
+
+def test_the_updates_of_a_window_are_in_no_order_of_length() -> None:
+    config = config_of(batch_size=1, length_window=50)
+    arranged = alike_in_length(range(50), range(50), config, epoch=0, seed=0)
+    assert sorted(arranged) == list(range(50)) != arranged
+
+
+def test_training_in_windows_of_length_takes_every_sequence_once_an_epoch(
+    new_model: NewModel, texts: list[Encoded]
+) -> None:
+    steps = trained(new_model(), texts, config_of(length_window=2))
+    plain = trained(new_model(), texts, config_of())
+    for epoch in (1, 2):
+        tokens = [sum(s.num_tokens for s in some if s.epoch == epoch) for some in (steps, plain)]
+        assert tokens[0] == tokens[1]
+    assert [s.num_tokens for s in steps] != [s.num_tokens for s in plain]
 
 
 def test_every_method_sees_the_rows_in_the_same_order(

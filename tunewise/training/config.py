@@ -52,5 +52,7 @@ class TrainConfig(Settings):
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
     checkpointing: bool = False
     """Compute each block again in the backward pass: less memory, a third more work."""
+    length_window: int | None = Field(default=None, gt=0)
+    """Updates among which sequences are shared out by length; without it, order is chance alone."""
     prefix_cache: float = Field(default=4.0, ge=0)
     """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from tunewise.data.encode import IGNORE, Encoded
 from tunewise.data.packing import Batch, pack
+from tunewise.device import keep_freed_memory
 from tunewise.errors import TrainingError
 from tunewise.models import LanguageModel
 from tunewise.models.scoring import summed_loss
@@ -45,8 +46,36 @@ def epoch_order(num_sequences: int, epoch: int, seed: int) -> list[int]:
     Args:
         epoch: from 0.
     """
-    generator = torch.Generator().manual_seed(seed + 1_000_003 * epoch)
-    return torch.randperm(num_sequences, generator=generator).tolist()
+    order: list[int] = torch.randperm(num_sequences, generator=_chance(epoch, seed)).tolist()
+    return order
+
+
+def alike_in_length(
+    order: Sequence[int], lengths: Sequence[int], config: TrainConfig, epoch: int, seed: int
+) -> list[int]:
+    """Return an epoch's order so arranged that an update's sequences are of like length.
+
+    The updates of a window share their sequences out by length, and are then shuffled.
+
+    Args:
+        lengths: of the sequences, by their number in `order`.
+        epoch: from 0.
+    """
+    assert config.length_window is not None
+    window, size = config.length_window * config.batch_size, config.batch_size
+    generator = _chance(epoch, seed)
+    arranged: list[int] = []
+    for start in range(0, len(order), window):
+        alike = sorted(order[start : start + window], key=lengths.__getitem__)
+        num_full = len(alike) // size
+        for update in torch.randperm(num_full, generator=generator).tolist():
+            arranged += alike[update * size : (update + 1) * size]
+        arranged += alike[num_full * size :]  # the epoch's last update may be short
+    return arranged
+
+
+def _chance(epoch: int, seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed + 1_000_003 * epoch)
 
 
 def updates_per_epoch(num_sequences: int, config: TrainConfig) -> int:
@@ -66,6 +95,7 @@ def train(
         TrainingError: if the loss or the gradient is not finite; the update is not applied.
     """
     device = next(model.parameters()).device
+    keep_freed_memory(device)
     optimizer = build_optimizer(model, config)
     parameters = [parameter for _, parameter in model.trainable()]
     per_epoch = updates_per_epoch(len(sequences), config)
@@ -76,6 +106,9 @@ def train(
         epoch, index = divmod(number, per_epoch)
         if index == 0:
             order = epoch_order(len(sequences), epoch, seed)
+            if config.length_window is not None:
+                lengths = [len(sequence.ids) for sequence in sequences]
+                order = alike_in_length(order, lengths, config, epoch, seed)
         chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
         batches = list(pack([sequences[i] for i in chosen], config.tokens_per_pass))
         rate = learning_rate(number, num_updates, config)
