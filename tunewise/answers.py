@@ -61,6 +61,16 @@ def encode(
     return encoded
 
 
+def check_metrics(config: RunConfig) -> None:
+    """Return if the task's metrics can be computed here.
+
+    Raises:
+        ConfigError: if one needs a library that is not installed.
+    """
+    for name in config.task.metrics:
+        METRICS[name].check()
+
+
 def metrics_while_training(config: RunConfig) -> tuple[str, ...]:
     """Return what is computed on validation data; texts are written if one chooses the best."""
     if METRICS[config.metric].of == "text":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunewise.answers import encode
+from tunewise.answers import check_metrics, encode
 from tunewise.config import RunConfig
 from tunewise.data.encode import IGNORE, Encoded, EncodedSplit
 from tunewise.data.example import Example
@@ -60,6 +60,7 @@ def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Spl
     Raises:
         TunewiseError: as the run itself would, before its first update.
     """
+    check_metrics(config)
     source = find_folder(config.model)
     tokenizer, shape = Tokenizer.load(source), shape_of(config.model)
     examples = {split: config.task.examples(split, data) for split in SPLITS}

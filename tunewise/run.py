@@ -12,7 +12,7 @@ import torch
 import tunewise
 from tunewise import store
 from tunewise.adapted import adapted_model, save_trained
-from tunewise.answers import answer, compute, encode, metrics_while_training
+from tunewise.answers import answer, check_metrics, compute, encode, metrics_while_training
 from tunewise.config import RunConfig, write_yaml
 from tunewise.data.encode import Encoded, EncodedSplit
 from tunewise.data.example import Example
@@ -62,8 +62,7 @@ def run(
         TunewiseError: if the configuration, the model or the data cannot be used.
     """
     progress = progress or Progress()
-    for metric in config.task.metrics:
-        METRICS[metric].check()
+    check_metrics(config)
     torch.manual_seed(config.seed)  # dropout draws from the global source
     device = choose_device()
     reset_peak_bytes(device)

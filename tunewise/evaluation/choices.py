@@ -37,9 +37,8 @@ def choose(
     texts = examples[0].choices
     choices = tokenizer.encode(texts)
     prompts = encode_prompts(examples, tokenizer, max_length, prefix, max(map(len, choices))).ids
-    first_tokens = [ids[0] for ids in choices]
-    if all(len(ids) == 1 for ids in choices) and len(set(first_tokens)) == len(choices):
-        scores = _of_next_token(model, prompts, first_tokens, tokens_per_pass)
+    if all(len(ids) == 1 for ids in choices):
+        scores = _of_next_token(model, prompts, [ids[0] for ids in choices], tokens_per_pass)
     else:
         scores = _of_whole_texts(model, prompts, choices, tokens_per_pass)
     log_shares = scores.double().log_softmax(-1)  # (E, C)

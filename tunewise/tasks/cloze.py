@@ -5,10 +5,11 @@ knows of the words "yes" and "no" is asked for and trained.
 """
 
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit, encode_answered
 from tunewise.data.example import Example
@@ -36,20 +37,15 @@ class Cloze(Task):
 
     _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
 
-    @model_validator(mode="after")
-    def _no_verbalizer_begins_another(self) -> Self:
-        texts = list(self.verbalizers.values())
+    @field_validator("verbalizers")
+    @classmethod
+    def _texts_differ(cls, verbalizers: dict[str, str]) -> dict[str, str]:
+        texts = list(verbalizers.values())
+        if empty := [text for text in texts if not text.strip()]:
+            raise ValueError(f"{empty[0]!r} is empty")
         if len({text.strip() for text in texts}) < len(texts):
-            raise ValueError("verbalizers: two are the same but for spaces around them")
-        for index, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"verbalizers: {text!r} is empty")
-            for other in texts[:index] + texts[index + 1 :]:
-                if other.startswith(text):
-                    raise ValueError(
-                        f"verbalizers: {text!r} begins {other!r}, so it would always be likelier"
-                    )
-        return self
+            raise ValueError("two are the same but for spaces around them")
+        return verbalizers
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,12 +75,19 @@ class Cloze(Task):
         """Return one sequence per example: the question and its answer, whose tokens are scored.
 
         Raises:
-            ConfigError: if a verbalizer is so long that it would be cut.
+            ConfigError: if a verbalizer is so long that it would be cut, or begins another one.
         """
-        longest = max(map(len, tokenizer.encode(list(self.verbalizers.values()))))
+        answers = tokenizer.encode(list(self.verbalizers.values()))
+        longest = max(map(len, answers))
         if longest > (room := max_length - len(prefix)) // 2:
             raise ConfigError(
                 f"task.verbalizers: the longest has {longest} tokens; at most half of the {room} "
                 "tokens of a sequence are for the answer"
             )
+        for one, other in permutations(answers, 2):
+            if other[: len(one)] == one:
+                raise ConfigError(
+                    f"task.verbalizers: the tokens of {tokenizer.decode(one)!r} begin those of "
+                    f"{tokenizer.decode(other)!r}, so it would always be likelier"
+                )
         return encode_answered(examples, tokenizer, max_length, prefix, end=False)
