@@ -14,7 +14,7 @@ from tunewise import store
 from tunewise.adapted import adapted_model, save_trained
 from tunewise.answers import answer, check_metrics, compute, encode, metrics_while_training
 from tunewise.config import RunConfig, write_yaml
-from tunewise.data.encode import Encoded, EncodedSplit
+from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
@@ -80,16 +80,13 @@ def run(
         split: encode(config, split, examples[split], model.config, tokenizer) for split in SPLITS
     }
 
-    preparing = Stopwatch()
-    with preparing:
-        encoded = {
-            split: replace(some, sequences=frozen_states(config, model, some.sequences))
-            for split, some in encoded.items()
-        }
-
     name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
     folder = store.new_folder(out, name)
     write_yaml(config, folder / store.CONFIG)
+
+    preparing = Stopwatch()
+    with preparing:
+        encoded = with_prefix(config, model, encoded)
 
     def answers(split: Split, metrics: Sequence[str]) -> list[Prediction]:
         return answer(config, model, tokenizer, examples[split], encoded[split], metrics)
@@ -185,12 +182,20 @@ def settled(config: RunConfig, training: Sequence[Example], device: torch.device
     )
 
 
-def frozen_states(
-    config: RunConfig, model: LanguageModel, sequences: Sequence[Encoded]
-) -> list[Encoded]:
-    """Return the sequences with the output of the model's frozen first blocks, if that is kept."""
-    train = config.train
-    return with_frozen_states(model, sequences, train.tokens_per_pass, train.prefix_cache)
+def with_prefix(
+    config: RunConfig, model: LanguageModel, encoded: dict[Split, EncodedSplit]
+) -> dict[Split, EncodedSplit]:
+    """Return the splits with the output of the model's frozen first blocks, where that is kept."""
+    # Choices are read behind each prompt anew: only training sees the sequences themselves.
+    splits = ("train",) if config.task.answer == "choice" else SPLITS
+    limits = config.train.tokens_per_pass, config.train.prefix_cache
+    prepared = {
+        split: replace(
+            encoded[split], sequences=with_frozen_states(model, encoded[split].sequences, *limits)
+        )
+        for split in splits
+    }
+    return encoded | prepared
 
 
 def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables | None:

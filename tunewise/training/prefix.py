@@ -52,6 +52,7 @@ def with_frozen_states(
     path = cache_folder() / "prefix" / _key(model, sequences)
     try:
         if not path.is_file() or path.stat().st_size != size:
+            logger.info("the output of the frozen blocks is computed once (%.2g GiB)", size / GIB)
             _make_room(path.parent, limit * GIB - size)
             _write(path, model, sequences, lengths, tokens_per_pass)
         path.touch()  # the last to be deleted
