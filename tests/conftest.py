@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+# The models are tiny: a second thread costs more than it brings, and very much more where another
+# program keeps its core busy.
+torch.set_num_threads(1)
+
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
