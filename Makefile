@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format setup
+.PHONY: demo test lint format bench setup
 
 demo: setup
 	$(BIN)/tunewise run
@@ -19,6 +19,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# All items of benchmarks/items.py, or some: make bench ONLY="lora_lm lora_sst5"
+bench: setup
+	$(BIN)/python -m benchmarks $(ONLY)
 
 setup: .venv/installed
 

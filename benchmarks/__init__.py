@@ -1,0 +1,1 @@
+"""tunewise beside Transformers + PEFT and a plain loop: equal work, alternately, timed."""
