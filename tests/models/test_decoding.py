@@ -315,6 +315,24 @@ def test_a_text_that_has_ended_is_computed_no_more(
     assert scored == [len(sequences), *together]
 
 
+def test_no_more_rows_move_in_the_cache_than_have_left_it(
+    model: LanguageModel, sequences: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = _token_that_ends_some(generate(model, sequences, _tokenizer(NEVER), GREEDY))
+    moved: list[int] = []
+    keep = decoding.Cache.keep
+
+    def recorded(cache: decoding.Cache, rows: list[int]) -> None:
+        moves = sum(row != place for place, row in enumerate(rows))
+        assert moves <= len(cache.starts) - len(rows)
+        moved.append(moves)
+        keep(cache, rows)
+
+    monkeypatch.setattr(decoding.Cache, "keep", recorded)
+    generate(model, sequences, _tokenizer(end), GREEDY)
+    assert any(moved)
+
+
 @pytest.mark.parametrize("way", [GREEDY, BEAMS], ids=["greedy", "beams"])
 def test_memory_is_bounded(
     model: LanguageModel,
@@ -346,7 +364,7 @@ def test_memory_is_bounded(
 # Where an output ends
 
 
-@pytest.mark.parametrize("kind", ["letters", "split characters"])
+@pytest.mark.parametrize("kind", ["letters", "bytes", "split characters"])
 def test_a_text_is_cut_exactly_before_any_string_it_holds(model: LanguageModel, kind: str) -> None:
     tokenizer = _tokenizer(NEVER, kind)
     prompts = [[3, 1, 4], [1, 5, 9, 2]]
@@ -355,14 +373,15 @@ def test_a_text_is_cut_exactly_before_any_string_it_holds(model: LanguageModel, 
     for start in (1, 2, 3, 8, 9):
         for length in (1, 2, 3, 5):
             stop = texts[0][start : start + length]
-            way = GREEDY.model_copy(update={"stop": ("never this", stop, stop + "!")})
-            found = generate(model, prompts, tokenizer, way)
-            for ids, whole, text in zip(found, wholes, texts, strict=True):
-                expected = text[: text.find(stop)] if stop in text else text
-                assert text_of(ids, tokenizer, way) == expected
-                assert ids == whole[: len(ids)]
-                shorter = [whole[:length] for length in range(len(ids))]
-                assert all(text_of(part, tokenizer, way) != expected for part in shorter)
+            for stops in ([stop], ["\n", stop], ["never this", stop, stop + "!"]):
+                way = GREEDY.model_copy(update={"stop": tuple(stops)})
+                found = generate(model, prompts, tokenizer, way)
+                for ids, whole, text in zip(found, wholes, texts, strict=True):
+                    expected = text[: text.find(stop)] if stop in text else text
+                    assert text_of(ids, tokenizer, way) == expected
+                    assert ids == whole[: len(ids)]
+                    shorter = [whole[:size] for size in range(len(ids))]
+                    assert all(text_of(part, tokenizer, way) != expected for part in shorter)
 
 
 @EVERY_WAY
@@ -377,9 +396,37 @@ def test_the_first_of_several_stop_strings_counts_in_every_way_of_writing(
     assert not any(stop in text for text in texts for stop in stops)
     assert any(len(ids) < LENGTH for ids in found)
     if way is not BEAMS:  # which choose among other outputs when some end early
-        wholes = [tokenizer.decode(ids) for ids in generate(model, sequences, tokenizer, way)]
-        firsts = [min([len(w), *(w.find(s) for s in stops if s in w)]) for w in wholes]
-        assert texts == [whole[:first] for whole, first in zip(wholes, firsts, strict=True)]
+        wholes = generate(model, sequences, tokenizer, way)
+        assert texts == [text_of(ids, tokenizer, stopped) for ids in wholes]
+        for text, whole in zip(texts, map(tokenizer.decode, wholes), strict=True):
+            assert len(text) == min([len(whole), *(whole.find(s) for s in stops if s in whole)])
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("num_beams", [2, 4])
+def test_a_stop_string_ends_a_beam_as_in_transformers(
+    family: str,
+    num_beams: int,
+    reference: Reference,
+    sequences: Sequences,
+    tmp_path: Path,
+    device: torch.device,
+) -> None:
+    theirs = reference(family)
+    ours = _ours(theirs, tmp_path, device)
+    tokenizer = _tokenizer(NEVER, "letters")
+    ending = range(0, VOCABULARY, 2)  # half of all tokens, so that beams run out
+    way = DecodingConfig(
+        max_new_tokens=5, num_beams=num_beams, stop=tuple(tokenizer.decode([t]) for t in ending)
+    )
+
+    def ends(ids: Tensor, *_: Any, **__: Any) -> Tensor:
+        return torch.isin(ids[:, -1], torch.tensor(ending))
+
+    expected = [_theirs(theirs, ids, way, NEVER, [ends]) for ids in sequences]
+    found = generate(ours, sequences, tokenizer, way)
+    assert found == [ids[:-1] if ids[-1] in ending else ids for ids in expected]
+    assert len({len(ids) for ids in found}) > 2
 
 
 @pytest.mark.parametrize("length", [0, 64, 70])
@@ -408,7 +455,9 @@ def _ours(theirs: nn.Module, folder: Path, device: torch.device) -> LanguageMode
     return load_model(folder).to(device).eval()
 
 
-def _theirs(theirs: Any, ids: list[int], way: DecodingConfig, end: int) -> list[int]:
+def _theirs(
+    theirs: Any, ids: list[int], way: DecodingConfig, end: int, criteria: list[Any] | None = None
+) -> list[int]:
     """Return what transformers writes after one prompt."""
     settings = transformers.GenerationConfig(
         max_length=min(len(ids) + way.max_new_tokens, 64),
@@ -417,13 +466,16 @@ def _theirs(theirs: Any, ids: list[int], way: DecodingConfig, end: int) -> list[
         length_penalty=way.length_penalty,
         repetition_penalty=way.repetition_penalty,
         early_stopping=False,
-        eos_token_id=end if end != NEVER else -1,
+        eos_token_id=end,
         pad_token_id=0,
     )
     prompt = torch.tensor([ids])
     with torch.inference_mode():
         whole = theirs.generate(
-            prompt, attention_mask=torch.ones_like(prompt), generation_config=settings
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=settings,
+            stopping_criteria=criteria,
         )
     new: list[int] = whole[0, len(ids) :].tolist()
     return new[: new.index(end)] if end in new else new
@@ -484,10 +536,12 @@ def _tokenizer(end: int, kind: str = "letters") -> Tokenizer:
     """Return a tokenizer of 100 tokens, and one to end a text with if that is not among them.
 
     Args:
-        kind: what a token is: two letters, or the end of one character and the start of another.
+        kind: what a token is: two letters, one byte, or a character's end and another's start.
     """
     if kind == "letters":
         pieces = [first + second for first in "abcdefghij" for second in "klmnopqrst"]
+    elif kind == "bytes":
+        pieces = [_bytes_of(chr(code)) for code in range(20, 120)]
     else:
         characters = [_bytes_of(chr(0xC0 + index)) for index in range(128)]  # of two bytes each
         pieces = [characters[index][1] + characters[index][0] for index in range(100)]
