@@ -331,9 +331,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["run", "--task", "mrpc", "task.template={sentence1}"],
         "task.template: YAML reads its braces; put it in quotes",
     ),
-    "answers that begin one another": (
-        ["run", "--task", "mrpc", "task.verbalizers={0: ' no', 1: ' not'}"],
-        "' no' begins ' not'",
+    "two answers that are the same": (
+        ["run", "--task", "mrpc", "task.verbalizers={0: ' no', 1: no}"],
+        "task.verbalizers: two are the same",
     ),
     "labels that only rows could tell": (
         ["params", "--model", "gpt2", "task={kind: classification, path: a.csv}"],
