@@ -105,15 +105,26 @@ def make_config(
     values: dict[str, Any] = {} if path is None else read_yaml(path)
     given = {name: value for name, value in (fields or {}).items() if value is not None}
     values |= copy.deepcopy(given)  # words set fields inside it
-    for keys, value in map(_parse, overrides):
-        if keys[0] in DEFAULTS and len(keys) > 1:
-            # Fields are set on what the name stands for; on the default, if nothing is named. A
-            # kind or path of one's own starts afresh.
-            own = keys[0] == "task" and keys[1] in ("kind", "path")
-            base = values.get(keys[0], {} if own else DEFAULTS[keys[0]])
-            values[keys[0]] = dict(expanded(keys[0], base)) if isinstance(base, str) else base
-        _set(values, keys, value)
+    for keys, value in map(parse_word, overrides):
+        set_field(values, keys, value)
     return validate(RunConfig, values, str(path) if path else "configuration")
+
+
+def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set one field of a configuration that is still plain values.
+
+    Fields of a task or method are set on what its name stands for; on the default, if nothing is
+    named. A task of a kind or path of one's own starts afresh.
+
+    Raises:
+        ConfigError: if the path leads into a field that has none.
+    """
+    first = path[0]
+    if first in DEFAULTS and len(path) > 1:
+        own = first == "task" and path[1] in ("kind", "path")
+        base = values.get(first, {} if own else DEFAULTS[first])
+        values[first] = dict(expanded(first, base)) if isinstance(base, str) else base
+    _set(values, path, value)
 
 
 def fields_of(words: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +134,7 @@ def fields_of(words: Sequence[str]) -> dict[str, Any]:
         ConfigError: if a word is none, or sets a field inside one that has none.
     """
     values: dict[str, Any] = {}
-    for keys, value in map(_parse, words):
+    for keys, value in map(parse_word, words):
         _set(values, keys, value)
     return values
 
@@ -148,13 +159,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values or {}
 
 
-def write_yaml(config: RunConfig, path: Path) -> None:
-    """Write the complete configuration, which `tunewise run PATH` repeats."""
-    values = config.model_dump(mode="json")
+def write_yaml(settings: Settings, path: Path) -> None:
+    """Write settings complete, as the command that reads them takes them."""
+    values = settings.model_dump(mode="json")
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
 
 
-def _parse(override: str) -> tuple[list[str], Any]:
+def parse_word(override: str) -> tuple[list[str], Any]:
     """Return the dotted path and the YAML value of a `key=value` word."""
     key, separator, text = override.partition("=")
     if not separator or not all(key.split(".")):

@@ -1,14 +1,19 @@
 """Where a run computes, in which precision, and how much memory it took."""
 
 import ctypes
+import gc
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from glibc's malloc.h."""
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -30,9 +35,15 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def reset_peak_bytes(device: torch.device) -> None:
-    """Begin to count anew where the device can; a process on a CPU keeps its highest mark."""
+    """Begin to count anew, where the device or the system can; else the highest mark stays."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        gc.collect()
+        if (glibc := _glibc()) is not None:
+            glibc.malloc_trim(0)  # what an earlier run in this process has freed is not this run's
+        with suppress(OSError):
+            CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -51,14 +62,17 @@ def keep_freed_memory(device: torch.device) -> None:
     Every update asks for tensors of the same sizes. Blocks given back to the system have to be
     mapped, faulted in page by page and zeroed again each time. Other C libraries are left alone.
     """
-    if device.type != "cpu" or sys.platform != "linux":
-        return
+    if device.type == "cpu" and (glibc := _glibc()) is not None:
+        glibc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc."""
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        return ctypes.CDLL("libc.so.6")
     except OSError:
-        return
-    mallopt(M_MMAP_THRESHOLD, 2**30)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        return None
 
 
 def describe(device: torch.device) -> str:

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,15 @@ import torch
 import tunewise
 from tunewise import store
 from tunewise.adapted import adapted_model, save_trained
-from tunewise.answers import answer, check_metrics, compute, encode, metrics_while_training
+from tunewise.answers import (
+    answer,
+    check_metrics,
+    compute,
+    encode,
+    metrics_while_training,
+    room,
+    virtual_tokens,
+)
 from tunewise.config import RunConfig, write_yaml
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
@@ -25,6 +34,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder
 from tunewise.progress import Progress
+from tunewise.shared import Shared
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
 from tunewise.training.prefix import with_frozen_states
@@ -40,7 +50,7 @@ class RunRecord:
     result: store.Result
     steps: list[Step]
     predictions: list[Prediction]
-    """Of the test split."""
+    """Of the test split; none if it was not read."""
 
 
 def run(
@@ -48,6 +58,8 @@ def run(
     data: Path | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    shared: Shared | None = None,
+    read_test: bool = True,
 ) -> RunRecord:
     """Train, evaluate and keep one set-up; return its record.
 
@@ -57,27 +69,40 @@ def run(
         data: the folder in which a named task's rows are searched.
         out: the folder to leave everything in; must be new or empty. Without it, runs/NAME.
         progress: where to show how far it is.
+        shared: what other runs of this process have read.
+        read_test: whether the test split is read; not for a candidate that is only compared on
+            validation data.
 
     Raises:
         TunewiseError: if the configuration, the model or the data cannot be used.
     """
-    progress = progress or Progress()
+    progress, shared = progress or Progress(), shared or Shared()
+    splits = SPLITS if read_test else SPLITS[:2]
     check_metrics(config)
     torch.manual_seed(config.seed)  # dropout draws from the global source
     device = choose_device()
     reset_peak_bytes(device)
     source = find_folder(config.model)
-    tokenizer = Tokenizer.load(source)
+    tokenizer = shared.get(source, lambda: Tokenizer.load(source))
 
-    examples = {split: config.task.examples(split, data) for split in SPLITS}
+    task = config.task
+    rows = task.model_dump_json(), data
+    examples = {
+        split: shared.get((*rows, split), partial(task.examples, split, data)) for split in splits
+    }
     config = settled(config, examples["train"], device)
     model = adapted_model(config, source, tokenizer)
     model.set_precision(choose_dtype(config.train.precision, device))
     model.to(device)
     model.set_dropout(config.train.dropout)
     model.checkpointing = config.train.checkpointing
+    lengths = room(config, model.config), virtual_tokens(config, model.config)
     encoded = {
-        split: encode(config, split, examples[split], model.config, tokenizer) for split in SPLITS
+        split: shared.get(
+            (*rows, source, *lengths, split),
+            partial(encode, config, split, examples[split], model.config, tokenizer),
+        )
+        for split in splits
     }
 
     name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
@@ -120,8 +145,11 @@ def run(
                 break
 
     best.restore(model)
-    with evaluation:
-        predictions = answers("test", config.task.metrics)
+    metrics, predictions = {"validation": validation}, []
+    if read_test:
+        with evaluation:
+            predictions = answers("test", config.task.metrics)
+        metrics["test"] = compute(config.task.metrics, predictions)
     store.write_predictions(folder / store.PREDICTIONS, predictions)
     save_trained(model, config, folder, tokenizer)
     train_seconds = sum(step.seconds for step in steps)
@@ -134,15 +162,15 @@ def run(
         parameters=store.Parameters(
             total=total, trainable=trainable, percent=100 * trainable / total
         ),
-        data={split: _size(encoded[split], len(examples[split])) for split in SPLITS},
-        metrics={"validation": validation, "test": compute(config.task.metrics, predictions)},
+        data={split: _size(encoded[split], len(examples[split])) for split in splits},
+        metrics=metrics,
         intervals={
             "test": {
                 metric: interval(METRICS[metric], predictions, config.seed)
-                for metric in config.task.metrics
+                for metric in metrics.get("test", ())
             }
         },
-        tables=tables(config, predictions),
+        tables=tables(config, predictions) if read_test else None,
         best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
@@ -187,7 +215,7 @@ def with_prefix(
 ) -> dict[Split, EncodedSplit]:
     """Return the splits with the output of the model's frozen first blocks, where that is kept."""
     # Choices are read behind each prompt anew: only training sees the sequences themselves.
-    splits = ("train",) if config.task.answer == "choice" else SPLITS
+    splits = ("train",) if config.task.answer == "choice" else tuple(encoded)
     limits = config.train.tokens_per_pass, config.train.prefix_cache
     prepared = {
         split: replace(

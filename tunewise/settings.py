@@ -12,9 +12,10 @@ from tunewise.errors import ConfigError, nearest
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose only truth values are `true` and `false`, as in YAML 1.2.
+    """YAML with the truth values and numbers of YAML 1.2.
 
-    In YAML 1.1 `yes`, `no`, `on` and `off` are too, and a label `yes` would be read as True.
+    In YAML 1.1 `yes`, `no`, `on` and `off` are truth values, so a label `yes` would be read as
+    True, and `1e-3` is a text, since it has no point.
     """
 
 
@@ -23,7 +24,10 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
+    "tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 

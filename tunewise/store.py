@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from traceback import format_exception
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +17,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.jsonl"
 RESULT = "result.json"
+ERROR = "error.json"
 ADAPTER = Path("adapter/adapter.safetensors")
 MODEL = "model"
 
@@ -167,3 +169,41 @@ def write_result(folder: Path, result: Result) -> None:
     temporary = folder / f"{RESULT}.part"
     temporary.write_text(json.dumps(result.model_dump(mode="json"), indent=2) + "\n", "utf-8")
     temporary.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result of a run, or None if it has not finished.
+
+    Raises:
+        ConfigError: if the file is there and is not one that this version writes.
+    """
+    path = folder / RESULT
+    try:
+        return Result.model_validate_json(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not the result of a run: {reason}") from error
+
+
+def write_error(folder: Path, error: Exception) -> None:
+    """Write down why a run ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"error": str(error) or type(error).__name__, "traceback": format_exception(error)}
+    (folder / ERROR).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def read_error(folder: Path) -> str | None:
+    """Return why a run ended, or None if it did not fail."""
+    try:
+        message: str = json.loads((folder / ERROR).read_text("utf-8"))["error"]
+    except FileNotFoundError:
+        return None
+    return message
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what `append_line` has written; a last line that was cut short is left out."""
+    lines = path.read_text("utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]

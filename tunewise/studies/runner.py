@@ -1,0 +1,287 @@
+"""The runs of a study, one after the other or several at once, in this session or the next."""
+
+import logging
+import math
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import torch
+
+from tunewise import store
+from tunewise.config import write_yaml
+from tunewise.errors import ConfigError, TrainingError, TunewiseError
+from tunewise.progress import Progress
+from tunewise.run import run
+from tunewise.shared import Shared
+from tunewise.studies.plan import (
+    STUDY,
+    Planned,
+    candidates_of,
+    planned_candidates,
+    planned_seeds,
+    with_winner,
+)
+from tunewise.studies.search import Watch, search
+from tunewise.studies.study import Cell, Study
+from tunewise.training.loop import Step
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+"""How often the progress of other processes is looked at."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """How far a run is: its share of updates, or how it ended."""
+
+    run: str
+    """Its folder's name."""
+    title: str
+    share: float
+    """0 to 1."""
+    ended: str = ""
+    """In a few words, once it has: its metrics, or its error."""
+    seconds: float = 0.0
+
+
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process is given: a run, or the whole search of a cell."""
+
+    study: Study
+    folder: Path
+    data: Path | None
+    planned: Planned | None = None
+    cell: Cell | None = None
+
+
+def run_study(
+    study: Study, folder: Path, data: Path | None, jobs: int, resume: bool, tell: Tell
+) -> list[str]:
+    """Run everything of a study that has not been run; return what failed, a line each.
+
+    All candidates come first, then each cell's seeds with the values that won. A run that fails is
+    written down, and the others go on.
+
+    Args:
+        folder: the study's; must be new or empty, unless `resume`.
+        data: the folder in which a named task's rows are searched.
+        jobs: processes at once; they share the processor's threads.
+        resume: finish what an earlier session began: finished runs stay, failed ones are tried
+            again, and one that was cut short begins anew.
+
+    Raises:
+        ConfigError: if the study cannot be run, or the folder holds something.
+        TrainingError: if a process was killed.
+    """
+    cells = study.cells()
+    open_folder(folder, resume)
+    write_yaml(study, folder / STUDY)
+    with _workers(jobs, tell) as work_off:
+        candidates = [
+            Work(study, folder, data, planned)
+            for cell in cells
+            for planned in planned_candidates(study, cell, folder)
+        ]
+        searches = [Work(study, folder, data, cell=cell) for cell in cells] if study.search else []
+        work_off([work for work in candidates if _is_open(work)] + searches)
+        seeds = [
+            Work(study, folder, data, planned)
+            for cell in cells
+            for planned in planned_seeds(study, cell, folder)
+        ]
+        work_off([work for work in seeds if _is_open(work)])
+    return failures(study, folder)
+
+
+def open_folder(folder: Path, resume: bool) -> None:
+    """Make a study's folder, or take one up again.
+
+    Raises:
+        ConfigError: if it holds something and is not to be resumed, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holds_something = any(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error
+    if holds_something and not resume:
+        raise ConfigError(
+            f"--out {folder}: holds something already, and nothing is overwritten; "
+            "--resume goes on with a study"
+        )
+    if holds_something and not (folder / STUDY).is_file():
+        raise ConfigError(f"--out {folder}: has no {STUDY}, so it is not the folder of a study")
+
+
+def failures(study: Study, folder: Path) -> list[str]:
+    """Return what failed, a line each."""
+    lines = []
+    for cell in study.cells():
+        candidates = candidates_of(study, cell, folder)
+        for candidate in candidates:
+            if candidate.status == "failed":
+                error = store.read_error(candidate.folder)
+                lines.append(f"{cell.name}, {candidate.name}: {error}")
+        if with_winner(study, cell, candidates) is None:
+            lines.append(f"{cell.name}: no candidate has finished, so it was not run")
+        for planned in planned_seeds(study, cell, folder):
+            if (error := store.read_error(planned.folder)) is not None:
+                lines.append(f"{cell.name}, seed {planned.config.seed}: {error}")
+    return lines
+
+
+def _is_open(work: Work) -> bool:
+    return work.planned is None or not work.planned.is_finished
+
+
+@contextmanager
+def _workers(jobs: int, tell: Tell) -> Iterator[Callable[[Sequence[Work]], None]]:
+    """Give a function that does all of some work: here, or in several processes."""
+    if jobs == 1:
+        shared = Shared()
+
+        def one_by_one(works: Sequence[Work]) -> None:
+            for work in works:
+                _do(work, shared, tell)
+
+        yield one_by_one
+        return
+    context = multiprocessing.get_context("spawn")
+    events: Any = context.SimpleQueue()
+    threads = max(1, torch.get_num_threads() // jobs)
+    arguments = (threads, os.getpid(), events)
+    with ProcessPoolExecutor(jobs, context, _begin_process, arguments) as pool:
+
+        def side_by_side(works: Sequence[Work]) -> None:
+            futures: set[Future[None]] = {pool.submit(_do_in_process, work) for work in works}
+            try:
+                while futures:
+                    done, futures = wait(futures, POLL_SECONDS, FIRST_COMPLETED)
+                    while not events.empty():
+                        tell(events.get())
+                    for future in done:
+                        future.result()
+            except BrokenProcessPool as error:
+                raise TrainingError(
+                    "a process was killed, as happens where memory runs out; "
+                    "--resume goes on, with fewer --jobs perhaps"
+                ) from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+        yield side_by_side
+
+
+_here: tuple[Shared, Tell]
+"""Of a process that works for another."""
+
+
+def _begin_process(threads: int, parent: int, events: Any) -> None:
+    global _here
+    logging.getLogger("tunewise").setLevel(logging.ERROR)
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _here = Shared(), events.put
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that it works for is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
+
+
+def _do_in_process(work: Work) -> None:
+    _do(work, *_here)
+
+
+def _do(work: Work, shared: Shared, tell: Tell) -> None:
+    if work.planned is not None:
+        _attempt(work.planned, work.data, shared, tell)
+        return
+    assert work.cell is not None
+
+    def attempt(planned: Planned, watch: Watch) -> float | None:
+        return _attempt(planned, work.data, shared, tell, watch)
+
+    search(work.study, work.cell, work.folder, attempt)
+
+
+def _attempt(
+    planned: Planned, data: Path | None, shared: Shared, tell: Tell, watch: Watch | None = None
+) -> float | None:
+    """Make one run; return its best validation value, or None if it failed."""
+    told = _Told(planned, tell, watch)
+    if (result := store.read_result(planned.folder)) is not None:
+        told.repeat()
+        return result.best.value
+    if planned.folder.exists():
+        rmtree(planned.folder)  # what a run that was stopped or failed has left
+    told.tell(0.0)
+    try:
+        record = run(planned.config, data, planned.folder, told, shared, not planned.is_candidate)
+    except (TunewiseError, RuntimeError, MemoryError) as error:
+        store.write_error(planned.folder, error)
+        told.tell(1.0, f"failed: {' '.join(str(error).split())}")
+        return None
+    best = record.result.best
+    metrics = record.result.metrics.get("test")
+    value = f"validation {best.metric} {best.value:.4f}"
+    if metrics:
+        value = (
+            f"test {best.metric} {metrics[best.metric]:.4f}" if best.metric in metrics else value
+        )
+    told.tell(1.0, value)
+    return best.value
+
+
+class _Told(Progress):
+    """Tells how far a run is, and asks at each evaluation whether it is to go on."""
+
+    def __init__(self, planned: Planned, tell: Tell, watch: Watch | None) -> None:
+        super().__init__()
+        self._planned, self._tell, self._watch = planned, tell, watch
+        self._started = self._last = time.monotonic()
+
+    def tell(self, share: float, ended: str = "") -> None:
+        """Tell a share of updates, or how the run ended."""
+        self._last = time.monotonic()
+        title = f"{self._planned.title}, seed={self._planned.config.seed}"
+        name = self._planned.folder.name
+        self._tell(Event(name, title, share, ended, self._last - self._started))
+
+    def step(self, step: Step) -> None:
+        """Tell an update, if none was told of late."""
+        if time.monotonic() - self._last > POLL_SECONDS:
+            self.tell(step.number / self._total)
+
+    def evaluated(self, step: Step, values: Mapping[str, float], is_best: bool) -> None:
+        """Have the search look at an evaluation."""
+        self._look(step.number, values)
+
+    def repeat(self) -> None:
+        """Have the search look at the evaluations of a run that has finished before."""
+        for line in store.read_lines(self._planned.folder / store.METRICS):
+            if "validation" in line:
+                self._look(line["number"], line["validation"])
+
+    def _look(self, number: int, values: Mapping[str, float]) -> None:
+        value = values[self._planned.config.metric]
+        if self._watch is not None and not math.isnan(value):
+            self._watch(number, value)
