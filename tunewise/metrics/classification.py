@@ -32,8 +32,10 @@ def _macro_f1(totals: Statistics) -> float:
     return float(np.mean(2 * hits[occurs] / (expected + predicted)[occurs]))
 
 
-ACCURACY = Metric("accuracy", True, "label", _right, mean, "share of right labels")
-F1 = Metric("f1", True, "label", _label_counts, _macro_f1, "F1 averaged over labels (macro)")
+ACCURACY = Metric("accuracy", True, "label", _right, mean, "share of right labels", (0, 1))
+F1 = Metric(
+    "f1", True, "label", _label_counts, _macro_f1, "F1 averaged over labels (macro)", (0, 1)
+)
 
 
 def per_class(

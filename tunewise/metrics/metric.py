@@ -3,6 +3,7 @@
 Shapes: E examples, S statistics of each.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -50,6 +51,8 @@ class Metric:
     value: Callable[[Statistics], float]
     """The number that the sums over examples, (S,), come to."""
     description: str
+    bounds: tuple[float, float] = (0.0, math.inf)
+    """The least and the greatest value possible."""
 
     def compute(self, predictions: Sequence[Prediction]) -> float:
         """Return the value over all predictions."""

@@ -96,8 +96,8 @@ def _missing(name: str) -> str:
     return f"the metric {name} needs an extra: pip install 'tunewise[text]'"
 
 
-CHRF = Metric("chrf", True, "text", _chrf_counts, _chrf, "chrF2 of the corpus, 0 to 100")
-BLEU = Metric("bleu", True, "text", _bleu_counts, _bleu, "BLEU of the corpus, 0 to 100")
-ROUGE_1 = Metric("rouge1", True, "text", _rouge(0), mean, "mean ROUGE-1 F-measure, 0 to 1")
-ROUGE_2 = Metric("rouge2", True, "text", _rouge(1), mean, "mean ROUGE-2 F-measure, 0 to 1")
-ROUGE_L = Metric("rougeL", True, "text", _rouge(2), mean, "mean ROUGE-L F-measure, 0 to 1")
+CHRF = Metric("chrf", True, "text", _chrf_counts, _chrf, "chrF2 of the corpus, 0 to 100", (0, 100))
+BLEU = Metric("bleu", True, "text", _bleu_counts, _bleu, "BLEU of the corpus, 0 to 100", (0, 100))
+ROUGE_1 = Metric("rouge1", True, "text", _rouge(0), mean, "mean ROUGE-1 F-measure, 0 to 1", (0, 1))
+ROUGE_2 = Metric("rouge2", True, "text", _rouge(1), mean, "mean ROUGE-2 F-measure, 0 to 1", (0, 1))
+ROUGE_L = Metric("rougeL", True, "text", _rouge(2), mean, "mean ROUGE-L F-measure, 0 to 1", (0, 1))

@@ -154,7 +154,19 @@ class Study(Settings):
         title = run.name or title_of(run.fields)
         name = ", ".join(filter(None, [title, title_of(point)])) or "base"
         overrides = {**run.fields, **point}
-        return Cell(name, overrides, self.config(name, overrides))
+        return Cell(name, overrides, self.config(name, overrides), title)
+
+    def axes(self) -> list[str]:
+        """Return the axes along which cells differ: `run`, and those of the grid."""
+        return ["run"] * (len(self.runs) > 1) + [
+            key for key in self.vary if len(self.vary[key]) > 1
+        ]
+
+    def value_on(self, axis: str, cell: "Cell") -> str:
+        """Return what a cell's place on an axis is called."""
+        if axis == "run":
+            return cell.run
+        return title_of({path: cell.overrides[path] for path in _paths(axis)})
 
     def config(self, name: str, *overrides: Overrides) -> RunConfig:
         """Return the base configuration with some fields set, for the cell of this name.
@@ -189,6 +201,8 @@ class Cell:
     overrides: Overrides
     """What makes it differ from the base."""
     config: RunConfig
+    run: str = ""
+    """The entry of `runs` that it comes from."""
 
     def with_seed(self, number: int) -> RunConfig:
         """Return the configuration of its n-th seed, from 0."""
