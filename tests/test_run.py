@@ -11,14 +11,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tokenizers import models, pre_tokenizers
 
 from tunewise import store
 from tunewise.adapted import adapted_model, load_trained
 from tunewise.answers import answer, encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, ModelError, TrainingError
 from tunewise.evaluation.complete import complete
 from tunewise.evaluation.evaluate import evaluate
@@ -49,47 +48,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What a kind of task needs beside a path, to suit the rows and a tiny model."""
 Start = Callable[..., RunRecord]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([END_OF_TEXT, *alphabet])}
-    backend = byte_level(models.BPE(vocabulary, []))
-    backend.add_special_tokens([END_OF_TEXT])
-    return Tokenizer(backend)
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    shape = GPT2Config(
-        vocabulary_size=257, context_length=48, model_dim=16, num_heads=2, num_layers=2, mlp_dim=32
-    )
-    model = build_model(shape, "cpu")
-    initialise(model, torch.Generator().manual_seed(0))
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(model, folder, tokenizer.end_of_text)
-    tokenizer.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rows")
-    for split in SPLITS:
-        lines = [
-            {
-                "text": f"{split} {n}: a {word} film",
-                "label": "good" if n % 2 == 0 else "bad",
-                "instruction": f"{n}",
-                "output": f" {word}",
-            }
-            for n, word in enumerate(WORDS * 3)
-        ]
-        lines[3]["text"] = "much too long, " * 5
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
 
 
 @pytest.fixture(autouse=True)

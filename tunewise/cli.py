@@ -82,6 +82,57 @@ def run(
 
 
 @app.command()
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study; docs/studies.md")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="fields for all cells (model=pocket), or of the study (seeds=1)",
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="the study's folder; runs/NAME")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a study: only what is missing is run")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="processes at once")] = 1,
+) -> None:
+    """Run every cell of a study, each with the same budget and seeds."""
+    from rich.console import Console
+
+    from tunewise.studies.live import show_plan, shown
+    from tunewise.studies.runner import open_folder, run_study
+    from tunewise.studies.study import read_study
+
+    plan = read_study(file, words or [])
+    folder = out or Path("runs") / plan.name
+    open_folder(folder, resume)
+    console = Console()
+    logging.getLogger("tunewise").setLevel(logging.WARNING)  # what each run has to say would tear the table
+    num_runs = show_plan(plan, folder, console)
+    with shown(plan, num_runs, console) as tell:
+        failed = run_study(plan, folder, data, jobs, tell)
+    console.print(f"\nthe report: tunewise report {folder}", highlight=False, soft_wrap=True)
+    if failed:
+        more = f" ({len(failed)} in all)" if len(failed) > 1 else ""
+        raise ConfigError(f"{failed[0]}{more}; --resume tries again")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a study")],
+    out: Annotated[
+        Path | None, typer.Option(help="file for the page; DIR/report.html otherwise")
+    ] = None,
+) -> None:
+    """Make the report of a study: a page, tables, figures."""
+    from tunewise.reports.report import write_report
+
+    print(write_report(folder, out))
+
+
+@app.command()
 def params(
     words: Words = None,
     model: Model = None,

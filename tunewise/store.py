@@ -1,7 +1,9 @@
 """The folder of a run: what it leaves on disk, and how it is read again."""
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from traceback import format_exception
@@ -18,6 +20,7 @@ METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.jsonl"
 RESULT = "result.json"
 ERROR = "error.json"
+LOCK = "lock"
 ADAPTER = Path("adapter/adapter.safetensors")
 MODEL = "model"
 
@@ -144,6 +147,21 @@ def new_folder(out: Path | None, name: str) -> Path:
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block lasts.
+
+    Raises:
+        ConfigError: if one is in it.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder}: in use by another process") from error
+        yield
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:

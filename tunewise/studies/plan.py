@@ -13,6 +13,7 @@ from tunewise.metrics import METRICS
 from tunewise.studies.study import Cell, Overrides, Study, folder_name, title_of
 
 STUDY = "study.yaml"
+COMMAND = "command.txt"
 RUNS = "runs"
 SEARCHES = "searches"
 

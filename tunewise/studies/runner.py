@@ -4,6 +4,7 @@ import logging
 import math
 import multiprocessing
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from tunewise.progress import Progress
 from tunewise.run import run
 from tunewise.shared import Shared
 from tunewise.studies.plan import (
+    COMMAND,
     STUDY,
     Planned,
     candidates_of,
@@ -50,9 +52,11 @@ class Event:
     title: str
     share: float
     """0 to 1."""
+    seconds: float
     ended: str = ""
-    """In a few words, once it has: its metrics, or its error."""
-    seconds: float = 0.0
+    """In a few words, once it has: its value, or its error."""
+    value: float | None = None
+    """The best validation value, once it has finished."""
 
 
 Tell = Callable[[Event], None]
@@ -69,29 +73,26 @@ class Work:
     cell: Cell | None = None
 
 
-def run_study(
-    study: Study, folder: Path, data: Path | None, jobs: int, resume: bool, tell: Tell
-) -> list[str]:
+def run_study(study: Study, folder: Path, data: Path | None, jobs: int, tell: Tell) -> list[str]:
     """Run everything of a study that has not been run; return what failed, a line each.
 
     All candidates come first, then each cell's seeds with the values that won. A run that fails is
-    written down, and the others go on.
+    written down, and the others go on. What an earlier session finished stays as it is; what failed
+    there is tried again, and what was cut short begins anew.
 
     Args:
-        folder: the study's; must be new or empty, unless `resume`.
+        folder: the study's; see `open_folder`.
         data: the folder in which a named task's rows are searched.
         jobs: processes at once; they share the processor's threads.
-        resume: finish what an earlier session began: finished runs stay, failed ones are tried
-            again, and one that was cut short begins anew.
 
     Raises:
-        ConfigError: if the study cannot be run, or the folder holds something.
+        ConfigError: if the study cannot be run.
         TrainingError: if a process was killed.
     """
     cells = study.cells()
-    open_folder(folder, resume)
-    write_yaml(study, folder / STUDY)
-    with _workers(jobs, tell) as work_off:
+    with store.locked(folder), _workers(jobs, tell) as work_off:
+        write_yaml(study, folder / STUDY)
+        (folder / COMMAND).write_text(_command(folder, data) + "\n", "utf-8")
         candidates = [
             Work(study, folder, data, planned)
             for cell in cells
@@ -126,6 +127,13 @@ def open_folder(folder: Path, resume: bool) -> None:
         )
     if holds_something and not (folder / STUDY).is_file():
         raise ConfigError(f"--out {folder}: has no {STUDY}, so it is not the folder of a study")
+
+
+def _command(folder: Path, data: Path | None) -> str:
+    """Return what repeats the study, in a folder of its own."""
+    words = ["tunewise", "study", str(folder / STUDY)]
+    words += [] if data is None else ["--data", str(data.absolute())]
+    return shlex.join([*words, "--out", f"{folder}-again"])
 
 
 def failures(study: Study, folder: Path) -> list[str]:
@@ -241,13 +249,10 @@ def _attempt(
         told.tell(1.0, f"failed: {' '.join(str(error).split())}")
         return None
     best = record.result.best
-    metrics = record.result.metrics.get("test")
-    value = f"validation {best.metric} {best.value:.4f}"
-    if metrics:
-        value = (
-            f"test {best.metric} {metrics[best.metric]:.4f}" if best.metric in metrics else value
-        )
-    told.tell(1.0, value)
+    ended = f"validation {best.metric} {best.value:.4f}"
+    if (test := record.result.metrics.get("test")) is not None:
+        ended += f", test {test[best.metric]:.4f}"
+    told.tell(1.0, ended, best.value)
     return best.value
 
 
@@ -259,12 +264,12 @@ class _Told(Progress):
         self._planned, self._tell, self._watch = planned, tell, watch
         self._started = self._last = time.monotonic()
 
-    def tell(self, share: float, ended: str = "") -> None:
+    def tell(self, share: float, ended: str = "", value: float | None = None) -> None:
         """Tell a share of updates, or how the run ended."""
         self._last = time.monotonic()
         title = f"{self._planned.title}, seed={self._planned.config.seed}"
         name = self._planned.folder.name
-        self._tell(Event(name, title, share, ended, self._last - self._started))
+        self._tell(Event(name, title, share, self._last - self._started, ended, value))
 
     def step(self, step: Step) -> None:
         """Tell an update, if none was told of late."""
