@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunewise.errors import ConfigError, nearest
+from tunewise.files import write_whole
 from tunewise.methods import METHODS, AnyMethod
 from tunewise.settings import Settings, load_yaml, validate
 from tunewise.tasks import TASKS, AnyTask
@@ -162,7 +163,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def write_yaml(settings: Settings, path: Path) -> None:
     """Write settings complete, as the command that reads them takes them."""
     values = settings.model_dump(mode="json")
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
+    write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def parse_word(override: str) -> tuple[list[str], Any]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
+from tunewise.files import write_whole
 from tunewise.metrics import Prediction
 
 CONFIG = "config.yaml"
@@ -184,9 +185,8 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def write_result(folder: Path, result: Result) -> None:
     """Write result.json, there whole or not at all."""
-    temporary = folder / f"{RESULT}.part"
-    temporary.write_text(json.dumps(result.model_dump(mode="json"), indent=2) + "\n", "utf-8")
-    temporary.replace(folder / RESULT)
+    text = json.dumps(result.model_dump(mode="json"), indent=2) + "\n"
+    write_whole(folder / RESULT, text)
 
 
 def read_result(folder: Path) -> Result | None:
@@ -209,7 +209,7 @@ def write_error(folder: Path, error: Exception) -> None:
     """Write down why a run ended."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"error": str(error) or type(error).__name__, "traceback": format_exception(error)}
-    (folder / ERROR).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    write_whole(folder / ERROR, json.dumps(values, indent=2) + "\n")
 
 
 def read_error(folder: Path) -> str | None:

@@ -39,6 +39,8 @@ from tunewise.training.loop import Step
 
 logger = logging.getLogger(__name__)
 
+OF_A_BEGINNING = (store.LOCK, f"{STUDY}.part")
+"""What a study may leave that is stopped at once."""
 POLL_SECONDS = 0.2
 """How often the progress of other processes is looked at."""
 
@@ -117,7 +119,7 @@ def open_folder(folder: Path, resume: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        holds_something = any(folder.iterdir())
+        holds_something = any(path.name not in OF_A_BEGINNING for path in folder.iterdir())
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error
     if holds_something and not resume:

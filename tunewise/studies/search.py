@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import ConfigError
+from tunewise.files import write_whole
 from tunewise.metrics import METRICS
 from tunewise.studies.plan import Planned, planned_run, search_file
 from tunewise.studies.study import Cell, Range, Search, Study, title_of
@@ -117,9 +118,7 @@ def _write(trials: Any, path: Path) -> None:
         }
         for trial in _known(trials)
     ]
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(tried, indent=2) + "\n", "utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(tried, indent=2) + "\n")
 
 
 def _optuna() -> Any:

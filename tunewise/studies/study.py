@@ -229,7 +229,7 @@ def read_study(path: Path, words: Sequence[str] = ()) -> Study:
         else:
             fixed.append((keys, value))
     study = validate(Study, values, str(path))
-    return _with_fixed(study, fixed) if fixed else study
+    return _with_fixed(study, fixed) if words else study
 
 
 def _with_fixed(study: Study, fixed: Sequence[tuple[list[str], Any]]) -> Study:
