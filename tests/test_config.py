@@ -13,7 +13,9 @@ from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.settings import load_yaml
 from tunewise.tasks import TASKS
+from tunewise.tasks.generation import Generation
 from tunewise.tasks.named import task_names
 
 FROM_DESIGN = """
@@ -124,6 +126,21 @@ def test_words_set_single_fields_of_a_method_or_task_that_is_named_elsewhere(
     assert config.method == SoftPrompt(tokens=9, init="gaussian")
     config = make_config(fields={"task": "sst5", "method": "lora"}, overrides=["method.rank=4"])
     assert (config.task.name, config.method) == ("sst5", LoRA(rank=4))
+
+
+def test_words_set_fields_inside_those_of_a_named_task() -> None:
+    named = {"task": {"name": "sonnets", "samples": 5}}
+    task = make_config(fields=named, overrides=["task.decoding.max_new_tokens=8"]).task
+    whole = make_config(fields=named).task
+    assert isinstance(task, Generation) and isinstance(whole, Generation)
+    assert task.decoding == whole.decoding.model_copy(update={"max_new_tokens": 8})
+    assert task.samples == 5
+
+
+def test_numbers_and_truth_values_are_those_of_yaml_1_2() -> None:
+    read = load_yaml("[1e-3, 5E+2, 1e3x, yes, no, on, true, 8]")
+    assert read == [0.001, 500.0, "1e3x", "yes", "no", "on", True, 8]
+    assert isinstance(read[0], float)
 
 
 def test_the_values_given_are_left_as_they_were() -> None:

@@ -124,7 +124,8 @@ def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     if first in DEFAULTS and len(path) > 1:
         own = first == "task" and path[1] in ("kind", "path")
         base = values.get(first, {} if own else DEFAULTS[first])
-        values[first] = dict(expanded(first, base)) if isinstance(base, str) else base
+        is_named = isinstance(base, str) or ("name" in base and "kind" not in base)
+        values[first] = copy.deepcopy(dict(expanded(first, base))) if is_named else base
     _set(values, path, value)
 
 

@@ -171,6 +171,15 @@ def test_a_word_also_replaces_what_a_named_run_says(tmp_path: Path) -> None:
     assert {cell.config.model for cell in small.cells()} == {"pocket"}
 
 
+def test_published_figures_go_where_their_model_or_task_goes(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    published = {"rank=2": {"accuracy": 0.5}}
+    fields = {"name": "ranks", "vary": {"method.rank": [2]}, "published": published}
+    file.write_text(yaml.safe_dump(fields))
+    assert read_study(file, ["train.epochs=1"]).published == published
+    assert read_study(file, ["model=gpt2"]).published == {}
+
+
 def test_a_grid_of_nothing_has_one_point() -> None:
     assert grid({}) == [{}]
 

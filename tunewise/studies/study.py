@@ -252,7 +252,9 @@ def _with_fixed(study: Study, fixed: Sequence[tuple[list[str], Any]]) -> Study:
     }
     fewer = study.model_copy(update={"base": base, "runs": runs, **axes, "published": {}})
     names = {cell.name for cell in fewer.cells()}
-    published = {name: some for name, some in study.published.items() if name in names}
+    # Figures of another model or task say nothing about this one.
+    same = not paths & {"model", "task"}
+    published = {k: some for k, some in study.published.items() if same and k in names}
     return fewer.model_copy(update={"published": published})
 
 
