@@ -88,7 +88,11 @@ class Row:
         of: dict[Cost, Callable[[store.Result], float]] = {
             "trainable": lambda result: result.parameters.trainable,
             "memory": lambda result: result.memory.peak_bytes,
-            "time": lambda result: fmean(result.time.epoch_seconds),
+            # What frozen blocks put out is computed once, for all epochs.
+            "time": lambda result: (
+                fmean(result.time.epoch_seconds)
+                + result.time.prefix_seconds / len(result.time.epoch_seconds)
+            ),
         }
         return fmean(of[kind](run.result) for run in self.runs) if self.runs else math.nan
 

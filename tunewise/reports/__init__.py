@@ -1,0 +1,1 @@
+"""A study's comparison as files: a page, tables, figures."""

@@ -1,0 +1,68 @@
+"""How numbers are written for people."""
+
+import math
+
+from tunewise.metrics import METRICS
+from tunewise.studies.statistics import Estimate
+
+NOTHING = "\N{EN DASH}"
+"""Where there is no number."""
+
+
+def value_of(metric: str, value: float) -> str:
+    """Return a metric's value: a share of right labels in percent, others as papers print them."""
+    if math.isnan(value):
+        return NOTHING
+    known = METRICS.get(metric)
+    if known is not None and known.of == "label":
+        return f"{100 * value:.1f} %"
+    if known is None or known.bounds[1] == 100:
+        return f"{value:.1f}"
+    return f"{value:.3f}"
+
+
+def estimate_of(metric: str, estimate: Estimate) -> str:
+    """Return a metric's value with its interval."""
+    mean = value_of(metric, estimate.mean)
+    interval = interval_of(metric, estimate)
+    return f"{mean} ({interval})" if interval else mean
+
+
+def interval_of(metric: str, estimate: Estimate) -> str:
+    """Return an interval, or nothing where there is none."""
+    if math.isnan(estimate.low):
+        return ""
+    low, high = value_of(metric, estimate.low), value_of(metric, estimate.high)
+    return f"{low.removesuffix(' %')} to {high.removesuffix(' %')}"
+
+
+def difference_of(metric: str, estimate: Estimate) -> str:
+    """Return a difference with its sign and interval; of shares, in percentage points."""
+    known = METRICS.get(metric)
+    factor, digits = (100, 1) if known is not None and known.of == "label" else (1, 3)
+    mean, low, high = (factor * x for x in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def p_of(p: float) -> str:
+    """Return a p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def bytes_of(number: float) -> str:
+    """Return an amount of memory."""
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
+
+
+def seconds_of(number: float) -> str:
+    """Return a time."""
+    if number >= 3600:
+        return f"{number / 3600:.1f} h"
+    if number >= 120:
+        return f"{number / 60:.1f} min"
+    return f"{number:.1f} s" if number >= 1 else f"{number:.2g} s"
+
+
+def listed(names: list[str]) -> str:
+    """Return names as a sentence has them."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
