@@ -74,12 +74,10 @@ def _came_out(comparison: Comparison) -> str:
         value += f" (95 % interval {interval})"
     if len(done) == 1:
         return f"{best.name} has {value}."
+    first = f"{best.name} has the best {'mean' if len(best.runs) > 1 else 'value'}, {value}"
     if not worse:
-        return (
-            f"No difference is shown: {best.name} has the best mean, {value}, and none of the "
-            f"other {len(equals)} is shown to be worse."
-        )
-    text = f"{best.name} has the best mean, {value}"
+        return f"No difference is shown: {first}, and no other is shown to be worse."
+    text = first
     text += f"; {words.listed(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
     if equals:
         text += f", and no difference is shown from {words.listed(equals)}"

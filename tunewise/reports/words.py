@@ -64,5 +64,6 @@ def seconds_of(number: float) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Return names as a sentence has them."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """Return names as a sentence has them; semicolons part those that hold commas."""
+    comma = "; " if any("," in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{comma.join(names[:-1])} and {names[-1]}"

@@ -74,7 +74,7 @@ class Row:
     edges: list[str]
     """The tuned fields whose winning value is the first or last of its range."""
     failures: list[str]
-    """Why seeds failed."""
+    """Why candidates and seeds failed."""
     metrics: dict[str, Estimate]
     """On the test split: over seeds, or, with one seed, over test examples."""
 
@@ -197,7 +197,12 @@ def compare(folder: Path) -> Comparison:
 def _row(study: Study, cell: Cell, folder: Path) -> Row:
     candidates = candidates_of(study, cell, folder)
     best = winner(cell, candidates)
-    runs, failed = [], []
+    runs = []
+    failed = [
+        f"{candidate.name}: {store.read_error(candidate.folder)}"
+        for candidate in candidates
+        if candidate.status == "failed"
+    ]
     for planned in planned_seeds(study, cell, folder):
         if (result := store.read_result(planned.folder)) is not None:
             predictions = store.read_predictions(planned.folder / store.PREDICTIONS)

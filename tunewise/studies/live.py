@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tunewise.metrics import METRICS
 from tunewise.studies.plan import candidates_of, planned_seeds
@@ -28,7 +30,7 @@ def show_plan(study: Study, folder: Path, console: Console) -> int:
         candidates = candidates_of(study, cell, folder)
         tried = sum(candidate.status in ("finished", "pruned") for candidate in candidates)
         finished = sum(planned.is_finished for planned in planned_seeds(study, cell, folder))
-        table.add_row(cell.name, *map(str, (len(candidates), tried, study.seeds, finished)))
+        table.add_row(Text(cell.name), *map(str, (len(candidates), tried, study.seeds, finished)))
         total += len(candidates) + study.seeds
         open_runs += len(candidates) - tried + study.seeds - finished
     console.print(table)
@@ -67,7 +69,7 @@ class _Shown:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if event.run not in self._running:
-            self._running[event.run] = self._bars.add_task(event.title, total=1.0, state="")
+            self._running[event.run] = self._bars.add_task(escape(event.title), total=1.0, state="")
         self._bars.update(self._running[event.run], completed=event.share)
         self._shares[event.run] = event.share
         if event.ended:
