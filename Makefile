@@ -4,8 +4,10 @@ BIN := .venv/bin
 
 .PHONY: demo test lint format bench setup
 
+# The five methods on the embedded task, and the report. A second call finds it done.
 demo: setup
-	$(BIN)/tunewise run
+	$(BIN)/tunewise study studies/pocket_methods.yaml --out runs/demo --jobs 2 --resume
+	$(BIN)/tunewise report runs/demo
 
 test: setup
 	$(BIN)/pytest

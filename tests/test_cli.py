@@ -404,3 +404,72 @@ def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
         assert real_process("--help").code == 0
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.5
+
+
+STUDY = """
+name: ranks
+base:
+  model: {model}
+  task: {{kind: classification, path: {rows}}}
+  train: {{epochs: 1, batch_size: 5, precision: fp32}}
+vary: {{method.rank: [1, 2]}}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, model_folder: Path, rows: Path) -> Path:
+    path = tmp_path / "ranks.yaml"
+    path.write_text(STUDY.format(model=model_folder, rows=rows))
+    return path
+
+
+def test_a_study_says_what_is_planned_runs_it_and_goes_on(
+    tunewise: Tunewise, study_file: Path, tmp_path: Path
+) -> None:
+    first = tunewise("study", study_file)
+    assert first.code == 0
+    assert "2 runs; 0 done, 2 to do" in first.out
+    assert "1/2  rank=1, seed=0: validation accuracy " in first.out
+    assert "tunewise report runs/ranks" in first.out
+    again = tunewise("study", study_file)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert "--resume goes on with a study" in again.err
+    resumed = tunewise("study", study_file, "--resume", "seeds=2")
+    assert resumed.code == 0
+    assert "4 runs; 2 done, 2 to do" in resumed.out
+    command = (tmp_path / "runs/ranks/command.txt").read_text()
+    assert command == "tunewise study runs/ranks/study.yaml --out runs/ranks-again\n"
+
+
+def test_a_study_with_a_failed_run_ends_with_2_and_says_which(
+    tunewise: Tunewise, study_file: Path
+) -> None:
+    answer = tunewise("study", study_file, "vary.method.rank=[1]", "method.blocks=last-9")
+    assert answer.code == 2
+    assert answer.err.startswith("error: rank=1, seed 0: method.blocks: the last 9 asked for")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_report_is_made_of_a_study_s_folder_and_of_nothing_else(
+    tunewise: Tunewise,
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunewise.studies.statistics.NUM_RESAMPLES", 20)
+    monkeypatch.setattr("tunewise.reports.report._write_pictures", lambda *_: None)
+    assert tunewise("study", study_file, "--out", tmp_path / "there").code == 0
+    made = tunewise("report", tmp_path / "there")
+    assert made.out.strip() == str(tmp_path / "there/report.html")
+    assert (tmp_path / "there/cells.csv").is_file()
+    wrong = tunewise("report", tmp_path)
+    assert wrong.code == 2
+    assert "not the folder of a study" in wrong.err
+
+
+def test_a_study_that_is_no_study_is_one_line(tunewise: Tunewise, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("name: x\nvary: {method.rnk: [1]}\n")
+    answer = tunewise("study", path)
+    assert answer.code == 2
+    assert "did you mean 'rank'" in answer.err

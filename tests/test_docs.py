@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import yaml
 from typer.testing import CliRunner, Result
 
 from tunewise import cli
@@ -20,6 +19,8 @@ from tunewise.methods import METHODS, Method
 from tunewise.metrics import Metric, Prediction
 from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import build_model
+from tunewise.settings import load_yaml
+from tunewise.studies.study import Study
 from tunewise.tasks import TASKS, Task
 from tunewise.tasks.classification import Classification
 from tunewise.tasks.named import task_names
@@ -116,7 +117,7 @@ def test_every_kind_of_task_has_a_section_and_every_named_task_a_row_with_its_ki
     for kind in TASKS:
         section = page.partition(f"\n### {kind}\n")[2].partition("\n#")[0]
         (example, *_) = FENCE.findall(section)
-        assert yaml.safe_load(example[1])["kind"] == kind
+        assert load_yaml(example[1])["kind"] == kind
     for name in task_names():
         kind = make_config(fields={"task": name}).task.kind
         assert f"\n| `{name}` | {kind} | " in page
@@ -163,10 +164,12 @@ def test_the_output_shown_is_the_output_printed(code: Code) -> None:
 
 
 @pytest.mark.parametrize("code", blocks(PAGES, "yaml"), ids=names)
-def test_every_yaml_shown_is_a_configuration_or_a_task(code: Code, tmp_path: Path) -> None:
-    values = yaml.safe_load(code.text)
+def test_every_yaml_shown_is_a_configuration_a_task_or_a_study(code: Code, tmp_path: Path) -> None:
+    values = load_yaml(code.text)
     if "kind" in values:
         TASKS[values["kind"]].model_validate(values)
+    elif values.keys() & (Study.model_fields.keys() - RunConfig.model_fields.keys()):
+        assert Study.model_validate({"name": "part", **values}).cells()
     else:
         path = tmp_path / "config.yaml"
         path.write_text(code.text, "utf-8")
