@@ -88,12 +88,14 @@ def imported(path: Path) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `tunewise run` come as far as its configuration."""
+    """Let `tunewise run` come as far as its configuration, and a study as far as its plan."""
 
     def stop(config: RunConfig, *_: Any) -> None:
         raise ConfigMadeError(config.model)
 
     monkeypatch.setattr("tunewise.run.run", stop)
+    monkeypatch.setattr("tunewise.studies.runner.open_folder", lambda *_: None)
+    monkeypatch.setattr("tunewise.studies.runner.run_study", lambda *_: [])
     monkeypatch.chdir(ROOT)
 
 
