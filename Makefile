@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench setup
+.PHONY: demo test torture lint format bench setup
 
 # The five methods on the embedded task, and the report. A second call finds it done.
 demo: setup
@@ -11,6 +11,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest
+
+# The long forms of tests that need hours to be sure.
+torture: setup
+	TUNEWISE_KILLS=200 $(BIN)/pytest tests/test_resuming.py -k killed
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -84,7 +84,8 @@ def row(name: str, field: FieldInfo) -> str:
         if getattr(bound, attribute, None) is not None
     ]
     assert field.description, f"{name} has no line under it"
-    cells = (f"`{name}`", ", ".join([kind, *bounds]), _default(field), field.description)
+    shown = f"`{field.alias or name}`"
+    cells = (shown, ", ".join([kind, *bounds]), _default(field), field.description)
     return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
 
 

@@ -174,7 +174,8 @@ def test_a_written_configuration_leaves_nothing_to_defaults(tmp_path: Path) -> N
     values = yaml.safe_load((tmp_path / "config.yaml").read_text())
     config = make_config()
     for part in ("task", "method", "train"):
-        assert values[part].keys() == type(getattr(config, part)).model_fields.keys()
+        fields = type(getattr(config, part)).model_fields
+        assert values[part].keys() == {field.alias or name for name, field in fields.items()}
     assert values.keys() == RunConfig.model_fields.keys()
 
 

@@ -123,6 +123,7 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
         "time": {"train_seconds", "prefix_seconds", "epoch_seconds", "evaluation_seconds"},
         "memory": {"peak_bytes", "device"},
         "tokens": {"trained", "per_second"},
+        "updates_left_out": None,
         "environment": {"python", "torch", "tunewise", "device", "precision", "seed"},
     }
     assert result.keys() == expected.keys()

@@ -48,7 +48,7 @@ def save_trained(
         tokenizer.save(folder / store.MODEL)
         return
     path = folder / store.ADAPTER
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
     # The configuration goes along, so that the file means something without the rest of the folder.
     save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
@@ -56,6 +56,16 @@ def save_trained(
 
 def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
     """Return the configuration, model and tokenizer of a finished run, on the CPU, ready to answer.
+
+    Raises: as `read_trained`.
+    """
+    config, model, tokenizer = read_trained(folder)
+    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
+    return config, model, tokenizer
+
+
+def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
+    """Return the configuration, model and tokenizer of a finished run, with weights as stored.
 
     Raises:
         ConfigError: if the folder is not that of a run.
@@ -72,7 +82,6 @@ def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         tokenizer = Tokenizer.load(source)
         model = adapted_model(config, source, tokenizer)
         _read_adapter(model, folder / store.ADAPTER)
-    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
     return config, model.eval(), tokenizer
 
 

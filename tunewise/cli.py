@@ -62,21 +62,28 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show examples, lengths and labels, and stop")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the last checkpoint of the run in --out")
+    ] = False,
 ) -> None:
     """Train and evaluate one set-up. With no argument: the embedded model, task and LoRA."""
     path, overrides = _split(words)
     from rich.console import Console
 
+    from tunewise import store
     from tunewise.config import make_config
     from tunewise.progress import Progress
     from tunewise.run import run as run_config
 
-    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    fields = {"model": model, "task": task, "method": method}
+    if resume and out is not None and not (words or any(fields.values())):
+        path = out / store.CONFIG  # the folder says what the run is
+    config = make_config(path, fields, overrides)
     console = Console()
     if dry_run:
         _print_dry_run(config, data, console)
         return
-    record = run_config(config, data, out, Progress(console))
+    record = run_config(config, data, out, Progress(console), resume=resume)
     _print_samples(record.predictions, console)
     _print_result(record.result, record.folder, console)
 
@@ -109,7 +116,8 @@ def study(
     folder = out or Path("runs") / plan.name
     open_folder(folder, resume)
     console = Console()
-    logging.getLogger("tunewise").setLevel(logging.WARNING)  # what each run has to say would tear the table
+    # What each run has to say would tear the table.
+    logging.getLogger("tunewise").setLevel(logging.WARNING)
     num_runs = show_plan(plan, folder, console)
     with shown(plan, num_runs, console) as tell:
         failed = run_study(plan, folder, data, jobs, tell)
@@ -220,6 +228,70 @@ def judge(
         print(f"{name.replace('_', ' '):<20} {shown}")
 
 
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="peft|hf", help="adapter or whole model")
+    ],
+    out: Annotated[Path, typer.Option(help="new folder")],
+) -> None:
+    """Write what a run has trained as a PEFT adapter, or a whole Hugging Face model."""
+    from tunewise.interop import export as export_run
+
+    export_run(folder, form, out)
+    print(out)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    source: Annotated[Path, typer.Option("--input", help="file of rows; no label is needed")],
+    output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
+) -> None:
+    """Answer every row of a file with what a run has trained."""
+    from tunewise.predict import predict_file
+
+    count = predict_file(folder, source, None if str(output) == "-" else output)
+    logger.info("%d rows answered", count)
+
+
+@app.command()
+def generate(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a model")],
+    prompt: Annotated[
+        str | None, typer.Option(help="what to go on from; without it, line by line from you")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="the most tokens written")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest")] = None,
+    top_p: Annotated[float | None, typer.Option(help="draw from this much probability")] = None,
+    top_k: Annotated[int | None, typer.Option(help="draw from this many tokens")] = None,
+) -> None:
+    """Write on from a prompt, token by token."""
+    from tunewise.predict import load
+
+    asked = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+    }
+    decoding = {field: value for field, value in asked.items() if value is not None}
+    predictor = load(name)
+    for text in iter(_prompt, None) if prompt is None else [prompt]:
+        for piece in predictor.stream(text, **decoding):
+            print(piece, end="", flush=True)
+        print()
+
+
+def _prompt() -> str | None:
+    """Return a line from the terminal, or None at its end."""
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+
+
 def main() -> None:
     """Run a command; the exit code says how it went (0, 1, 2 or 130)."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -234,7 +306,7 @@ def main() -> None:
     except typer.TyperException as error:
         _fail(error.format_message(), debug)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        print("interrupted; --resume goes on", file=sys.stderr)
         sys.exit(130)
 
 

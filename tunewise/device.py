@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ import torch
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from glibc's malloc.h."""
 
+MEMINFO = Path("/proc/meminfo")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -56,6 +58,17 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory the device has to give; on a Mac, all there is."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    if sys.platform != "linux":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    lines = MEMINFO.read_text().splitlines()
+    available = next(line for line in lines if line.startswith("MemAvailable"))
+    return 1024 * int(available.split()[1])
+
+
 def keep_freed_memory(device: torch.device) -> None:
     """Have glibc keep the large blocks that a process on a CPU frees, for the next update.
 
@@ -73,6 +86,12 @@ def _glibc() -> ctypes.CDLL | None:
         return ctypes.CDLL("libc.so.6")
     except OSError:
         return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that there is not enough memory."""
+    known = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
 
 
 def describe(device: torch.device) -> str:

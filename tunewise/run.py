@@ -1,12 +1,14 @@
-"""One run, from a configuration to a result: the whole story, in one function."""
+"""One run, from a configuration to a result: `run` is the whole story."""
 
 import logging
+import math
 import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 
 import torch
 
@@ -22,24 +24,41 @@ from tunewise.answers import (
     room,
     virtual_tokens,
 )
-from tunewise.config import RunConfig, write_yaml
+from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
+from tunewise.errors import TrainingError
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder
 from tunewise.progress import Progress
+from tunewise.resuming import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
 from tunewise.shared import Shared
+from tunewise.stopping import stop_requests
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
+from tunewise.training.optimizer import build_optimizer
 from tunewise.training.prefix import with_frozen_states
 
 logger = logging.getLogger(__name__)
+
+
+class Stopwatch:
+    """Seconds spent inside its `with` blocks, summed."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ def run(
     progress: Progress | None = None,
     shared: Shared | None = None,
     read_test: bool = True,
+    resume: bool = False,
 ) -> RunRecord:
     """Train, evaluate and keep one set-up; return its record.
 
@@ -72,20 +92,66 @@ def run(
         shared: what other runs of this process have read.
         read_test: whether the test split is read; not for a candidate that is only compared on
             validation data.
+        resume: go on from the folder's last checkpoint, to the same result as without a stop.
 
     Raises:
-        TunewiseError: if the configuration, the model or the data cannot be used.
+        TunewiseError: if the configuration, the model or the data cannot be used, or are not those
+            of the run to be resumed.
+        KeyboardInterrupt: if the run was asked to stop, after a checkpoint was written.
     """
-    progress, shared = progress or Progress(), shared or Shared()
-    splits = SPLITS if read_test else SPLITS[:2]
     check_metrics(config)
-    torch.manual_seed(config.seed)  # dropout draws from the global source
     device = choose_device()
     reset_peak_bytes(device)
+    ready = prepared(config, data, device, shared or Shared(), SPLITS if read_test else SPLITS[:2])
+    folder = store.run_folder(out, ready.name, resume)
+    with store.locked(folder):
+        begin_or_go_on(ready.config, folder)
+        if (result := store.read_result(folder)) is not None:
+            return _record(folder, result)
+        preparing = Stopwatch()
+        with preparing:
+            encoded = with_prefix(ready.config, ready.model, ready.encoded)
+        ready = replace(ready, encoded=encoded)
+        try:
+            trained = _trained(ready, folder, progress or Progress())
+        except TrainingError as error:
+            raise TrainingError(f"{error}{last_checkpoint(folder)}") from error
+        result = _finished(ready, folder, trained, preparing.seconds, read_test)
+        rmtree(folder / store.CHECKPOINT, ignore_errors=True)  # a finished run needs none
+        return _record(folder, result)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs."""
+
+    name: str
+    config: RunConfig
+    """With nothing left open."""
+    tokenizer: Tokenizer
+    model: LanguageModel
+    examples: dict[Split, list[Example]]
+    encoded: dict[Split, EncodedSplit]
+    device: torch.device
+
+    def answers(self, split: Split, metrics: Sequence[str]) -> list[Prediction]:
+        """Return one prediction per example of a split, by the model as it is now."""
+        examples, encoded = self.examples[split], self.encoded[split]
+        return answer(self.config, self.model, self.tokenizer, examples, encoded, metrics)
+
+
+def prepared(
+    config: RunConfig,
+    data: Path | None,
+    device: torch.device,
+    shared: Shared,
+    splits: Sequence[Split],
+) -> Prepared:
+    """Return the rows as tokens, and the adapted model on its device."""
+    torch.manual_seed(config.seed)  # dropout draws from the global source
     source = find_folder(config.model)
     tokenizer = shared.get(source, lambda: Tokenizer.load(source))
-
-    task = config.task
+    task, name = config.task, f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
     rows = task.model_dump_json(), data
     examples = {
         split: shared.get((*rows, split), partial(task.examples, split, data)) for split in splits
@@ -104,65 +170,92 @@ def run(
         )
         for split in splits
     }
+    return Prepared(name, config, tokenizer, model, examples, encoded, device)
 
-    name = f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
-    folder = store.new_folder(out, name)
-    write_yaml(config, folder / store.CONFIG)
 
-    preparing = Stopwatch()
-    with preparing:
-        encoded = with_prefix(config, model, encoded)
+@dataclass(frozen=True)
+class Trained:
+    """What training left, with the best state in the model."""
 
-    def answers(split: Split, metrics: Sequence[str]) -> list[Prediction]:
-        return answer(config, model, tokenizer, examples[split], encoded[split], metrics)
+    steps: list[Step]
+    best: BestState
+    validation: dict[str, float]
+    """Of the best state."""
+    evaluation: Stopwatch
 
-    sequences = encoded["train"].sequences
+
+def _trained(ready: Prepared, folder: Path, progress: Progress) -> Trained:
+    """Train, from the last checkpoint if there is one, and put the best state into the model."""
+    config, model = ready.config, ready.model
+    sequences = ready.encoded["train"].sequences
     per_epoch = updates_per_epoch(len(sequences), config.train)
     num_updates = config.train.epochs * per_epoch
-    best = BestState(METRICS[config.metric])
     while_training = metrics_while_training(config)
-    steps: list[Step] = []
-    validation: dict[str, float] = {}
-    evaluation = Stopwatch()
-    with progress.updates(num_updates):
-        for step in train(model, sequences, config.train, config.seed):
+    best = BestState(METRICS[config.metric])
+    optimizer = build_optimizer(model, config.train)
+    saver = Saver(folder, model, optimizer, best, fingerprint(ready.encoded), config.train)
+    steps, validation, seconds = saver.go_on()
+    evaluation = Stopwatch(seconds)
+
+    def evaluated(step: Step | None) -> dict[str, float]:
+        with evaluation:
+            values = compute(while_training, ready.answers("validation", while_training))
+        is_best = best.offer(model, values[config.metric], step)
+        if step is not None:
+            progress.evaluated(step, values, is_best)
+            line = {"number": step.number, "epoch": step.epoch, "validation": values}
+            store.append_line(folder / store.METRICS, line)
+        return values if is_best else validation
+
+    if not num_updates:
+        validation = evaluated(None)
+    stopping = config.train.early_stopping
+    with progress.updates(num_updates), stop_requests() as requested:
+        for step in train(model, sequences, config.train, config.seed, optimizer, len(steps)):
             steps.append(step)
             progress.step(step)
             store.append_line(folder / store.METRICS, asdict(step))
             every = config.train.evaluate_every or per_epoch
-            if step.number % every and step.number < num_updates:
-                continue
-            with evaluation:
-                values = compute(while_training, answers("validation", while_training))
-            is_best = best.offer(model, values[config.metric], step)
-            validation = values if is_best else validation
-            progress.evaluated(step, values, is_best)
-            line = {"number": step.number, "epoch": step.epoch, "validation": values}
-            store.append_line(folder / store.METRICS, line)
-            stopping = config.train.early_stopping
+            if step.number % every == 0 or step.number == num_updates:
+                validation = evaluated(step)
             if stopping and best.evaluations_since >= stopping.patience:
                 logger.info("stopped early: no better %s since update %d", config.metric, best.step)
                 break
-
+            saver.offer(step.number, validation, evaluation.seconds, now=bool(requested))
+            if requested:
+                raise KeyboardInterrupt
     best.restore(model)
-    metrics, predictions = {"validation": validation}, []
+    return Trained(steps, best, validation, evaluation)
+
+
+def _finished(
+    ready: Prepared, folder: Path, trained: Trained, prefix_seconds: float, read_test: bool
+) -> store.Result:
+    """Read the test split, write everything down, and return the result."""
+    config, steps, best = ready.config, trained.steps, trained.best
+    metrics: dict[str, dict[str, float]] = {"validation": trained.validation}
+    predictions: list[Prediction] = []
     if read_test:
-        with evaluation:
-            predictions = answers("test", config.task.metrics)
+        with trained.evaluation:
+            predictions = ready.answers("test", config.task.metrics)
         metrics["test"] = compute(config.task.metrics, predictions)
     store.write_predictions(folder / store.PREDICTIONS, predictions)
-    save_trained(model, config, folder, tokenizer)
+    save_trained(ready.model, config, folder, ready.tokenizer)
     train_seconds = sum(step.seconds for step in steps)
     num_tokens = sum(step.num_tokens for step in steps)
-    total, trainable = model.count_parameters()
+    total, trainable = ready.model.count_parameters()
+    device = ready.device
     result = store.Result(
-        name=name,
+        name=ready.name,
         status="finished",
         config=config,
         parameters=store.Parameters(
             total=total, trainable=trainable, percent=100 * trainable / total
         ),
-        data={split: _size(encoded[split], len(examples[split])) for split in splits},
+        data={
+            split: _size(ready.encoded[split], len(ready.examples[split]))
+            for split in ready.encoded
+        },
         metrics=metrics,
         intervals={
             "test": {
@@ -174,12 +267,15 @@ def run(
         best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
-            prefix_seconds=preparing.seconds,
+            prefix_seconds=prefix_seconds,
             epoch_seconds=_per_epoch(steps),
-            evaluation_seconds=evaluation.seconds,
+            evaluation_seconds=trained.evaluation.seconds,
         ),
         memory=store.Memory(peak_bytes=peak_bytes(device), device=describe(device)),
-        tokens=store.Tokens(trained=num_tokens, per_second=num_tokens / train_seconds),
+        tokens=store.Tokens(
+            trained=num_tokens, per_second=num_tokens / train_seconds if steps else 0.0
+        ),
+        updates_left_out=sum(not math.isfinite(step.loss + step.grad_norm) for step in steps),
         environment=store.Environment(
             python=platform.python_version(),
             torch=torch.__version__,
@@ -190,7 +286,13 @@ def run(
         ),
     )
     store.write_result(folder, result)
-    return RunRecord(folder, result, steps, predictions)
+    return result
+
+
+def _record(folder: Path, result: store.Result) -> RunRecord:
+    """Return what a finished run has left in its folder."""
+    predictions = store.read_predictions(folder / store.PREDICTIONS)
+    return RunRecord(folder, result, read_steps(folder), predictions)
 
 
 def settled(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
@@ -237,21 +339,8 @@ def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables
     )
 
 
-class Stopwatch:
-    """Seconds spent inside its `with` blocks, summed."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._started
-
-
 def _per_epoch(steps: Sequence[Step]) -> list[float]:
-    seconds = [0.0] * steps[-1].epoch
+    seconds = [0.0] * (steps[-1].epoch if steps else 0)
     for step in steps:
         seconds[step.epoch - 1] += step.seconds
     return seconds

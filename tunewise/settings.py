@@ -48,16 +48,21 @@ class Settings(BaseModel):
     """The base of every piece of configuration."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        serialize_by_alias=True,
     )
 
     @model_validator(mode="before")
     @classmethod
     def _name_the_nearest_field(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
+            names = [field.alias or name for name, field in cls.model_fields.items()]
             for key in values:
-                if key not in cls.model_fields:
-                    hint = nearest(str(key), cls.model_fields)
+                if key not in names:
+                    hint = nearest(str(key), names)
                     raise PydanticCustomError("unknown_field", f"unknown field {key!r}; {hint}")
         return values
 

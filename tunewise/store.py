@@ -2,7 +2,8 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ PREDICTIONS = "predictions.jsonl"
 RESULT = "result.json"
 ERROR = "error.json"
 LOCK = "lock"
+CHECKPOINT = "checkpoint"
 ADAPTER = Path("adapter/adapter.safetensors")
 MODEL = "model"
 
@@ -127,27 +129,60 @@ class Result(Record):
     time: Time
     memory: Memory
     tokens: Tokens
+    updates_left_out: int = 0
+    """Those whose loss or gradient was not finite; see `train.on_nan`."""
     environment: Environment
 
 
-def new_folder(out: Path | None, name: str) -> Path:
-    """Return a fresh folder for a run: `out`, or the first free one of runs/NAME, runs/NAME-2, ...
+def run_folder(out: Path | None, name: str, resume: bool) -> Path:
+    """Return the folder of a run: `out`, or the first free one of runs/NAME, runs/NAME-2, ...
+
+    Args:
+        resume: a run's folder may hold what it has left; without `out` it is the last one of NAME.
 
     Raises:
-        ConfigError: if `out` holds anything already, or cannot be made.
+        ConfigError: if `out` holds anything else already, or cannot be made.
     """
-    number = 1
-    folder = out or Path("runs") / name
-    while out is None and folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--out {folder}: holds something already, and nothing is overwritten")
+    folder = out or _numbered(name, resume)
+    if not resume or not folder.is_dir() or not _holds_something(folder):
+        return new_folder(folder, "--resume goes on with a run")
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"--out {folder}: has no {CONFIG}, so it is not the folder of a run")
+    return folder
+
+
+def new_folder(folder: Path, hint: str = "give another") -> Path:
+    """Return a folder that is made, or is there and empty.
+
+    Args:
+        hint: what to do about one that is not.
+
+    Raises:
+        ConfigError: if it holds anything already, or cannot be made.
+    """
+    if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
+        raise ConfigError(
+            f"--out {folder}: holds something already, and nothing is overwritten; {hint}"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made: {error.strerror}") from error
     return folder
+
+
+def _numbered(name: str, resume: bool) -> Path:
+    """Return the first free one of runs/NAME, runs/NAME-2, ..., or the last there is."""
+    folder, last, number = Path("runs") / name, None, 1
+    while folder.exists():
+        number += 1
+        folder, last = Path("runs") / f"{name}-{number}", folder
+    return last if resume and last is not None else folder
+
+
+def _holds_something(folder: Path) -> bool:
+    """Return whether there is more than a run leaves that is stopped at once."""
+    return any(path.name not in (LOCK, f"{CONFIG}.part") for path in folder.iterdir())
 
 
 @contextmanager
@@ -162,13 +197,29 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(f"{folder}: in use by another process") from error
-        yield
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
-    """Add one JSON line to a file."""
+    """Add one JSON line to a file; what is not a finite number becomes null."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
+        file.write(_line(values))
+
+
+def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines, in place of those that are there."""
+    write_whole(path, "".join(map(_line, lines)))
+
+
+def _line(values: dict[str, Any]) -> str:
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(finite) + "\n"
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
@@ -223,5 +274,7 @@ def read_error(folder: Path) -> str | None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return what `append_line` has written; a last line that was cut short is left out."""
+    if not path.is_file():
+        return []
     lines = path.read_text("utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]

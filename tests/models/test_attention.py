@@ -28,6 +28,54 @@ def test_attention_is_its_formula(
     torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 512])
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-5), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)],
+)
+def test_its_gradients_are_those_of_the_formula_in_every_precision(
+    dtype: torch.dtype,
+    tolerance: float,
+    window: int | None,
+    piece: int,
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunewise.models.attention.PIECE", piece)
+    torch.manual_seed(0)
+    attention = Attention(16, 4, window=window).to(device, dtype)
+    x = torch.randn(sum(LENGTHS), 16, device=device, dtype=dtype, requires_grad=True)
+    grad = torch.randn(sum(LENGTHS), 16, device=device, dtype=dtype)
+    segments = torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS)).to(device)
+    inputs = [x, *attention.parameters()]
+    found = torch.autograd.grad(attention(x, runs_of(segments)), inputs, grad)
+    formula = _by_formula(attention, x, segments, 4**-0.5, window)
+    expected = torch.autograd.grad(formula, inputs, grad.double())
+    largest = max(float(gradient.abs().max()) for gradient in expected)  # a key's bias has none
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(
+            ours.double(), theirs.double(), rtol=tolerance, atol=tolerance * largest
+        )
+
+
+def test_on_a_processor_queries_keys_and_values_are_not_kept_in_fp32() -> None:
+    attention = Attention(16, 4).to(torch.bfloat16)
+    x = torch.randn(sum(LENGTHS), 16, dtype=torch.bfloat16, requires_grad=True)
+    segments = torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS))
+    wide: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        wide.append(tensor.numel() if tensor.dtype == torch.float32 else 0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        attention(x, runs_of(segments))
+    # One number per head and token, which gives the weights again.
+    assert sum(wide) == 4 * sum(LENGTHS)
+
+
 @pytest.mark.parametrize("window", [1, 4])
 def test_a_window_reaches_so_many_tokens_back_and_no_further(
     window: int, device: torch.device

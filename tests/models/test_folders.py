@@ -123,6 +123,35 @@ def test_a_folder_saved_again_is_the_same_bit_for_bit(folder: Path, tmp_path: Pa
     _assert_same_weights(load_model(tmp_path / "again"), model)
 
 
+def test_weights_changed_in_place_leave_their_file_alone(folder: Path) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+    model = load_model(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not torch.equal(
+        load_model(folder).get_parameter("token_embedding.weight"),
+        model.get_parameter("token_embedding.weight"),
+    )
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_computed_with_lies_in_memory_in_order_and_holds_nothing_else(
+    folder: Path, dtype: torch.dtype, trained: bool
+) -> None:
+    stored = {n: p.detach().clone() for n, p in load_model(folder).named_parameters()}
+    model = load_model(folder).requires_grad_(trained)
+    model.set_precision(dtype)
+    for name, parameter in model.named_parameters():
+        expected = stored[name].to(torch.float32 if trained else dtype)
+        assert parameter.is_contiguous(), name
+        assert torch.equal(parameter, expected), name
+        if dtype != torch.float32 and not trained:
+            assert parameter.untyped_storage().nbytes() == expected.nbytes, name
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_stay_in_the_type_they_are_stored_in(
     config: ModelConfig, dtype: torch.dtype, tmp_path: Path

@@ -13,11 +13,13 @@ POSITIONS = 11
 HEADS = ["frozen", "tied", "untied", "lora", "labels"]
 
 
+@pytest.mark.parametrize("tile", [1, 200, 2**19])
 @pytest.mark.parametrize("rows", [1, 3, 11, 100])
 @pytest.mark.parametrize("head", HEADS)
 def test_the_sliced_loss_and_its_gradients_are_those_of_one_cross_entropy(
-    model: LanguageModel, head: str, rows: int, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, head: str, rows: int, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scoring, "TILE", tile)
     hidden, targets = _prepare(model, head)
     expected = F.cross_entropy(model.logits(hidden), targets, reduction="sum") / 7
     expected.backward()
@@ -93,6 +95,18 @@ def test_the_loss_is_added_up_in_fp32_whatever_the_precision(model: LanguageMode
     assert loss.dtype == log_likelihoods.dtype == torch.float32
     expected = F.cross_entropy(model.logits(hidden).double(), targets, reduction="sum")
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_hopeless_predictions_have_a_finite_loss_and_gradient(model: LanguageModel) -> None:
+    hidden, targets = _prepare(model, "frozen")
+    hidden = (1e4 * hidden).detach().requires_grad_(True)
+    expected = F.cross_entropy(model.logits(hidden).double(), targets, reduction="sum")
+    (wanted,) = torch.autograd.grad(expected, hidden)
+    loss = summed_loss(model, hidden, targets)
+    (found,) = torch.autograd.grad(loss, hidden)
+    assert float(expected.detach()) > 1e4
+    torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_pass_with_nothing_to_score_adds_nothing(model: LanguageModel) -> None:

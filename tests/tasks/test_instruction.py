@@ -188,7 +188,7 @@ def test_a_split_without_any_answer_is_named(tmp_path: Path) -> None:
     ("row", "named"),
     [
         ({"question": "1 + 2?", "answer": "3"}, "has the columns question, answer; needed are"),
-        ({"prompt": "1 + 2?"}, "has the columns prompt; needed are 'instruction' and 'output'"),
+        ({"prompt": "1 + 2?"}, "no column 'completion'; the row has: prompt"),
         ({"instruction": "Add."}, "no column 'output'; the row has: instruction"),
         (ALPACA | {"instruction": 3}, "column 'instruction' holds 3; text is needed"),
         (ALPACA | {"input": ["1", "2"]}, "column 'input' holds ['1', '2']; text is needed"),

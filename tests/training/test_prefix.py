@@ -1,6 +1,7 @@
 """What frozen blocks make of the tokens is the same, whether computed or read."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tunewise import models
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
 from tunewise.evaluation.evaluate import score_sequences
@@ -179,6 +181,19 @@ def test_whatever_decides_the_output_makes_a_file_of_its_own(change: str, cache:
     if change == "precision":
         model.set_precision(torch.bfloat16)
     kept(model, sequences)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_other_code_makes_a_file_of_its_own(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "models"
+    shutil.copytree(Path(models.__file__).parent, copy)
+    for changed in (False, True):
+        if changed:
+            (copy / "layers.py").write_text("# another way to round\n", "utf-8")
+        monkeypatch.setattr(models, "__file__", str(copy / "__init__.py"))
+        kept(new_model(LastLayer()), sequences_of())
     assert len(list(cache.iterdir())) == 2
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +95,8 @@ def read_rows(path: Path) -> list[Row]:
     else:
         text = _text(path)
         if suffix == ".jsonl":
-            rows = list(_json_lines(text, path))
+            # Only \n ends a row: str.splitlines also cuts at characters that JSON strings hold.
+            rows = list(_json_lines(text.split("\n"), path))
         elif suffix == ".json":
             rows = list(_json_list(text, path))
         elif suffix == ".txt":
@@ -105,6 +106,25 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise DataError(f"{path}: the file holds no rows")
     return rows
+
+
+def stream_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file; JSON lines are read one at a time, so that memory does not grow.
+
+    Raises:
+        DataError: as `read_rows`, when the broken row is reached.
+    """
+    if _suffix(path) != ".jsonl":
+        yield from read_rows(path)
+        return
+    try:
+        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
+            for number, content in enumerate(file, start=1):
+                yield from _json_lines([_decoded(content, path, number)], path, number)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def _split_of(file: Path) -> Split | None:
@@ -129,10 +149,15 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    return _decoded(content, path)
+
+
+def _decoded(content: bytes, path: Path, first: int = 1) -> str:
+    """Return the text of some lines, the first of which has this number."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first
         raise DataError(
             f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8"
         ) from error
@@ -142,9 +167,8 @@ def _origin(path: Path, line: int) -> str:
     return f"{path.as_posix()}:{line}"
 
 
-def _json_lines(text: str, path: Path) -> Iterator[Row]:
-    # Only \n ends a row: str.splitlines would also cut at characters that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_lines(lines: Iterable[str], path: Path, first: int = 1) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=first):
         if not line.strip():
             continue
         values = _json(line, f"{path}:{number}")

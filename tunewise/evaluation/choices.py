@@ -37,11 +37,7 @@ def choose(
     texts = examples[0].choices
     choices = tokenizer.encode(texts)
     prompts = encode_prompts(examples, tokenizer, max_length, prefix, max(map(len, choices))).ids
-    if all(len(ids) == 1 for ids in choices):
-        scores = _of_next_token(model, prompts, [ids[0] for ids in choices], tokens_per_pass)
-    else:
-        scores = _of_whole_texts(model, prompts, choices, tokens_per_pass)
-    log_shares = scores.double().log_softmax(-1)  # (E, C)
+    log_shares = log_shares_of(model, prompts, choices, tokens_per_pass)  # (E, C)
     return [
         Prediction(
             example_id=example.id,
@@ -52,6 +48,20 @@ def choose(
         )
         for example, shares in zip(examples, log_shares, strict=True)
     ]
+
+
+def log_shares_of(
+    model: LanguageModel,
+    prompts: Sequence[Ids],
+    choices: Sequence[Sequence[int]],
+    tokens_per_pass: int,
+) -> Tensor:
+    """Return (E, C) logarithms of p(choice) / Σ p(choice) behind each prompt, in fp64."""
+    if all(len(ids) == 1 for ids in choices):
+        scores = _of_next_token(model, prompts, [ids[0] for ids in choices], tokens_per_pass)
+    else:
+        scores = _of_whole_texts(model, prompts, choices, tokens_per_pass)
+    return scores.double().log_softmax(-1)
 
 
 def _of_next_token(

@@ -7,16 +7,17 @@ so a fresh model is the frozen one. One pair costs R · (in + out) parameters.
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
+from tunewise.methods import peft_folder
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
 from tunewise.models.layers import Linear
@@ -137,6 +138,8 @@ class LoRA(Method):
     """Layers with an update: query, key, value, out, up, down of each block, and head."""
     blocks: str | tuple[int, ...] = "all"
     """Blocks with an update: `all`, `last-K`, or a list of numbers from 0."""
+    from_: peft_folder.Folder | None = Field(default=None, alias="from")
+    """The folder of an adapter that PEFT wrote, to go on from; all but `dropout` is as it says."""
 
     @field_validator("targets")
     @classmethod
@@ -157,6 +160,11 @@ class LoRA(Method):
             raise ValueError("the list is empty or names a block twice")
         return blocks
 
+    @model_validator(mode="after")
+    def _adapter_speaks_for_itself(self) -> Self:
+        peft_folder.refuse_fields(self, self.from_, but=("dropout",))
+        return self
+
     @property
     def scale(self) -> float:
         """The factor of the update."""
@@ -174,6 +182,15 @@ class LoRA(Method):
                 f"choose from {', '.join(PATHS)}"
             )
         freeze(model)
+        if self.from_ is not None:
+            for name, (a, b, scale) in peft_folder.read_lora(self.from_, model).items():
+                path, _, attribute = name.rpartition(".")
+                owner = model.get_submodule(path)
+                layer = LoRALinear(getattr(owner, attribute), len(a), scale, self.dropout)
+                if not layer.A.is_meta:
+                    layer.A.data, layer.B.data = a, b
+                setattr(owner, attribute, layer)
+            return
         for owner, attribute in self._places(model):
             layer = LoRALinear(getattr(owner, attribute), self.rank, self.scale, self.dropout)
             if not layer.A.is_meta:

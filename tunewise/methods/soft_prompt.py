@@ -1,6 +1,8 @@
 """Soft prompt: trained vectors before every sequence, the model itself frozen (https://arxiv.org/abs/2104.08691)."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError
+from tunewise.methods import peft_folder
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
 
@@ -45,11 +48,24 @@ class SoftPrompt(Method):
     """Where they start: at random rows of the embedding, at a text's, or normal(0, 0.02)."""
     text: str | None = None
     """The text to start from, repeated or cut to the number of tokens."""
+    from_: peft_folder.Folder | None = Field(default=None, alias="from")
+    """The folder of a soft prompt that PEFT wrote, to go on from; it says how many `tokens`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_of_the_adapter(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("from") is None:
+            return values
+        length = peft_folder.num_virtual_tokens(Path(values["from"]).expanduser())
+        if values.get("tokens", length) != length:
+            raise ValueError(f"tokens: {values['tokens']}; the adapter in `from` has {length}")
+        return {**values, "tokens": length}
 
     @model_validator(mode="after")
     def _text_is_there_when_needed(self) -> Self:
         if (self.init == "text") != bool(self.text):
             raise ValueError("`text` and `init: text` need each other")
+        peft_folder.refuse_fields(self, self.from_, but=("tokens",))
         return self
 
     @property
@@ -69,6 +85,9 @@ class SoftPrompt(Method):
         freeze(model)
         table = model.get_parameter("token_embedding.weight")
         prompt = self._start(table, generator, tokenizer)
+        if self.from_ is not None:
+            read = peft_folder.read_prompt(self.from_, model)
+            prompt = prompt if prompt.is_meta else read
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 
     def _start(

@@ -5,14 +5,22 @@ kernel on a (sequences, heads, length, head_dim) view. Nothing is padded: `pack`
 equal length side by side, and in language modelling almost all have the same length.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tunewise.models.cache import Past
 from tunewise.models.layers import Linear
+
+fused_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+fused_attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+PIECE = 512
+"""How many tokens a thread turns into fp32 at once: few enough for its cache."""
 
 
 class Run(NamedTuple):
@@ -67,45 +75,156 @@ class Attention(nn.Module):
         Args:
             past: keys and values of what came before, which those of `x` are added to.
         """
-        # The CPU's fused kernel is as fast in fp32 as in bf16 on long sequences, and its backward
-        # five times as fast on short ones.
-        on_cpu = x.device.type == "cpu"
-        dtype = torch.float32 if on_cpu and x.dtype == torch.bfloat16 else x.dtype
-        inputs = (self.query(x), self.key(x), self.value(x))
-        # The backward of a split is one concatenation; that of a slice would fill an (N, D) each.
-        sizes = [num_sequences * length for num_sequences, length in runs]
-        parts = zip(*(part.to(dtype).split(sizes) for part in inputs), runs, strict=True)
-        mixed = torch.cat([self._attend(q, k, v, run, past) for q, k, v, run in parts]).to(x.dtype)
-        y: Tensor = self.out(mixed)
+        y: Tensor = self.out(self.mix(self.query(x), self.key(x), self.value(x), runs, past))
         return y
 
+    def mix(
+        self, query: Tensor, key: Tensor, value: Tensor, runs: list[Run], past: Past | None
+    ) -> Tensor:
+        """Return the values (N, D) that each token sees, weighted, from (N, D) each."""
+        dropout = self.dropout if self.training else 0.0
+        if query.device.type == "cpu" and past is None and dropout == 0:
+            mixed: Tensor = _FusedOnCPU.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+                query, key, value, runs, self.num_heads, self.window, self.scale
+            )
+            return mixed
+        # The backward of a split is one concatenation; that of a slice fills an (N, D) each.
+        sizes = [num_sequences * length for num_sequences, length in runs]
+        queries, keys, values = (torch.split(part, sizes) for part in (query, key, value))
+        parts = zip(queries, keys, values, runs, strict=True)
+        return torch.cat([self._attend(q, k, v, run, past, dropout) for q, k, v, run in parts])
+
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, run: Run, past: Past | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        run: Run,
+        past: Past | None,
+        dropout: float,
     ) -> Tensor:
         """Return (B·T, D) from (B·T, D): one run of B sequences of T tokens."""
-        num_sequences, length = run
-        query, key, value = (
-            part.view(num_sequences, length, self.num_heads, -1).transpose(1, 2)  # (B, H, T, K)
-            for part in (query, key, value)
-        )
+        query, key, value = (_heads(part, run, self.num_heads) for part in (query, key, value))
         mask = None
         if past is not None:
             key, value, mask = past.add(key, value, self.window)
-        if self.window is not None and length > self.window:
-            mask = _band(length, self.window, query.device)  # (T, T)
+        if mask is None:
+            mask = _band(run.length, self.window, query)
         mixed = F.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=mask,
-            is_causal=mask is None and length > 1,
-            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None and run.length > 1,
+            dropout_p=dropout,
             scale=self.scale,
         )  # (B, H, T, K)
-        return mixed.transpose(1, 2).reshape(num_sequences * length, -1)
+        return _joined(mixed)
 
 
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Return (T, T), true where a token (row) sees another (column): 0 <= row - column < window."""
-    ones = torch.ones(length, length, dtype=torch.bool, device=device)
-    return ones.tril() & ones.triu(1 - window)
+class _FusedOnCPU(torch.autograd.Function):
+    """Attention over all runs as one step of the graph, by the fused kernel of the CPU.
+
+    The kernel is as fast in fp32 as in bf16 on long sequences, and its backward ten times as fast
+    on short ones. By F.scaled_dot_product_attention its inputs and output would be kept in fp32;
+    here they are kept as they came, and turned into fp32 again run by run. (N, D) all.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        runs: list[Run],
+        num_heads: int,
+        window: int | None,
+        scale: float | None,
+    ) -> Tensor:
+        mixed = torch.empty_like(query)
+        log_sums = []
+        for rows, piece in _pieces(runs):
+            parts = []
+            for run, *heads in _heads_of(piece, num_heads, query[rows], key[rows], value[rows]):
+                mask = _band(run.length, window, heads[0])
+                part, log_sum = fused_attention(
+                    *heads, is_causal=mask is None, attn_mask=mask, scale=scale
+                )
+                parts.append(_joined(part))
+                log_sums.append(log_sum)  # (B, H, T)
+            mixed[rows] = torch.cat(parts)
+        ctx.save_for_backward(query, key, value, mixed, *log_sums)
+        ctx.settings = runs, num_heads, window, scale
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mixed, *log_sums = ctx.saved_tensors
+        runs, num_heads, window, scale = ctx.settings
+        gradients = [torch.empty_like(query) for _ in range(3)]
+        remaining = iter(log_sums)
+        for rows, piece in _pieces(runs):
+            kept = (part[rows] for part in (grad, query, key, value, mixed))
+            parts = []
+            for run, *heads in _heads_of(piece, num_heads, *kept):
+                mask = _band(run.length, window, heads[0])
+                found = fused_attention_backward(
+                    *heads,
+                    next(remaining),
+                    dropout_p=0.0,
+                    is_causal=mask is None,
+                    attn_mask=mask,
+                    scale=scale,
+                )
+                parts.append([_joined(part) for part in found])
+            for gradient, found in zip(gradients, zip(*parts, strict=True), strict=True):
+                gradient[rows] = torch.cat(found)
+        return *gradients, None, None, None, None
+
+
+def _pieces(runs: list[Run]) -> Iterator[tuple[slice, list[Run]]]:
+    """Yield where some tokens are, and their runs; long runs are parted between sequences."""
+    most = PIECE * torch.get_num_threads()
+    start, end = 0, 0
+    piece: list[Run] = []
+    for num_sequences, length in runs:
+        at_once = max(1, most // length)
+        for first in range(0, num_sequences, at_once):
+            run = Run(min(at_once, num_sequences - first), length)
+            size = run.num_sequences * length
+            if piece and end + size - start > most:
+                yield slice(start, end), piece
+                start, piece = end, []
+            piece.append(run)
+            end += size
+    yield slice(start, end), piece
+
+
+def _heads_of(runs: list[Run], num_heads: int, *parts: Tensor) -> Iterator[Any]:
+    """Yield each run and its part (B, H, T, K) of every (N, D), with fp32 in place of bf16."""
+    sizes = [num_sequences * length for num_sequences, length in runs]
+    wide = [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts]
+    for run, *of_run in zip(runs, *(torch.split(part, sizes) for part in wide), strict=True):
+        yield run, *(_heads(part, run, num_heads) for part in of_run)
+
+
+def _heads(x: Tensor, run: Run, num_heads: int) -> Tensor:
+    """Return (B, H, T, K) from (B·T, D)."""
+    return x.view(run.num_sequences, run.length, num_heads, -1).transpose(1, 2)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """Return (B·T, D) from (B, H, T, K)."""
+    return heads.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _band(length: int, window: int | None, like: Tensor) -> Tensor | None:
+    """Return (T, T), 0 where a token (row) sees another (column) and -inf where it does not.
+
+    It sees those with 0 <= row - column < window; None if that is all of the past.
+    """
+    if window is None or length <= window:
+        return None
+    hidden = like.new_full((length, length), -torch.inf)
+    return hidden.triu(1) + hidden.tril(-window)

@@ -87,23 +87,63 @@ def generate(
     Raises:
         ModelError: if a prompt is empty, or leaves no room for a token.
     """
-    context = model.config.context_length
-    texts = []
-    for index, prompt in enumerate(prompts):
-        if not 0 < len(prompt) < context:
-            raise ModelError(
-                f"prompt {index} has {len(prompt)} tokens; with the model's {context} positions, "
-                f"1 to {context - 1} leave room for an output"
-            )
-        limit = min(decoding.max_new_tokens, context - len(prompt))
-        texts.append(_Text(np.asarray(prompt, dtype=np.int32), limit, (seed, index)))
+    texts = [_text(model, prompt, decoding, (seed, n)) for n, prompt in enumerate(prompts)]
     was_training = model.training
     model.eval()
     rows = SLICE // model.config.vocabulary_size
     for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, rows):
-        _write(model, group, _Ends(tokenizer, decoding), decoding, tokens_per_pass)
+        for _ in _write(model, group, _Ends(tokenizer, decoding), decoding, tokens_per_pass):
+            pass
     model.train(was_training)
     return [text.output for text in texts]
+
+
+@torch.inference_mode()
+def stream(
+    model: LanguageModel,
+    prompt: Sequence[int] | Ids,
+    tokenizer: Tokenizer,
+    decoding: DecodingConfig,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield the pieces of the text that `generate` writes after a prompt, as its tokens come.
+
+    What may belong to a stop string, or to a character that is not whole, waits for what follows.
+    Beams are followed to their end before the first piece comes.
+
+    Args:
+        model: in evaluation mode.
+
+    Raises:
+        ModelError: if the prompt is empty, or leaves no room for a token.
+    """
+    text = _text(model, prompt, decoding, (seed, 0))
+    waiting = max((len(stop) for stop in decoding.stop), default=1) - 1
+    shown = 0
+    for _ in _write(model, [text], _Ends(tokenizer, decoding), decoding, len(prompt)):
+        so_far = text_of(text.output, tokenizer, decoding).rstrip("\N{REPLACEMENT CHARACTER}")
+        piece = so_far[shown : max(shown, len(so_far) - waiting)]
+        shown += len(piece)
+        if piece:
+            yield piece
+    if rest := text_of(text.output, tokenizer, decoding)[shown:]:
+        yield rest
+
+
+def _text(
+    model: LanguageModel,
+    prompt: Sequence[int] | Ids,
+    decoding: DecodingConfig,
+    seed: tuple[int, int],
+) -> "_Text":
+    context = model.config.context_length
+    if not 0 < len(prompt) < context:
+        raise ModelError(
+            f"prompt {seed[1]} has {len(prompt)} tokens; with the model's {context} positions, "
+            f"1 to {context - 1} leave room for an output"
+        )
+    limit = min(decoding.max_new_tokens, context - len(prompt))
+    return _Text(np.asarray(prompt, dtype=np.int32), limit, seed)
 
 
 def text_of(ids: Sequence[int], tokenizer: Tokenizer, decoding: DecodingConfig) -> str:
@@ -197,8 +237,11 @@ def _write(
     ends: _Ends,
     decoding: DecodingConfig,
     tokens_per_pass: int,
-) -> None:
-    """Write the outputs of some texts, which stand in order of their prompts' length."""
+) -> Iterator[None]:
+    """Write the outputs of some texts, which stand in order of their prompts' length.
+
+    Yields after each token of every output that has not ended.
+    """
     device = next(model.parameters()).device
     cache = Cache(
         model.config.num_layers,
@@ -214,6 +257,7 @@ def _write(
         rows, chosen = search.choose(logits, seen)
         if not rows:
             return
+        yield
         cache.keep(rows)
         tokens = torch.tensor(chosen, device=device)  # (B,)
         places = torch.arange(len(rows), device=device)  # (B,)

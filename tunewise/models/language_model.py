@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from tunewise.models.attention import Attention, Run, runs_of
 from tunewise.models.cache import Cache, Past
 from tunewise.models.layers import FeedForward, Linear
+from tunewise.models.recompute import cheap, recomputing
 from tunewise.settings import Settings
 
 INITIAL_STD = 0.02
@@ -85,8 +86,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
         """Return (N, D) from (N, D)."""
-        x = x + self._drop(self.attention(self.attention_norm(x), runs, past))
-        return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
+        x = x + self._drop(self.attention(cheap(self.attention_norm, x), runs, past))
+        return x + self._drop(self.feed_forward(cheap(self.feed_forward_norm, x)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -119,9 +120,9 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding: nn.Module = nn.Embedding(config.vocabulary_size, config.model_dim)
+        self.token_embedding: nn.Module = _embedding(config.vocabulary_size, config.model_dim)
         self.position_embedding = (
-            nn.Embedding(config.context_length, config.model_dim) if positions else None
+            _embedding(config.context_length, config.model_dim) if positions else None
         )
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = final_norm
@@ -188,7 +189,10 @@ class LanguageModel(nn.Module):
             elif self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(self.blocks[index], x, runs, use_reentrant=False)
             else:
-                x = self.blocks[index](x, runs, None if cache is None else cache.layers[index])
+                # A compiled block, which is called as a module, is for training only.
+                block = self.blocks[index] if self.training else self.blocks[index].forward
+                with recomputing(x):
+                    x = block(x, runs, None if cache is None else cache.layers[index])
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -238,7 +242,8 @@ class LanguageModel(nn.Module):
         """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters."""
         self.compute_dtype = dtype
         for parameter in self.parameters():
-            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
+            stored = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
+            parameter.data = stored.contiguous()  # a file may hold it transposed
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the name and parameter of everything that is trained."""
@@ -248,6 +253,12 @@ class LanguageModel(nn.Module):
         """Return how many numbers the model holds in all, and how many of them are trained."""
         total = sum(parameter.numel() for parameter in self.parameters())
         return total, sum(parameter.numel() for _, parameter in self.trainable())
+
+
+def _embedding(num_embeddings: int, model_dim: int) -> nn.Embedding:
+    """Return an embedding of arbitrary values, as `Linear` has at first."""
+    weight = torch.empty(num_embeddings, model_dim)
+    return nn.Embedding(num_embeddings, model_dim, _weight=weight)
 
 
 def _is_trained(part: nn.Module | None) -> bool:

@@ -6,7 +6,6 @@ are read, and put together again when they are written.
 
 import json
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ INDEX = "model.safetensors.index.json"
 def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = False) -> None:
     """Put the tensors of a checkpoint folder into a model, which may be on the meta device.
 
-    Files are memory-mapped and a tensor becomes the parameter itself, so there is no second copy
-    of a tensor that is stored as it is used.
+    Nothing is copied: each parameter is a view, which may be transposed, into a mapping of the file
+    of its own. Its pages are read when `set_precision` turns it into what is computed with, and are
+    given back with it, so that a file and what is made of it are never in memory together.
 
     Args:
         keep_label_head: whether the model is a classifier whose label layer is in the checkpoint;
@@ -42,19 +42,19 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
         tensors.append(Stored(LABEL_HEAD, ("head.weight",)))
     elif not model.config.tied:
         tensors.append(Stored(LANGUAGE_HEAD, ("head.weight",)))
-    with ExitStack() as stack:
-        where = _open_all(folder, model.prefix, stack)
-        for stored in tensors:
-            if stored.theirs not in where:
-                raise ModelError(f"{folder}: tensor {stored.theirs!r} is missing")
-            key, file = where.pop(stored.theirs)
+    where = _places(folder, model.prefix)
+    for stored in tensors:
+        if stored.theirs not in where:
+            raise ModelError(f"{folder}: tensor {stored.theirs!r} is missing")
+        key, path = where.pop(stored.theirs)
+        with safe_open(path, framework="pt") as file:
             _read(model, stored, file.get_slice(key), f"{folder}: tensor {key!r}")
-        if unexpected := [name for name in where if not model.ignores(name)]:
-            raise ModelError(
-                f"{folder}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all); "
-                f"config.json says this is {model.config.family} with "
-                f"{model.config.num_layers} layers"
-            )
+    if unexpected := [name for name in where if not model.ignores(name)]:
+        raise ModelError(
+            f"{folder}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all); "
+            f"config.json says this is {model.config.family} with "
+            f"{model.config.num_layers} layers"
+        )
     if model.config.tied and not keep_label_head:
         model.tie_head()
 
@@ -89,19 +89,19 @@ def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -
     parts = tensor.split([p.shape[0] for p in expected])
     for name, part in zip(stored.ours, parts, strict=True):
         owner, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(owner), attribute, nn.Parameter(part.contiguous()))
+        setattr(model.get_submodule(owner), attribute, nn.Parameter(part))
 
 
-def _open_all(folder: Path, prefix: str, stack: ExitStack) -> dict[str, tuple[str, Any]]:
-    """Return every tensor by its name without the prefix: its full name and its open file."""
-    where: dict[str, tuple[str, Any]] = {}
+def _places(folder: Path, prefix: str) -> dict[str, tuple[str, Path]]:
+    """Return every tensor by its name without the prefix: its full name and its file."""
+    where: dict[str, tuple[str, Path]] = {}
     for path in weight_files(folder):
         try:
-            file = stack.enter_context(safe_open(path, framework="pt"))
+            with safe_open(path, framework="pt") as file:
+                keys = list(file.keys())
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
-        for key in file.keys():  # noqa: SIM118  # safe_open is not a mapping
-            where[key.removeprefix(prefix)] = (key, file)
+        where |= {key.removeprefix(prefix): (key, path) for key in keys}
     return where
 
 

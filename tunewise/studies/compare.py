@@ -90,8 +90,8 @@ class Row:
             "memory": lambda result: result.memory.peak_bytes,
             # What frozen blocks put out is computed once, for all epochs.
             "time": lambda result: (
-                fmean(result.time.epoch_seconds)
-                + result.time.prefix_seconds / len(result.time.epoch_seconds)
+                (result.time.train_seconds + result.time.prefix_seconds)
+                / max(1, len(result.time.epoch_seconds))
             ),
         }
         return fmean(of[kind](run.result) for run in self.runs) if self.runs else math.nan

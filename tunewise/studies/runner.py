@@ -241,8 +241,8 @@ def _attempt(
     if (result := store.read_result(planned.folder)) is not None:
         told.repeat()
         return result.best.value
-    if planned.folder.exists():
-        rmtree(planned.folder)  # what a run that was stopped or failed has left
+    if store.read_error(planned.folder) is not None:
+        rmtree(planned.folder)  # tried again from the start
     told.tell(0.0)
     try:
         record = run(planned.config, data, planned.folder, told, shared, not planned.is_candidate)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -67,14 +68,20 @@ class Classification(Task):
             training = rows if split == "train" else self.rows("train", data, group=self.label)
             names = self._labels_of(training)
         choices = tuple(names.values())
-        examples = []
-        for row in rows:
-            if self.template is None:
-                prompt, cue = self.read(row, self.text), ""
-            else:
-                prompt, cue = self.fill(self.template, row)
-            examples.append(Example(row.id, prompt, self._name_of(row, names), choices, cue))
+        examples = [
+            replace(self.given(row), target=self._name_of(row, names), choices=choices)
+            for row in rows
+        ]
         return self.sampled(split, examples)
+
+    def given(self, row: Row) -> Example:
+        """Return the text of a row, and all labels once the task is settled."""
+        prompt, cue = (
+            (self.read(row, self.text), "")
+            if self.template is None
+            else self.fill(self.template, row)
+        )
+        return Example(row.id, prompt, "", self.label_names or (), cue)
 
     def encode(
         self,

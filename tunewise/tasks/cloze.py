@@ -5,6 +5,7 @@ knows of the words "yes" and "no" is asked for and trained.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,7 +14,7 @@ from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit, encode_answered
 from tunewise.data.example import Example
-from tunewise.data.rows import Split
+from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.tasks.labels import label_value, labels_as_text
@@ -60,10 +61,13 @@ class Cloze(Task):
             if label not in self.verbalizers:
                 hint = nearest(label, self.verbalizers)
                 raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
-            prompt, cue = self.fill(self.template, row)
-            choices = tuple(self.verbalizers.values())
-            examples.append(Example(row.id, prompt, self.verbalizers[label], choices, cue))
+            examples.append(replace(self.given(row), target=self.verbalizers[label]))
         return self.sampled(split, examples)
+
+    def given(self, row: Row) -> Example:
+        """Return the question that a row makes, and the texts that may answer it."""
+        prompt, cue = self.fill(self.template, row)
+        return Example(row.id, prompt, "", tuple(self.verbalizers.values()), cue)
 
     def encode(
         self,

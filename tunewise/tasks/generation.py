@@ -1,5 +1,6 @@
 """A text completed from its beginning, or a prompt from its completion."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -38,17 +39,22 @@ class Generation(Answered):
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
         if self.text is None:
-            prompt, cue = self.fill(self.template, row)
-            return Example(row.id, prompt, "".join(self.fill(self.completion, row)), cue=cue)
+            return replace(self.given(row), target="".join(self.fill(self.completion, row)))
         lines = self.read(row, self.text).splitlines(keepends=True)
         if len(lines) <= self.given_lines:
             raise DataError(
                 f"{row.origin}: column {self.text!r} has {len(lines)} lines; more than "
                 f"task.given_lines ({self.given_lines}) are needed"
             )
-        return Example(
-            row.id, "".join(lines[: self.given_lines]), "".join(lines[self.given_lines :])
-        )
+        return replace(self.given(row), target="".join(lines[self.given_lines :]))
+
+    def given(self, row: Row) -> Example:
+        """Return the first lines of a row's text, or its prompt."""
+        if self.text is None:
+            prompt, cue = self.fill(self.template, row)
+            return Example(row.id, prompt, "", cue=cue)
+        lines = self.read(row, self.text).splitlines(keepends=True)
+        return Example(row.id, "".join(lines[: self.given_lines]), "")
 
     def judged(self, example: Example, output: str) -> tuple[str, str]:
         """Return what was expected and what was answered, as metrics compare them."""

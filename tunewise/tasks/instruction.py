@@ -6,6 +6,7 @@ empty) and `output`; others have `prompt` and `completion`, or `messages` (a lis
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -85,23 +86,37 @@ class Instruction(Answered):
         """Return the example that a row makes."""
         shape = self._shape(row)
         if shape == "messages":
+            turns = self._turns(row)
+            if len(turns) < 2 or turns[-1][0] != "assistant":
+                raise DataError(
+                    f"{row.origin}: the last of several messages must be the assistant's"
+                )
+            text = turns[-1][1]
+        else:
+            text = self.read(row, self.output if shape == "instructions" else "completion")
+        return replace(self.given(row), target=text)
+
+    def given(self, row: Row) -> Example:
+        """Return what a row asks; of a conversation, all that comes before the response."""
+        shape = self._shape(row)
+        if shape == "messages":
             return self._conversation(row)
         if shape == "prompt and completion":
-            return Example(row.id, self.read(row, "prompt"), self.read(row, "completion"))
+            return Example(row.id, self.read(row, "prompt"), "")
         has_input = bool(row.values.get(self.input))
         columns = {"instruction": self.instruction, "input": self.input}
         prompt, cue = fill(
             self.with_input if has_input else self.without_input,
             lambda name: self.read(row, columns.get(name, name)),
         )
-        return Example(row.id, prompt, self.read(row, self.output), cue=cue)
+        return Example(row.id, prompt, "", cue=cue)
 
     def _shape(self, row: Row) -> Literal["instructions", "prompt and completion", "messages"]:
         if self.instruction in row.values:
             return "instructions"
         if "messages" in row.values or "conversations" in row.values:
             return "messages"
-        if {"prompt", "completion"} <= row.values.keys():
+        if "prompt" in row.values:
             return "prompt and completion"
         raise DataError(
             f"{row.origin}: has the columns {', '.join(map(str, row.values))}; needed are "
@@ -109,13 +124,17 @@ class Instruction(Answered):
         )
 
     def _conversation(self, row: Row) -> Example:
-        """Return the example of a conversation: its last turn is the response to all before it."""
-        turns = [self._turn(turn, row) for turn in _list(row)]
-        if len(turns) < 2 or turns[-1][0] != "assistant":
-            raise DataError(f"{row.origin}: the last of several messages must be the assistant's")
-        prompt = "".join(self.turns[role].replace("{content}", text) for role, text in turns[:-1])
+        """Return what a conversation asks; the assistant's turn at its end is the response."""
+        turns = self._turns(row)
+        asked = turns[:-1] if turns and turns[-1][0] == "assistant" else turns
+        if not asked:
+            raise DataError(f"{row.origin}: no message to respond to")
+        prompt = "".join(self.turns[role].replace("{content}", text) for role, text in asked)
         opening, _, _ = self.turns["assistant"].partition("{content}")
-        return Example(row.id, prompt, turns[-1][1], cue=opening)
+        return Example(row.id, prompt, "", cue=opening)
+
+    def _turns(self, row: Row) -> list[tuple[Role, str]]:
+        return [self._turn(turn, row) for turn in _list(row)]
 
     def _turn(self, turn: Any, row: Row) -> tuple[Role, str]:
         """Return a message's role and content, in the words of either format."""

@@ -1,5 +1,6 @@
 """An article and its summary, asked for with "TL;DR:" (Radford et al. 2019, section 3.6)."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from tunewise.data.example import Example
@@ -26,5 +27,9 @@ class Summarization(Answered):
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
+        return replace(self.given(row), target="".join(self.fill(self.summary, row)))
+
+    def given(self, row: Row) -> Example:
+        """Return the article of a row, and the cue."""
         prompt, cue = self.fill(self.template, row)
-        return Example(row.id, prompt, "".join(self.fill(self.summary, row)), cue=cue)
+        return Example(row.id, prompt, "", cue=cue)

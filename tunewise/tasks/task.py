@@ -16,7 +16,7 @@ from tunewise.data.hub import HubData, hub_source
 from tunewise.data.rows import SPLITS, Row, Split
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.errors import DataError, nearest
+from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
 from tunewise.tasks.template import fill
@@ -154,6 +154,15 @@ class Task(Settings):
     def settled(self, examples: Sequence[Example]) -> "Task":
         """Return the task with what it learnt from its examples written down, for a run to keep."""
         return self
+
+    def given(self, row: Row) -> Example:
+        """Return what a row gives to answer from; it need not hold the answer.
+
+        Raises:
+            ConfigError: if the task answers nothing.
+            DataError: if the row cannot be used.
+        """
+        raise ConfigError(f"task {self.name!r} is of kind {self.kind}, which answers nothing")
 
     @abstractmethod
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:

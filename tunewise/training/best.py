@@ -24,12 +24,17 @@ class BestState:
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
-    def offer(self, model: LanguageModel, value: float, step: Step) -> bool:
-        """Keep the model's trained weights if the value is the best so far; say whether it is."""
+    def offer(self, model: LanguageModel, value: float, step: Step | None) -> bool:
+        """Keep the model's trained weights if the value is the best so far; say whether it is.
+
+        Args:
+            step: the update after which it was measured; None before any.
+        """
         if self.weights and not self.metric.better(value, than=self.value):
             self.evaluations_since += 1
             return False
-        self.value, self.step, self.epoch = value, step.number, step.epoch
+        self.value = value
+        self.step, self.epoch = (step.number, step.epoch) if step is not None else (0, 0)
         self.evaluations_since = 0
         self.weights = {name: p.detach().clone() for name, p in model.trainable()}
         return True

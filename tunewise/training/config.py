@@ -18,8 +18,8 @@ class EarlyStopping(Settings):
 class TrainConfig(Settings):
     """Everything about training that is not the method."""
 
-    epochs: int = Field(default=3, gt=0)
-    """Passes over the training split."""
+    epochs: int = Field(default=3, ge=0)
+    """Passes over the training split; with 0 the model is evaluated as it is."""
     batch_size: int = Field(default=8, gt=0)
     """Sequences per optimizer update."""
     max_length: int | None = Field(default=None, gt=1)
@@ -50,8 +50,16 @@ class TrainConfig(Settings):
     """null trains all epochs; the best state is kept in any case."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What to do where a loss or gradient is not finite: stop, or leave the update out."""
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Updates between checkpoints for `--resume`, beside those by the clock."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """Minutes between checkpoints."""
     checkpointing: bool = False
     """Compute each block again in the backward pass: less memory, a third more work."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the blocks in training; auto is off, since nowhere was it found to pay."""
     length_window: int | None = Field(default=None, gt=0)
     """Updates among which sequences are shared out by length; without it, order is chance alone."""
     prefix_cache: float = Field(default=4.0, ge=0)

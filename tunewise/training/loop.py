@@ -3,23 +3,28 @@
 `train` is a generator: it yields each update it has made, and the caller logs, evaluates and stops.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from tunewise.data.encode import IGNORE, Encoded
 from tunewise.data.packing import Batch, pack
-from tunewise.device import keep_freed_memory
+from tunewise.device import is_out_of_memory, keep_freed_memory
 from tunewise.errors import TrainingError
 from tunewise.models import LanguageModel
 from tunewise.models.scoring import summed_loss
+from tunewise.training.compiled import compile_blocks
 from tunewise.training.config import TrainConfig
 from tunewise.training.optimizer import build_optimizer
 from tunewise.training.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Step:
     epoch: int
     """From 1."""
     loss: float
-    """Mean over the update's scored tokens, before the update."""
+    """Mean over the update's scored tokens, before the update; if it or the gradient is not finite,
+    the update was left out."""
     num_tokens: int
     num_scored: int
     learning_rate: float
@@ -84,63 +90,122 @@ def updates_per_epoch(num_sequences: int, config: TrainConfig) -> int:
 
 
 def train(
-    model: LanguageModel, sequences: Sequence[Encoded], config: TrainConfig, seed: int
+    model: LanguageModel,
+    sequences: Sequence[Encoded],
+    config: TrainConfig,
+    seed: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    num_made: int = 0,
 ) -> Iterator[Step]:
     """Yield every update of all epochs, made on the model in place.
 
     An update's loss is the sum over its scored tokens divided once by their number, however it is
-    split into passes, so that short passes do not weigh too much.
+    split into passes, so that short passes do not weigh too much. Where memory runs out, passes
+    become smaller, and the updates stay the same.
+
+    Args:
+        optimizer: of the model, to go on with its state; without it, a fresh one.
+        num_made: how many updates have been made before.
 
     Raises:
-        TrainingError: if the loss or the gradient is not finite; the update is not applied.
+        ConfigError: if blocks are to be compiled and there is no compiler.
+        TrainingError: if the loss or the gradient is not finite; the update is not applied. Also if
+            one sequence alone takes more memory than there is.
     """
     device = next(model.parameters()).device
     keep_freed_memory(device)
-    optimizer = build_optimizer(model, config)
+    if config.compile == "on":
+        compile_blocks(model)
+    optimizer = optimizer or build_optimizer(model, config)
     parameters = [parameter for _, parameter in model.trainable()]
     per_epoch = updates_per_epoch(len(sequences), config)
     num_updates = config.epochs * per_epoch
+    tokens_per_pass = config.tokens_per_pass
+    order: list[int] = []
     model.train()
-    for number in range(num_updates):
+    for number in range(num_made, num_updates):
         started = time.perf_counter()
         epoch, index = divmod(number, per_epoch)
-        if index == 0:
-            order = epoch_order(len(sequences), epoch, seed)
-            if config.length_window is not None:
-                lengths = [len(sequence.ids) for sequence in sequences]
-                order = alike_in_length(order, lengths, config, epoch, seed)
-        chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
-        batches = list(pack([sequences[i] for i in chosen], config.tokens_per_pass))
+        if index == 0 or not order:
+            order = _order(sequences, config, epoch, seed)
+        places = order[index * config.batch_size : (index + 1) * config.batch_size]
+        chosen = [sequences[place] for place in places]
         rate = learning_rate(number, num_updates, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        num_scored = sum(batch.num_scored for batch in batches)
-        loss = _accumulate(model, batches, num_scored, device)
-        grad_norm = float(clip_grad_norm_(parameters, config.clip_norm or math.inf))
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            rows = ", ".join(dict.fromkeys(sequences[i].example_id for i in chosen))
-            raise TrainingError(
-                f"update {number + 1}: loss {loss}, gradient norm {grad_norm} at learning rate "
-                f"{rate:g}; try a lower train.learning_rate, or look at the rows: {rows}"
-            )
-        optimizer.step()
+        found, tokens_per_pass = _gradient(model, chosen, tokens_per_pass)
+        norm = clip_grad_norm_(parameters, config.clip_norm or math.inf)
+        # The one place where an update waits for the device.
+        loss, grad_norm = torch.stack((found, norm)).tolist()
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            optimizer.step()
+        else:
+            rows = ", ".join(dict.fromkeys(sequence.example_id for sequence in chosen))
+            problem = f"update {number + 1}: loss {loss}, gradient norm {grad_norm}"
+            if config.on_nan == "stop":
+                raise TrainingError(
+                    f"{problem} at learning rate {rate:g}; try a lower train.learning_rate, or "
+                    f"look at the rows: {rows}"
+                )
+            logger.warning("%s: left out, with the rows: %s", problem, rows)
         optimizer.zero_grad(set_to_none=True)
         yield Step(
             number=number + 1,
             epoch=epoch + 1,
             loss=loss,
-            num_tokens=sum(batch.num_tokens for batch in batches),
-            num_scored=num_scored,
+            num_tokens=sum(len(sequence.ids) for sequence in chosen),
+            num_scored=sum(sequence.num_scored for sequence in chosen),
             learning_rate=rate,
             grad_norm=grad_norm,
             seconds=time.perf_counter() - started,
         )
 
 
-def _accumulate(
-    model: LanguageModel, batches: list[Batch], num_scored: int, device: torch.device
-) -> float:
-    """Add the gradient of an update's mean loss, pass by pass, and return that loss."""
+def _order(sequences: Sequence[Encoded], config: TrainConfig, epoch: int, seed: int) -> list[int]:
+    """Return the order in which an epoch takes its sequences."""
+    order = epoch_order(len(sequences), epoch, seed)
+    if config.length_window is None:
+        return order
+    lengths = [len(sequence.ids) for sequence in sequences]
+    return alike_in_length(order, lengths, config, epoch, seed)
+
+
+def _gradient(
+    model: LanguageModel, chosen: list[Encoded], tokens_per_pass: int
+) -> tuple[Tensor, int]:
+    """Add an update's gradient, in passes as small as memory asks for.
+
+    Returns:
+        The update's loss, and the most tokens of a pass that there was memory for.
+    """
+    while True:
+        batches = list(pack(chosen, tokens_per_pass))
+        try:
+            return _accumulate(model, batches), tokens_per_pass
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Outside the handler, which keeps what it was that filled the memory.
+        model.zero_grad(set_to_none=True)
+        if len(batches) == len(chosen):
+            longest = max(len(sequence.ids) for sequence in chosen)
+            raise TrainingError(
+                f"out of memory with a single sequence of {longest} tokens in a pass; lower "
+                "train.max_length, set train.checkpointing=true, or choose a method that trains "
+                f"less ({reason.splitlines()[0]})"
+            )
+        tokens_per_pass = max(batch.num_tokens for batch in batches) // 2
+        logger.warning(
+            "out of memory: from here on a pass has at most %d tokens; the updates stay the same",
+            tokens_per_pass,
+        )
+
+
+def _accumulate(model: LanguageModel, batches: list[Batch]) -> Tensor:
+    """Add the gradient of an update's mean loss, pass by pass, and return that loss, fp32."""
+    device = next(model.parameters()).device
+    num_scored = sum(batch.num_scored for batch in batches)
     total = torch.zeros((), device=device)
     for batch in batches:
         batch = batch.to(device)
@@ -151,4 +216,4 @@ def _accumulate(
         loss = summed_loss(model, hidden[scored], batch.targets[scored]) / max(1, num_scored)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         total += loss.detach()
-    return float(total)
+    return total

@@ -11,6 +11,9 @@ MOMENTUM = 0.9
 def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer of everything trainable; its rate is set before each update."""
     parameters = [parameter for _, parameter in model.trainable()]
+    for parameter in parameters:
+        # Fused steps go through a parameter and its gradient in the order of memory.
+        parameter.data = parameter.data.contiguous()
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -22,6 +25,6 @@ def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Op
         case "adam":
             return torch.optim.Adam(groups, lr=0.0, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=0.0)
+            return torch.optim.SGD(groups, lr=0.0, fused=True)
         case "sgd_momentum":
-            return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
+            return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)

@@ -15,6 +15,7 @@ from tempfile import NamedTemporaryFile
 import torch
 from torch import Tensor
 
+from tunewise import models
 from tunewise.data.cache import cache_folder
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
@@ -77,6 +78,8 @@ def _key(model: LanguageModel, sequences: Sequence[Encoded]) -> str:
     depth = model.frozen_depth
     device = next(model.parameters()).device.type
     key = hashlib.sha256(f"{torch.__version__} {device} {model.compute_dtype} {depth}".encode())
+    for file in sorted(Path(models.__file__).parent.glob("*.py")):
+        key.update(file.read_bytes())  # what computes differently rounds differently
     key.update(model.config.model_dump_json().encode())
     parts = [model.token_embedding, model.position_embedding, *model.blocks[:depth]]
     for part in [*parts, model.final_norm if depth > len(model.blocks) else None]:

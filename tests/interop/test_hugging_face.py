@@ -1,0 +1,221 @@
+"""transformers loads the whole models that we export, without a warning, and answers alike."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tunewise import cli, store
+from tunewise.adapted import load_trained
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import TunewiseError
+from tunewise.interop import export
+from tunewise.methods import METHODS
+from tunewise.models.folder import load_model
+
+Trained = Callable[..., Path]
+Logits = Callable[..., Tensor]
+
+FAMILIES = ["gpt2", "gpt_neo"]
+TEXTS = ["the film is not good at all", "a good film", "x"]
+MERGED = [kind for kind in METHODS if kind != "soft_prompt"]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 2, "alpha": 8},
+    "last_blocks": {"blocks": 1},
+}
+ARCHITECTURES = {
+    ("gpt2", "language"): "GPT2LMHeadModel",
+    ("gpt2", "cloze"): "GPT2LMHeadModel",
+    ("gpt2", "labels"): "GPT2ForSequenceClassification",
+    ("gpt_neo", "language"): "GPTNeoForCausalLM",
+    ("gpt_neo", "cloze"): "GPTNeoForCausalLM",
+    ("gpt_neo", "labels"): "GPTNeoForSequenceClassification",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_warning(caplog: pytest.LogCaptureFixture) -> Any:
+    """Fail where transformers logs a warning."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+    warned = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith("transformers") and record.levelno >= logging.WARNING
+    ]
+    assert not warned
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", ["language", "labels", "cloze"])
+@pytest.mark.parametrize("kind", MERGED)
+def test_a_merged_model_answers_alike_in_transformers(
+    kind: str,
+    task: str,
+    family: str,
+    trained: Trained,
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    folder = trained(family, {"kind": kind} | SETTINGS.get(kind, {}), task)
+    out = tmp_path / "out"
+    export(folder, "hf", out)
+    _, model, _ = load_trained(folder)
+    auto = (
+        transformers.AutoModelForSequenceClassification
+        if task == "labels"
+        else transformers.AutoModelForCausalLM
+    )
+    theirs, loading = auto.from_pretrained(out, output_loading_info=True)
+    assert not any(loading.values()), loading
+    assert type(theirs).__name__ == ARCHITECTURES[family, task]
+    theirs.eval()
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    for text, ids in zip(TEXTS, tokenizer.encode(TEXTS), strict=True):
+        assert their_tokenizer(text)["input_ids"] == ids
+        with torch.no_grad():
+            expected = theirs(input_ids=torch.tensor([ids])).logits.view(
+                len(ids) if task != "labels" else 1, -1
+            )
+        torch.testing.assert_close(our_logits(model, ids), expected, rtol=1e-4, atol=1e-4)
+    if task != "labels":  # and we take the folder as a model ourselves
+        ours = load_model(out).eval()
+        torch.testing.assert_close(our_logits(ours, ids), our_logits(model, ids))
+    tied = kind in ("full", "lora") or task == "labels"
+    assert ("lm_head.weight" in load_file(out / "model.safetensors")) != tied
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pipeline_gives_the_labels_by_name_for_padded_batches(
+    family: str, trained: Trained, tokenizer: Tokenizer, our_logits: Logits, tmp_path: Path
+) -> None:
+    folder = trained(family, {"kind": "lora", "rank": 2, "alpha": 8}, "labels")
+    export(folder, "hf", tmp_path / "out")
+    _, model, _ = load_trained(folder)
+    classify = transformers.pipeline(
+        "text-classification", str(tmp_path / "out"), device="cpu", batch_size=3, top_k=None
+    )
+    for ids, found in zip(tokenizer.encode(TEXTS), classify(TEXTS), strict=True):
+        expected = our_logits(model, ids)[0].softmax(-1).tolist()
+        scores = {answer["label"]: answer["score"] for answer in found}
+        assert scores == pytest.approx(
+            dict(zip(("bad", "fair", "good"), expected, strict=True)), abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pipeline_writes_what_the_run_wrote(
+    family: str, trained: Trained, tmp_path: Path
+) -> None:
+    folder = trained(family, {"kind": "lora", "rank": 2})
+    export(folder, "hf", tmp_path / "out")
+    write = transformers.pipeline("text-generation", str(tmp_path / "out"), device="cpu")
+    settings = transformers.GenerationConfig(
+        max_new_tokens=4, do_sample=False, eos_token_id=0, pad_token_id=0
+    )
+    for prediction in store.read_predictions(folder / store.PREDICTIONS):
+        (found,) = write(prediction.prompt, generation_config=settings, return_full_text=False)
+        assert found["generated_text"].strip() == prediction.predicted
+
+
+def test_gpt2_keeps_what_other_programs_read(trained: Trained, tmp_path: Path) -> None:
+    export(trained("gpt2", {"kind": "lora"}, "labels"), "hf", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["n_ctx"] == config["n_positions"] == 48
+    assert config["id2label"] == {"0": "bad", "1": "fair", "2": "good"}
+    assert config["label2id"] == {"bad": 0, "fair": 1, "good": 2}
+    assert config["pad_token_id"] == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        *("config.json", "model.safetensors", "README.md"),
+        *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    }
+
+
+# PEFT asks transformers by a name that transformers is about to retire.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("form", ["hf", "peft"])
+@pytest.mark.parametrize("task", ["labels", "language"])
+def test_the_model_card_says_what_it_is_and_its_code_runs(
+    form: str,
+    task: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = trained("gpt2", {"kind": "lora", "rank": 2}, task)
+    result = store.read_result(folder)
+    assert result is not None
+    export(folder, form, tmp_path / "this folder")
+    _, front, body = (tmp_path / "this folder" / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front) == {
+        "base_model": str(folders["gpt2"]),
+        "library_name": {"hf": "transformers", "peft": "peft"}[form],
+        "pipeline_tag": {"labels": "text-classification", "language": "text-generation"}[task],
+        "tags": ["tunewise", "lora", "custom"],
+    }
+    for name, value in result.metrics["test"].items():
+        low, high = result.intervals["test"][name]
+        assert f"| test | {name} | {value:.4g} | {low:.4g} to {high:.4g} |" in body
+    monkeypatch.chdir(tmp_path)
+    code = body.partition("```python\n")[2].partition("```")[0]
+    logging.disable(logging.WARNING)  # a base model has no label layer, and transformers says so
+    try:
+        exec(code, {})
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(trained: Trained, tmp_path: Path) -> None:
+    folder = trained("gpt2", {"kind": "soft_prompt", "tokens": 2})
+    out = tmp_path / "out"
+    with pytest.raises(TunewiseError, match="--format peft"):
+        export(folder, "hf", out)
+    with pytest.raises(TunewiseError, match="did you mean 'peft'"):
+        export(folder, "pef", out)
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine").touch()
+    with pytest.raises(TunewiseError, match="holds something already"):
+        export(folder, "peft", out)
+    (folder / "result.json").unlink()
+    with pytest.raises(TunewiseError, match="only a finished run"):
+        export(folder, "peft", tmp_path / "other")
+
+
+def test_the_command_exports_and_tells_a_mistake_in_one_line(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def command(*words: str | Path) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tunewise", "export", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capfd.readouterr()
+
+    folder, out = trained("gpt2", {"kind": "lora"}), tmp_path / "out"
+    capfd.readouterr()
+    code, printed, _ = command(folder, "--format", "peft", "--out", out)
+    assert not code
+    assert printed == f"{out}\n"
+    assert {path.name for path in out.iterdir()} == {
+        *("adapter_config.json", "adapter_model.safetensors", "README.md"),
+    }
+    code, _, error = command(folder, "--format", "hf", "--out", out)
+    assert code == 2
+    assert error.startswith("error: --out") and error.count("\n") == 1

@@ -1,0 +1,401 @@
+"""PEFT loads what we export and answers alike; what PEFT wrote goes on here."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tunewise.adapted import adapted_model, load_trained
+from tunewise.config import make_config
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import TunewiseError
+from tunewise.interop import export
+from tunewise.interop.peft import write_adapter
+from tunewise.methods.lora import HEAD, PATHS
+from tunewise.models import LanguageModel
+
+# PEFT asks transformers by a name that transformers is about to retire, and warns of a tied layer.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*tie_word_embeddings"),
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to"),
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`"),
+]
+Trained = Callable[..., Path]
+Logits = Callable[..., Tensor]
+
+FAMILIES = ["gpt2", "gpt_neo"]
+TEXTS = ["the film is not good at all", "a good film", "bad, bad, bad", "x"]
+TASK = {"kind": "language_modeling"}
+SUBSETS = [list(some) for size in range(1, 7) for some in combinations(PATHS, size)]
+
+
+def in_peft(folder: Path, base: Path, num_labels: int | None = None) -> Any:
+    kind = transformers.AutoModelForCausalLM
+    labels = {}
+    if num_labels is not None:
+        kind = transformers.AutoModelForSequenceClassification
+        labels = {"num_labels": num_labels}
+    model = kind.from_pretrained(base, dtype=torch.float32, pad_token_id=0, **labels)
+    return peft.PeftModel.from_pretrained(model, folder).eval()
+
+
+def assert_same_answers(
+    ours: LanguageModel, theirs: Any, tokenizer: Tokenizer, our_logits: Logits, prefix: int = 0
+) -> None:
+    """Compare all logits of all texts, at 1e-4."""
+    for ids in tokenizer.encode(TEXTS):
+        with torch.no_grad():
+            expected = theirs(input_ids=torch.tensor([ids])).logits  # (1, T, V) or (1, labels)
+        if ours.num_labels is None:
+            expected = expected[0, prefix:]
+        torch.testing.assert_close(our_logits(ours, ids, prefix), expected, rtol=1e-4, atol=1e-4)
+
+
+def shaken(run: Path) -> Path:
+    """Return a run whose trained tensors are large at random, so that every one matters."""
+    path = run / "adapter" / "adapter.safetensors"
+    generator = torch.Generator().manual_seed(1)
+    tensors = {
+        name: tensor + 0.2 * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path)
+    return run
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
+    family: str,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = folders[family]
+    for number, targets in enumerate(SUBSETS):
+        method = {"kind": "lora", "rank": 2, "alpha": 3, "targets": targets}
+        config = make_config(fields={"model": str(base), "task": TASK, "method": method})
+        model = adapted_model(config, base, tokenizer).eval()
+        for _, parameter in model.trainable():
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+        out = tmp_path / str(number)
+        out.mkdir()
+        write_adapter(model, config, out)
+        theirs = in_peft(out, base)
+        assert_same_answers(model, theirs, tokenizer, our_logits)
+        config = make_config(
+            fields={"model": str(base), "task": TASK, "method": {"kind": "lora", "from": str(out)}}
+        )
+        back = adapted_model(config, base, tokenizer).eval()
+        found, expected = dict(back.trainable()), dict(model.trainable())
+        assert found.keys() == expected.keys()
+        for name, parameter in expected.items():
+            assert torch.equal(found[name], parameter), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"scaling": "alpha/r", "alpha": 5},
+        {"scaling": "alpha/sqrt(r)", "alpha": 5, "dropout": 0.1},
+        {"scaling": "alpha", "alpha": 1.5},
+        {"blocks": "last-2"},
+        {"blocks": [0, 2], "targets": ["query", "value", "up"]},
+        {"targets": [HEAD]},
+        {"targets": ["key", "down", HEAD], "blocks": [1]},
+    ],
+    ids=str,
+)
+def test_scaling_blocks_and_output_layer_are_kept(
+    family: str,
+    method: dict[str, Any],
+    trained: Trained,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    folder = shaken(trained(family, {"kind": "lora", "rank": 3} | method))
+    export(folder, "peft", tmp_path / "out")
+    _, model, _ = load_trained(folder)
+    theirs = in_peft(tmp_path / "out", folders[family])
+    assert_same_answers(model, theirs, tokenizer, our_logits)
+    with theirs.disable_adapter(), pytest.raises(AssertionError):
+        assert_same_answers(model, theirs, tokenizer, our_logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "method", [{"kind": "lora", "rank": 2}, {"kind": "soft_prompt", "tokens": 3}]
+)
+def test_the_label_layer_goes_along(
+    family: str,
+    method: dict[str, Any],
+    trained: Trained,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    folder = shaken(trained(family, method, "labels"))
+    export(folder, "peft", tmp_path / "out")
+    config, model, _ = load_trained(folder)
+    theirs = in_peft(tmp_path / "out", folders[family], num_labels=3)
+    prefix = config.method.prefix_length
+    assert_same_answers(model, theirs, tokenizer, our_logits, prefix)
+    back = make_config(
+        fields={
+            **config.model_dump(),
+            "method": {"kind": method["kind"], "from": str(tmp_path / "out")},
+        }
+    )
+    again = adapted_model(back, folders[family], tokenizer)
+    found = dict(again.trainable())
+    for name, parameter in model.trainable():
+        assert torch.equal(found[name], parameter), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_soft_prompt_answers_alike_in_peft(
+    family: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    folder = shaken(trained(family, {"kind": "soft_prompt", "tokens": 4}))
+    export(folder, "peft", tmp_path / "out")
+    _, model, _ = load_trained(folder)
+    assert_same_answers(
+        model, in_peft(tmp_path / "out", folders[family]), tokenizer, our_logits, prefix=4
+    )
+
+
+@pytest.mark.parametrize("kind", ["full", "last_layer", "last_blocks"])
+def test_what_peft_has_no_adapter_for_is_refused(
+    kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    folder = trained("gpt2", {"kind": kind})
+    with pytest.raises(TunewiseError, match=f"{kind}.*--format hf"):
+        export(folder, "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# What PEFT wrote goes on here.
+
+LORAS: dict[str, dict[str, Any]] = {
+    "c_attn alone": {"target_modules": ["c_attn"]},
+    "every layer": {"target_modules": ["c_attn", "c_proj", "c_fc"]},
+    "rsLoRA": {"target_modules": ["c_attn", "c_fc"], "use_rslora": True, "lora_alpha": 7},
+    "patterns": {
+        "target_modules": ["c_attn", "mlp.c_proj"],
+        "rank_pattern": {"attn.c_attn": 5, r"h\.1\.mlp\.c_proj": 1},
+        "alpha_pattern": {r"h\.[02]\.attn\.c_attn": 9},
+    },
+    "some blocks": {"target_modules": ["c_attn"], "layers_to_transform": [0, 2]},
+    "output layer": {"target_modules": ["c_fc", "lm_head"]},
+}
+NAMES = {"c_attn": ("q_proj", "v_proj"), "c_proj": ("out_proj", "c_proj")}
+"""GPT-Neo's names of GPT-2's layers, where they differ."""
+
+
+def of_family(family: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the same fields for GPT-Neo, whose attention has other names."""
+    if family == "gpt2":
+        return fields
+    targets = [name for target in fields["target_modules"] for name in NAMES.get(target, (target,))]
+    changed = {"target_modules": targets}
+    if "rank_pattern" in fields:
+        changed |= {
+            "rank_pattern": {"attention.q_proj": 5, r"h\.1\.mlp\.c_proj": 1},
+            "alpha_pattern": {r"h\.[02]\.attn\.attention\.v_proj": 9},
+        }
+    return fields | changed
+
+
+def written_by_peft(
+    base: Path, out: Path, config: peft.PeftConfig, num_labels: int | None = None
+) -> Any:
+    """Write an adapter with values that are large at random, and return its model."""
+    kind = transformers.AutoModelForCausalLM
+    labels = {}
+    if num_labels is not None:
+        kind = transformers.AutoModelForSequenceClassification
+        labels = {"num_labels": num_labels}
+    model = kind.from_pretrained(base, dtype=torch.float32, pad_token_id=0, **labels)
+    model = peft.get_peft_model(model, config).eval()
+    generator = torch.Generator().manual_seed(2)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(out)
+    return model
+
+
+def read(base: Path, task: dict[str, Any], tokenizer: Tokenizer, **method: Any) -> LanguageModel:
+    config = make_config(fields={"model": str(base), "task": task, "method": method})
+    model = adapted_model(config, base, tokenizer).eval()
+    model.set_precision(torch.float32)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", LORAS)
+def test_a_lora_that_peft_wrote_answers_alike_here(
+    name: str,
+    family: str,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    fields = {"r": 3, "lora_alpha": 4, "fan_in_fan_out": family == "gpt2"} | LORAS[name]
+    config = peft.LoraConfig(task_type="CAUSAL_LM", **of_family(family, fields))
+    theirs = written_by_peft(folders[family], tmp_path, config)
+    ours = read(folders[family], TASK, tokenizer, kind="lora", **{"from": str(tmp_path)})
+    assert_same_answers(ours, theirs, tokenizer, our_logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["lora", "soft_prompt"])
+def test_the_label_layer_that_peft_wrote_comes_along(
+    kind: str,
+    family: str,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    config = (
+        peft.LoraConfig(task_type="SEQ_CLS", r=2, fan_in_fan_out=family == "gpt2")
+        if kind == "lora"
+        else peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
+    )
+    theirs = written_by_peft(folders[family], tmp_path, config, num_labels=3)
+    task = {"kind": "classification", "labels": {"a": "a", "b": "b", "c": "c"}}
+    ours = read(folders[family], task, tokenizer, kind=kind, **{"from": str(tmp_path)})
+    prefix = 3 if kind == "soft_prompt" else 0
+    assert_same_answers(ours, theirs, tokenizer, our_logits, prefix)
+    with pytest.raises(TunewiseError, match="layer over 3 labels; the task has none"):
+        read(folders[family], TASK, tokenizer, kind=kind, **{"from": str(tmp_path)})
+    two = {"kind": "classification", "labels": {"a": "a", "b": "b"}}
+    with pytest.raises(TunewiseError, match=r"label layer has shape \[3, 16\]"):
+        read(folders[family], two, tokenizer, kind=kind, **{"from": str(tmp_path)})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_is_trained_on_and_goes_back_to_peft(
+    family: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    fields = of_family(family, {"target_modules": ["c_attn"]})
+    config = peft.LoraConfig(task_type="CAUSAL_LM", fan_in_fan_out=family == "gpt2", r=2, **fields)
+    written_by_peft(folders[family], tmp_path / "theirs", config)
+    method = {"kind": "lora", "from": str(tmp_path / "theirs")}
+    start = read(folders[family], TASK, tokenizer, **method)
+    folder = trained(family, method)
+    export(folder, "peft", tmp_path / "back")
+    _, model, _ = load_trained(folder)
+    moved = dict(model.trainable())
+    assert all(not torch.equal(moved[name], before) for name, before in start.trainable())
+    theirs = in_peft(tmp_path / "back", folders[family])
+    assert_same_answers(model, theirs, tokenizer, our_logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_soft_prompt_that_peft_wrote_answers_alike_here(
+    family: str,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    theirs = written_by_peft(folders[family], tmp_path, config)
+    ours = read(folders[family], TASK, tokenizer, kind="soft_prompt", **{"from": str(tmp_path)})
+    assert_same_answers(ours, theirs, tokenizer, our_logits, prefix=5)
+
+
+OTHERS: dict[str, tuple[Any, str]] = {
+    "dora": (peft.LoraConfig(use_dora=True), "use_dora is True"),
+    "bias": (peft.LoraConfig(bias="lora_only"), "bias is 'lora_only'"),
+    "embedding": (peft.LoraConfig(target_modules=["wte", "c_attn"]), "wte.lora_embedding_A"),
+    "saved": (
+        peft.LoraConfig(target_modules=["c_attn"], modules_to_save=["ln_f"]),
+        "'transformer.ln_f.bias' cannot be used",
+    ),
+    "pissa": (peft.LoraConfig(init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
+    "tokens": (peft.LoraConfig(trainable_token_indices=[1, 2]), "trainable_token_indices is"),
+    "ia3": (peft.IA3Config(), "peft_type is 'IA3'; this method reads 'LORA'"),
+    "prefix": (peft.PrefixTuningConfig(num_virtual_tokens=2), "peft_type is 'PREFIX_TUNING'"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_supported_is_refused_by_name(
+    name: str, folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config, reason = OTHERS[name]
+    config.task_type = "CAUSAL_LM"
+    written_by_peft(folders["gpt2"], tmp_path, config)
+    with pytest.raises(TunewiseError) as caught:
+        read(folders["gpt2"], TASK, tokenizer, kind="lora", **{"from": str(tmp_path)})
+    assert reason in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_none_or_of_another_model_is_named(
+    folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    def message(**method: Any) -> str:
+        with pytest.raises(TunewiseError) as caught:
+            read(
+                folders["gpt2"], TASK, tokenizer, **{"kind": "lora", "from": str(tmp_path)} | method
+            )
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert f"{tmp_path}: no adapter_config.json" in message()
+    assert f"{tmp_path}: no adapter_config.json" in message(kind="soft_prompt")
+    written_by_peft(folders["gpt2"], tmp_path, peft.LoraConfig(task_type="CAUSAL_LM"))
+    assert "rank: the adapter in `from` decides it" in message(rank=2)
+    assert "reads 'PROMPT_TUNING'" in message(kind="soft_prompt")
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor[:, :5].contiguous() for name, tensor in tensors.items()}, path)
+    assert "the update of 'transformer.h.0.attn.c_attn' has shapes [8, 5]" in message()
+    path.write_bytes(path.read_bytes()[:100])
+    assert f"{path}: not a sound safetensors file" in message()
+    path.unlink()
+    assert "a pickle (.bin) can run any code" in message()
+
+
+def test_a_soft_prompt_knows_its_length_from_its_folder(
+    folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    written_by_peft(folders["gpt2"], tmp_path, config)
+    method = {"kind": "soft_prompt", "from": str(tmp_path)}
+    config = make_config(fields={"method": method})
+    assert config.method.prefix_length == 5
+    assert make_config(fields=config.model_dump(mode="json")) == config
+    with pytest.raises(TunewiseError, match="tokens: 3; the adapter in `from` has 5"):
+        make_config(fields={"method": method | {"tokens": 3}})
+    with pytest.raises(TunewiseError, match="init: the adapter in `from` decides it"):
+        make_config(fields={"method": method | {"init": "gaussian"}})

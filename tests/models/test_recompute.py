@@ -1,0 +1,186 @@
+"""What is made again in the backward pass changes no number, and is not kept until then."""
+
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from tunewise.data.packing import Batch
+from tunewise.methods import Method
+from tunewise.methods.full import Full
+from tunewise.methods.last_blocks import LastBlocks
+from tunewise.methods.lora import LoRA
+from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.models import LanguageModel, language_model, layers, recompute
+from tunewise.models.recompute import cheap, recomputing
+from tunewise.models.scoring import summed_loss
+
+Packed = Callable[..., Batch]
+Sequences = list[list[int]]
+
+METHODS: dict[str, Method] = {
+    "full": Full(),
+    "lora": LoRA(rank=2),
+    "lora with dropout": LoRA(rank=2, dropout=0.3),
+    "lora of some layers": LoRA(rank=2, targets=("value", "down")),
+    "last_blocks": LastBlocks(blocks=2),
+    "soft_prompt": SoftPrompt(tokens=3),
+}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("kind", METHODS)
+def test_neither_loss_nor_gradients_change_by_a_bit(
+    model: LanguageModel,
+    packed: Packed,
+    sequences: Sequences,
+    kind: str,
+    dropout: float,
+    precision: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = _adapted(model, METHODS[kind], packed, sequences, precision)
+    model.train().set_dropout(dropout)
+    monkeypatch.setattr(recompute, "WORTH_IT", 0)
+    calls = _count_calls(monkeypatch)
+    again = _gradients(model, batch)
+    num_again = len(calls)
+    calls.clear()
+    monkeypatch.setattr(language_model, "recomputing", lambda states: nullcontext())
+    kept = _gradients(model, batch)
+    assert again.keys() == kept.keys()
+    for name, gradient in kept.items():
+        assert torch.equal(again[name], gradient), name
+    if kind != "soft_prompt":  # its frozen layers keep no input, so there is nothing to make again
+        assert num_again > len(calls)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_checkpointing_is_as_before(
+    model: LanguageModel,
+    packed: Packed,
+    sequences: Sequences,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = _adapted(model, METHODS[kind], packed, sequences, torch.float32)
+    model.train()
+    monkeypatch.setattr(recompute, "WORTH_IT", 0)
+    again = _gradients(model, batch)
+    model.checkpointing = True
+    for name, gradient in _gradients(model, batch).items():
+        torch.testing.assert_close(gradient, again[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora", "lora with dropout"])
+@pytest.mark.parametrize("worth_it", [0, 2**40], ids=["worth it", "too small"])
+def test_the_output_of_the_activation_is_gone_after_the_forward_pass_where_that_is_worth_it(
+    model: LanguageModel,
+    packed: Packed,
+    sequences: Sequences,
+    kind: str,
+    worth_it: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = _adapted(model, METHODS[kind], packed, sequences, torch.float32)
+    model.train()
+    monkeypatch.setattr(recompute, "WORTH_IT", worth_it)
+    storages = _watch_storages(monkeypatch)
+    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    alive = [storage for storage in storages if storage() is not None]
+    assert len(storages) == len(model.blocks)
+    assert len(alive) == (0 if worth_it == 0 else len(storages))
+    assert hidden.requires_grad
+
+
+def test_what_several_layers_share_is_made_again_once() -> None:
+    calls: list[Tensor] = []
+
+    def squared(x: Tensor) -> Tensor:
+        calls.append(x)
+        return x * x
+
+    x = torch.randn(600_000, requires_grad=True)
+    weights = [torch.randn(600_000, requires_grad=True) for _ in range(3)]
+    with recomputing(x):
+        y = cheap(squared, x)
+        loss = sum((weight * y).sum() for weight in weights)
+    del y
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    assert len(calls) == 2
+    for weight in weights:
+        assert weight.grad is not None
+        torch.testing.assert_close(weight.grad, x.detach() ** 2)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * x.detach() * sum(w.detach() for w in weights))
+
+
+def _adapted(
+    model: LanguageModel,
+    method: Method,
+    packed: Packed,
+    sequences: Sequences,
+    precision: torch.dtype,
+) -> Batch:
+    """Adapt the model, and return texts for it."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    method.adapt(model.cpu(), generator)
+    with torch.no_grad():
+        for name, parameter in model.trainable():
+            if name.endswith(".B"):
+                parameter.normal_(std=0.2, generator=generator)
+    model.set_precision(precision)
+    model.to(device)
+    first = model.config.vocabulary_size
+    prefix = list(range(first, first + method.prefix_length))
+    return packed([prefix + ids for ids in sequences])
+
+
+def _gradients(model: LanguageModel, batch: Batch) -> dict[str, Tensor]:
+    """Return the loss and the gradient of everything trained."""
+    torch.manual_seed(1)
+    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    scored = batch.targets >= 0
+    loss = summed_loss(model, hidden[scored], batch.targets[scored] % model.config.vocabulary_size)
+    loss.backward()
+    found = {"loss": loss.detach()}
+    for name, parameter in model.trainable():
+        assert parameter.grad is not None, name
+        found[name] = parameter.grad
+        parameter.grad = None
+    return found
+
+
+def _count_calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Return a list that gets every input of the activation."""
+    calls: list[Tensor] = []
+    gelu = layers.gelu
+
+    def counted(x: Tensor) -> Tensor:
+        calls.append(x.detach())
+        return gelu(x)
+
+    monkeypatch.setattr(layers, "gelu", counted)
+    return calls
+
+
+def _watch_storages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[weakref.ReferenceType[torch.UntypedStorage]]:
+    """Return a list that gets a weak reference to the memory of every output of the activation."""
+    storages: list[weakref.ReferenceType[torch.UntypedStorage]] = []
+    gelu = layers.gelu
+
+    def watched(x: Tensor) -> Tensor:
+        y = gelu(x)
+        storages.append(weakref.ref(y.untyped_storage()))
+        return y
+
+    monkeypatch.setattr(layers, "gelu", watched)
+    return storages

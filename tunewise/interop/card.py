@@ -1,0 +1,95 @@
+"""The model card of an exported folder: what it is, its data, how good it is, how to load it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunewise.config import RunConfig
+from tunewise.interop.peft import base_model
+from tunewise.store import Result
+
+LOAD = {
+    ("peft", False): """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({base!r})
+model = PeftModel.from_pretrained(base, "this folder")
+""",
+    ("peft", True): """\
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+names = {names!r}
+base = AutoModelForSequenceClassification.from_pretrained({base!r}, id2label=names)
+base.config.pad_token_id = base.config.eos_token_id
+model = PeftModel.from_pretrained(base, "this folder")
+""",
+    ("hf", False): """\
+from transformers import pipeline
+
+generate = pipeline("text-generation", "this folder")
+""",
+    ("hf", True): """\
+from transformers import pipeline
+
+classify = pipeline("text-classification", "this folder")
+""",
+}
+"""How a folder is loaded: by its format, and whether it answers with labels."""
+
+
+def write_card(result: Result, form: str, folder: Path) -> None:
+    """Write README.md with the front matter that the Hugging Face hub reads."""
+    config = result.config
+    names = dict(enumerate(config.task.label_names or ()))
+    base = base_model(config.model)
+    load = LOAD[form, bool(names)].format(base=base, names=names)
+    text = f"""\
+---
+{yaml.safe_dump(_front_matter(config, base, form), sort_keys=False, allow_unicode=True)}---
+
+# {result.name}
+
+{config.model} fine-tuned on the task `{config.task.name}` by `{config.method.kind}` with
+tunewise {result.environment.tunewise}.
+
+{_metrics(result)}
+{result.parameters.trainable:,} of {result.parameters.total:,} parameters were trained
+({result.parameters.percent:.3g} %). The best state is that of epoch {result.best.epoch}, by
+{result.best.metric} on the validation split ({result.best.value:.4g}).
+
+## Settings
+
+```yaml
+{yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)}```
+
+## Loading
+
+```python
+{load}```
+"""
+    (folder / "README.md").write_text(text, "utf-8")
+
+
+def _front_matter(config: RunConfig, base: str, form: str) -> dict[str, Any]:
+    task = "text-generation" if config.task.label_names is None else "text-classification"
+    return {
+        "base_model": base,
+        "library_name": "peft" if form == "peft" else "transformers",
+        "pipeline_tag": task,
+        "tags": ["tunewise", config.method.kind, config.task.name],
+        **({} if config.task.hub is None else {"datasets": [config.task.hub.path]}),
+    }
+
+
+def _metrics(result: Result) -> str:
+    """Return a table of the metrics, those of the test split with their intervals."""
+    lines = ["| split | metric | value | 95 % interval |", "|---|---|---:|---|"]
+    for split, values in result.metrics.items():
+        for name, value in values.items():
+            low_high = result.intervals.get(split, {}).get(name)
+            shown = "" if low_high is None else f"{low_high[0]:.4g} to {low_high[1]:.4g}"
+            lines.append(f"| {split} | {name} | {value:.4g} | {shown} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,53 @@
+"""A finished run as a folder for PEFT, or as a whole model for transformers."""
+
+from pathlib import Path
+
+import torch
+
+from tunewise import store
+from tunewise.adapted import read_trained
+from tunewise.errors import ConfigError, nearest
+from tunewise.interop.card import write_card
+from tunewise.interop.peft import write_adapter
+from tunewise.methods.lora import merge
+from tunewise.models.folder import save_model
+
+FORMATS = ("peft", "hf")
+
+
+def export(run: Path, form: str, out: Path) -> None:
+    """Write a run's model to a new folder, in fp32, with a model card.
+
+    Args:
+        form: `peft`, an adapter (LoRA and soft prompts); or `hf`, a whole model with its updates
+            merged and its tokenizer (all but soft prompts).
+
+    Raises:
+        ConfigError: if the run has not finished, the format cannot hold it, or `out` holds
+            something.
+        ModelError: if the run's weights cannot be read.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form!r}: {nearest(form, FORMATS)}")
+    result = store.read_result(run)
+    if result is None:
+        raise ConfigError(f"{run}: no {store.RESULT}; only a finished run can be exported")
+    kind = result.config.method.kind
+    if form == "peft" and kind not in ("lora", "soft_prompt"):
+        raise ConfigError(
+            f"--format peft: PEFT has no adapter for what {kind} trains; use --format hf"
+        )
+    if form == "hf" and kind == "soft_prompt":
+        raise ConfigError(
+            "--format hf: virtual tokens are no weights of a model; use --format peft"
+        )
+    config, model, tokenizer = read_trained(run)
+    model.set_precision(torch.float32)
+    store.new_folder(out)
+    if form == "peft":
+        write_adapter(model, config, out)
+    else:
+        merge(model)
+        save_model(model, out, tokenizer.end_of_text, config.task.label_names or ())
+        tokenizer.save(out)
+    write_card(result, form, out)

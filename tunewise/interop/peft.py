@@ -1,0 +1,152 @@
+"""LoRA and soft prompts as PEFT keeps them, for `peft.PeftModel.from_pretrained`."""
+
+import json
+import re
+from collections.abc import Mapping
+from math import sqrt
+from pathlib import Path
+from statistics import mode
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tunewise.config import RunConfig
+from tunewise.methods import peft_folder
+from tunewise.methods.lora import LoRA, LoRALinear
+from tunewise.methods.peft_folder import LORA_PREFIX, PROMPT, PROMPT_PREFIX, Update, their_layers
+from tunewise.models import LanguageModel
+from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.folder import find_folder
+from tunewise.models.weights import LABEL_HEAD
+
+
+def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors.
+
+    Args:
+        model: adapted by LoRA or a soft prompt, in fp32.
+    """
+    method = config.method
+    fields: dict[str, Any] = {
+        "task_type": "CAUSAL_LM" if model.num_labels is None else "SEQ_CLS",
+        "base_model_name_or_path": base_model(config.model),
+        "inference_mode": True,
+    }
+    if isinstance(method, LoRA):
+        updates = lora_updates(model)
+        rooted = method.scaling == "alpha/sqrt(r)"
+        fields |= {"peft_type": "LORA", **_lora_fields(updates, model, rooted)}
+        fields["lora_dropout"] = method.dropout
+        tensors = {
+            f"{LORA_PREFIX}{name}.lora_{factor}.weight": tensor
+            for name, update in updates.items()
+            for factor, tensor in (("A", update.a), ("B", update.b))
+        }
+        prefix = LORA_PREFIX
+    else:
+        prompt = model.get_parameter("token_embedding.prompt").detach()  # (P, D)
+        fields |= {
+            "peft_type": "PROMPT_TUNING",
+            "num_virtual_tokens": len(prompt),
+            "token_dim": model.config.model_dim,
+            "num_layers": model.config.num_layers,
+            "num_attention_heads": model.config.num_heads,
+            "num_transformer_submodules": 1,
+            "prompt_tuning_init": "RANDOM",  # how it started is of no matter to what it is now
+        }
+        tensors, prefix = {PROMPT: prompt}, PROMPT_PREFIX
+    if model.num_labels is not None:
+        fields["modules_to_save"] = ["score"]
+        tensors[prefix + LABEL_HEAD] = model.get_parameter("head.weight").detach()
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / peft_folder.WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(dict(sorted(fields.items())), indent=2) + "\n"
+    (folder / peft_folder.CONFIG).write_text(text, "utf-8")
+
+
+def base_model(name: str) -> str:
+    """Return what transformers loads a model by: its hub id, or its folder's whole path."""
+    if name in KNOWN_MODELS and name != POCKET:
+        return KNOWN_MODELS[name].home
+    return str(find_folder(name).absolute()) if name == POCKET or Path(name).is_dir() else name
+
+
+def lora_updates(model: LanguageModel) -> dict[str, Update]:
+    """Return the update of each layer of transformers that has one, by its name there.
+
+    Where it holds several of ours, of ranks R1, R2, ..., the joint update is exact, of rank ΣR: the
+    A stand above each other, and B is block-diagonal.
+    """
+    updates = {}
+    for theirs, ours in their_layers(model).items():
+        layers = [model.get_submodule(name) for name in ours]
+        adapted = [layer for layer in layers if isinstance(layer, LoRALinear)]
+        if adapted:
+            blocks = [
+                layer.B.detach()
+                if isinstance(layer, LoRALinear)
+                else torch.empty(len(layer.get_parameter("weight")), 0)
+                for layer in layers
+            ]
+            a = torch.cat([layer.A.detach() for layer in adapted])  # (ΣR, in)
+            b: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # (out, ΣR)
+            updates[theirs] = Update(a, b, adapted[0].scale)
+    return updates
+
+
+def _lora_fields(
+    updates: Mapping[str, Update], model: LanguageModel, rooted: bool
+) -> dict[str, Any]:
+    """Return the fields of a LoraConfig that say where updates are, and their ranks and alphas.
+
+    Args:
+        rooted: whether a scale is alpha / sqrt(rank), and not alpha / rank.
+    """
+    ranks = {name: len(update.a) for name, update in updates.items()}
+    alphas = {
+        name: _whole(update.scale * (sqrt(ranks[name]) if rooted else ranks[name]))
+        for name, update in updates.items()
+    }
+    rank, rank_pattern = _pattern(ranks)
+    alpha, alpha_pattern = _pattern(alphas)
+    fields: dict[str, Any] = {
+        "r": rank,
+        "rank_pattern": rank_pattern,
+        "lora_alpha": alpha,
+        "alpha_pattern": alpha_pattern,
+        "use_rslora": rooted,
+        "bias": "none",
+        "fan_in_fan_out": model.config.family == "gpt2",
+        "target_modules": sorted(updates),
+    }
+    places = [match.groups() for name in updates if (match := BLOCK.fullmatch(name))]
+    blocks = sorted({int(index) for index, _ in places})
+    kinds = sorted({kind for _, kind in places})
+    if len(updates) == len(blocks) * len(kinds):  # the same layers in every chosen block
+        fields["target_modules"] = kinds
+        if len(blocks) < model.config.num_layers:
+            fields["layers_to_transform"] = blocks
+    return fields
+
+
+BLOCK = re.compile(r".*\.h\.(\d+)\.(.+)")
+"""The number of a block and what a layer is called within it."""
+
+
+def _pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+    """Return the commonest value of all layers, and the others by the ends of their names."""
+    common = mode(values.values())
+    groups: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        match = BLOCK.fullmatch(name)
+        groups.setdefault(match[2] if match else name, {})[name] = value
+    pattern: dict[str, float] = {}
+    for kind, group in groups.items():
+        pattern |= {kind: mode(group.values())} if len(set(group.values())) == 1 else group
+    return common, {name: value for name, value in pattern.items() if value != common}
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,163 @@
+"""What lets a run go on where it was stopped, and only that run."""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from tunewise import store
+from tunewise.config import RunConfig, make_config, write_yaml
+from tunewise.data.encode import EncodedSplit
+from tunewise.data.rows import Split
+from tunewise.errors import ConfigError
+from tunewise.models import LanguageModel
+from tunewise.training import checkpoint
+from tunewise.training.best import BestState
+from tunewise.training.config import TrainConfig
+from tunewise.training.loop import Step
+
+logger = logging.getLogger(__name__)
+
+
+def begin_or_go_on(config: RunConfig, folder: Path) -> None:
+    """Write a new run's configuration; of one that goes on, see that it is the same.
+
+    Raises:
+        ConfigError: if the folder's run has another configuration; the first difference is shown.
+    """
+    path = folder / store.CONFIG
+    if not path.is_file():
+        write_yaml(config, path)
+    elif (there := make_config(path)) != config:
+        raise ConfigError(
+            f"--resume: {folder} was begun with {_difference(there, config)}; repeat its command, "
+            "or give another --out"
+        )
+
+
+def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
+    """Return a hash of the tokens and targets of each split."""
+    found: dict[str, str] = {}
+    for split, some in encoded.items():
+        digest = hashlib.sha256()
+        for sequence in some.sequences:
+            head = f"{sequence.example_id} {sequence.prompt_length} {sequence.label} "
+            digest.update(head.encode("utf-8", "surrogatepass"))
+            digest.update(sequence.ids.tobytes())
+        found[split] = digest.hexdigest()
+    return found
+
+
+def last_checkpoint(folder: Path) -> str:
+    """Return where a run's last checkpoint is, as the end of a sentence; nothing without one."""
+    last = checkpoint.read_last(folder / store.CHECKPOINT)
+    place = folder / store.CHECKPOINT
+    return "" if last is None else f"; the last checkpoint is of update {last.number}, in {place}"
+
+
+def read_steps(folder: Path) -> list[Step]:
+    """Return the updates that a run has made, as they were written down."""
+    lines = store.read_lines(folder / store.METRICS)
+    return [_step(line) for line in lines if "loss" in line]
+
+
+class Saver:
+    """Writes the checkpoints of one run, and puts the last one back.
+
+    Args:
+        folder: the run's.
+        rows: the fingerprint of the rows; a checkpoint of other rows is refused.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        best: BestState,
+        rows: dict[str, str],
+        config: TrainConfig,
+    ) -> None:
+        self._folder = folder
+        self._state = model, optimizer, best
+        self._rows = rows
+        self._config = config
+        self._written = time.monotonic()
+
+    def go_on(self) -> tuple[list[Step], dict[str, float], float]:
+        """Put the last checkpoint back, if there is one, and forget what came after it.
+
+        Returns:
+            The updates made, the validation metrics of the best state, and the seconds spent on
+            evaluations.
+
+        Raises:
+            ConfigError: if the rows have changed.
+        """
+        path = self._folder / store.METRICS
+        last = checkpoint.read_last(self._folder / store.CHECKPOINT)
+        if last is None:
+            path.unlink(missing_ok=True)
+            return [], {}, 0.0
+        for split, digest in self._rows.items():
+            if last.values["rows"][split] != digest:
+                raise ConfigError(
+                    f"--resume: the {split} rows are not those that {self._folder} was begun with"
+                )
+        checkpoint.restore(last, *self._state)
+        lines = [line for line in store.read_lines(path) if line["number"] <= last.number]
+        store.write_lines(path, lines)
+        logger.info("going on after update %d", last.number)
+        return (
+            read_steps(self._folder),
+            last.values["validation"],
+            last.values["evaluation_seconds"],
+        )
+
+    def offer(
+        self, number: int, validation: dict[str, float], evaluation_seconds: float, now: bool
+    ) -> None:
+        """Write a checkpoint if it is time for one; one that cannot be written is only told."""
+        minutes = (time.monotonic() - self._written) / 60
+        every = self._config.checkpoint_every
+        due = every is not None and number % every == 0
+        if not (now or due or minutes >= self._config.checkpoint_minutes):
+            return
+        values = {
+            "rows": self._rows,
+            "validation": validation,
+            "evaluation_seconds": evaluation_seconds,
+        }
+        try:
+            taken = checkpoint.take(number, *self._state, values)
+            checkpoint.write(taken, self._folder / store.CHECKPOINT)
+        except OSError as error:
+            logger.warning(
+                "no checkpoint of update %d (%s); the one before it stays", number, error
+            )
+        self._written = time.monotonic()
+
+
+def _step(line: dict[str, Any]) -> Step:
+    """Return an update as it was written down; JSON has null for what is not a number."""
+    values: dict[str, Any] = {k: math.nan if v is None else v for k, v in line.items()}
+    return Step(**values)
+
+
+def _difference(there: Any, here: Any, path: str = "") -> str:
+    """Return the first field in which two configurations differ, with both values."""
+    for name in type(there).model_fields:
+        old, new = getattr(there, name), getattr(here, name, None)
+        if old == new:
+            continue
+        if isinstance(old, BaseModel) and type(old) is type(new):
+            return _difference(old, new, f"{path}{name}.")
+        kinds = [getattr(value, "kind", value) for value in (old, new)]
+        return f"{path}{name} {kinds[0]!r}, and this has {kinds[1]!r}"
+    raise AssertionError("the configurations are the same")

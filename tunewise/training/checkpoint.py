@@ -1,0 +1,151 @@
+"""What a run needs to go on as if it had never been stopped, in one file.
+
+A checkpoint is written beside the one before it and only then takes its place in the row, so there
+is a good one at any moment. Its name holds a hash of its content: what was cut short or has changed
+on the disk is told by its name, and the one before it is taken.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tunewise.models import LanguageModel
+from tunewise.training.best import BestState
+
+logger = logging.getLogger(__name__)
+
+NUM_KEPT = 2
+CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two updates."""
+
+    number: int
+    """How many updates have been made."""
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+    """What the run wants to know again, as JSON has it."""
+
+
+def take(
+    number: int,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    best: BestState,
+    values: Mapping[str, Any],
+) -> Checkpoint:
+    """Return the state of a run after some updates."""
+    tensors = {f"weights.{name}": p.detach() for name, p in model.trainable()}
+    tensors |= {f"best.{name}": weight for name, weight in best.weights.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    tensors["chance"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["chance.cuda"] = torch.cuda.get_rng_state()
+    kept = {"value": best.value, "step": best.step, "epoch": best.epoch}
+    kept["evaluations_since"] = best.evaluations_since
+    return Checkpoint(number, tensors, {**values, "best": kept})
+
+
+@torch.no_grad()
+def restore(
+    checkpoint: Checkpoint,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    best: BestState,
+) -> None:
+    """Put a state back, all of it: the next update is what it would have been."""
+    tensors = checkpoint.tensors
+    for name, parameter in model.trainable():
+        parameter.copy_(tensors[f"weights.{name}"])
+    device = next(model.parameters()).device
+    best.weights = {
+        name.removeprefix("best."): tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith("best.")
+    }
+    for field, value in checkpoint.values["best"].items():
+        setattr(best, field, value)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    torch.set_rng_state(tensors["chance"])
+    if "chance.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["chance.cuda"])
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint into a folder and drop all but the last two.
+
+    Raises:
+        OSError: if it cannot be written, with those before it left as they are.
+    """
+    folder.mkdir(exist_ok=True)
+    temporary = folder / "writing.part"
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    values = {"values": json.dumps(checkpoint.values), "number": str(checkpoint.number)}
+    try:
+        save_file(tensors, temporary, metadata=values)
+    except (OSError, SafetensorError) as error:  # safetensors has its own for the system's
+        temporary.unlink(missing_ok=True)
+        raise OSError(str(error)) from error
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    path = folder / f"{checkpoint.number:09}-{_digest(temporary)}.safetensors"
+    temporary.replace(path)
+    _sync(folder)
+    for old in _all(folder)[NUM_KEPT:]:
+        old.unlink()
+
+
+def read_last(folder: Path) -> Checkpoint | None:
+    """Return the last sound checkpoint of a folder; None if there is none.
+
+    One that was damaged is passed over, and said aloud.
+    """
+    for path in _all(folder):
+        if _digest(path) != path.stem.partition("-")[2]:
+            logger.warning("%s: damaged, so the checkpoint before it is taken", path)
+            continue
+        with safe_open(path, framework="pt") as file:
+            values = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Checkpoint(int(values["number"]), tensors, json.loads(values["values"]))
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the last first."""
+    return sorted(folder.glob("*-*.safetensors"), reverse=True)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()[:32]
+
+
+def _sync(folder: Path) -> None:
+    """Have the system write down the folder's entries, so that a name survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

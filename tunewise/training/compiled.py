@@ -1,0 +1,33 @@
+"""Blocks through torch.compile, for training."""
+
+import torch
+
+from tunewise.errors import ConfigError
+from tunewise.models import LanguageModel
+from tunewise.models.language_model import Block
+
+
+def compile_blocks(model: LanguageModel) -> None:
+    """Have the blocks compiled as they are first trained; they evaluate and write as they were.
+
+    The number of tokens differs from pass to pass, so shapes are dynamic. Attention is left out:
+    its runs of equal lengths are hardly ever the same twice, and each would be compiled anew.
+
+    Raises:
+        ConfigError: if there is no C++ compiler.
+    """
+    # Both take a second to import.
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ConfigError(
+            "train.compile: `on` needs a C++ compiler; install g++, name one in CXX, or choose off"
+        ) from error
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        # mypy knows neither the function nor that one object's method may be replaced.
+        block.attention.mix = torch.compiler.disable(block.attention.mix)  # type: ignore[no-untyped-call,method-assign]
+        block.compile(dynamic=True)
