@@ -231,7 +231,6 @@ def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, nea
     ("word", "path", "value"),
     [
         ("train.epochs=two", "train.epochs", "two"),
-        ("train.epochs=0", "train.epochs", "0"),
         ("train.epochs=1.5", "train.epochs", "1.5"),
         ("train.epochs=-1", "train.epochs", "-1"),
         ("train.learning_rate=fast", "train.learning_rate", "fast"),

@@ -90,7 +90,7 @@ def imported(path: Path) -> ModuleType:
 def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `tunewise run` come as far as its configuration, and a study as far as its plan."""
 
-    def stop(config: RunConfig, *_: Any) -> None:
+    def stop(config: RunConfig, *_: Any, **__: Any) -> None:
         raise ConfigMadeError(config.model)
 
     monkeypatch.setattr("tunewise.run.run", stop)

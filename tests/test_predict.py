@@ -117,6 +117,16 @@ def test_the_answers_do_not_depend_on_how_rows_are_read(
     assert [answer["id"] for answer in whole] == [f"rows:{n}" for n in range(1, 13)]
 
 
+def test_what_is_drawn_for_equal_rows_differs(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = tw.load(trained("generation"))
+    for rows_at_once in (8, 1):
+        monkeypatch.setattr(predict, "ROWS", rows_at_once)
+        answers = predictor.predict([{"instruction": "1"}] * 8)
+        assert len({answer["text"] for answer in answers}) > 4
+
+
 def test_memory_does_not_grow_with_the_number_of_rows(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

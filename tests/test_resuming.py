@@ -291,7 +291,7 @@ def test_a_sequence_that_alone_is_too_much_ends_the_run_with_advice(
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate")
 
     monkeypatch.setattr("tunewise.training.loop.summed_loss", full)
-    with pytest.raises(TrainingError, match="set train.checkpointing=true"):
+    with pytest.raises(TrainingError, match=r"set train\.checkpointing=true"):
         run(configured(), out=tmp_path / "run")
 
 

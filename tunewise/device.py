@@ -14,7 +14,12 @@ import torch
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from glibc's malloc.h."""
 
-MEMINFO = Path("/proc/meminfo")
+# oneDNN keeps a compiled kernel for every shape of a bf16 product, up to 1,024 of them, and PyTorch
+# as many again. Passes of texts differ in their number of tokens, so these are kernels that are
+# seldom used again: half a GiB after a hundred updates. Both are read at the first product.
+for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_variable, "64")
+
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -56,17 +61,6 @@ def peak_bytes(device: torch.device) -> int:
         return torch.mps.driver_allocated_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory the device has to give; on a Mac, all there is."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    if sys.platform != "linux":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    lines = MEMINFO.read_text().splitlines()
-    available = next(line for line in lines if line.startswith("MemAvailable"))
-    return 1024 * int(available.split()[1])
 
 
 def keep_freed_memory(device: torch.device) -> None:

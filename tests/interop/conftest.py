@@ -79,14 +79,13 @@ def labelled_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folders: dict[str, Path], labelled_rows: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that trains on a task and returns the run's folder."""
 
-    def train(family: str, method: dict[str, Any], task: str = "language", **train: Any) -> Path:
+    def train(family: str, method: dict[str, Any], task: str = "language") -> Path:
         values = {
             "model": str(folders[family]),
             "task": TASKS[task] | {"path": str(labelled_rows)},
             "method": method,
             "train": {"epochs": 2, "batch_size": 2, "learning_rate": 0.05, "precision": "fp32"},
         }
-        values["train"] |= train
         if task == "language":
             values["task"] |= {"decoding": {"max_new_tokens": 4}}
         return run(make_config(fields=values), out=tmp_path / "run").folder

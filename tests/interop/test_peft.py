@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tunewise import store
 from tunewise.adapted import adapted_model, load_trained
 from tunewise.config import make_config
 from tunewise.data.tokenizer import Tokenizer
@@ -20,6 +22,8 @@ from tunewise.interop import export
 from tunewise.interop.peft import write_adapter
 from tunewise.methods.lora import HEAD, PATHS
 from tunewise.models import LanguageModel
+from tunewise.predict import load
+from tunewise.run import run
 
 # PEFT asks transformers by a name that transformers is about to retire, and warns of a tied layer.
 pytestmark = [
@@ -59,16 +63,16 @@ def assert_same_answers(
         torch.testing.assert_close(our_logits(ours, ids, prefix), expected, rtol=1e-4, atol=1e-4)
 
 
-def shaken(run: Path) -> Path:
+def shaken(folder: Path) -> Path:
     """Return a run whose trained tensors are large at random, so that every one matters."""
-    path = run / "adapter" / "adapter.safetensors"
+    path = folder / "adapter" / "adapter.safetensors"
     generator = torch.Generator().manual_seed(1)
     tensors = {
         name: tensor + 0.2 * torch.randn(tensor.shape, generator=generator)
         for name, tensor in load_file(path).items()
     }
     save_file(tensors, path)
-    return run
+    return folder
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -315,6 +319,23 @@ def test_an_adapter_is_trained_on_and_goes_back_to_peft(
     assert all(not torch.equal(moved[name], before) for name, before in start.trainable())
     theirs = in_peft(tmp_path / "back", folders[family])
     assert_same_answers(model, theirs, tokenizer, our_logits)
+
+
+@pytest.mark.parametrize("kind", ["lora", "soft_prompt"])
+def test_without_an_epoch_an_adapter_is_evaluated_as_it_is(
+    kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    folder = shaken(trained("gpt2", {"kind": kind}, "labels"))
+    export(folder, "peft", tmp_path / "out")
+    config = store.read_result(folder).config  # type: ignore[union-attr]
+    values = config.model_dump() | {"method": {"kind": kind, "from": str(tmp_path / "out")}}
+    record = run(make_config(fields=values, overrides=["train.epochs=0"]), out=tmp_path / "again")
+    answers = load(folder).predict([row.values for row in config.task.rows("test", None)])
+    assert record.result.best.epoch == 0
+    assert [p.predicted for p in record.predictions] == [answer["label"] for answer in answers]
+    for prediction, answer in zip(record.predictions, answers, strict=True):
+        expected = log(answer["probabilities"][prediction.expected])
+        assert prediction.log_likelihood == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

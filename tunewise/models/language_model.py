@@ -189,10 +189,8 @@ class LanguageModel(nn.Module):
             elif self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(self.blocks[index], x, runs, use_reentrant=False)
             else:
-                # A compiled block, which is called as a module, is for training only.
-                block = self.blocks[index] if self.training else self.blocks[index].forward
                 with recomputing(x):
-                    x = block(x, runs, None if cache is None else cache.layers[index])
+                    x = self.blocks[index](x, runs, None if cache is None else cache.layers[index])
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,9 +1,14 @@
 """Blocks through torch.compile, for training."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
+from tunewise.models.attention import Run
+from tunewise.models.cache import Past
 from tunewise.models.language_model import Block
 
 
@@ -30,4 +35,14 @@ def compile_blocks(model: LanguageModel) -> None:
         assert isinstance(block, Block)
         # mypy knows neither the function nor that one object's method may be replaced.
         block.attention.mix = torch.compiler.disable(block.attention.mix)  # type: ignore[no-untyped-call,method-assign]
-        block.compile(dynamic=True)
+        block.forward = _compiled_in_training(block)  # type: ignore[method-assign]
+
+
+def _compiled_in_training(block: Block) -> Callable[..., Tensor]:
+    plain = block.forward
+    compiled = torch.compile(plain, dynamic=True)
+
+    def forward(x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
+        return (compiled if block.training else plain)(x, runs, past)
+
+    return forward
