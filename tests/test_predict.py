@@ -19,7 +19,7 @@ from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.models.decoding import DecodingConfig, generate, stream, text_of
-from tunewise.models.folder import load_model
+from tunewise.models.folder import find_folder, load_model
 from tunewise.run import run
 from tunewise.tasks import TASKS
 
@@ -220,15 +220,18 @@ DECODINGS = [
 
 
 @pytest.mark.parametrize("decoding", DECODINGS, ids=str)
+@pytest.mark.parametrize("name", ["pocket", "random"])
 def test_a_stream_is_what_is_written_at_once(
-    decoding: dict[str, Any], model_folder: Path, tokenizer: Tokenizer
+    name: str, decoding: dict[str, Any], model_folder: Path
 ) -> None:
-    model = load_model(model_folder).eval()
+    # One writes words; the other bytes, most of which are no whole character.
+    folder = find_folder("pocket") if name == "pocket" else model_folder
+    model, tokenizer = load_model(folder).eval(), Tokenizer.load(folder)
     (prompt,) = tokenizer.encode(["a good"])
     whole = DecodingConfig(**decoding)
     text = text_of(generate(model, [prompt], tokenizer, whole)[0], tokenizer, whole)
     assert len(text) > 3
-    for stop in ((), (text[2:4],), (text[1:4], text[-1]), ("nowhere in it",)):
+    for stop in ((), (text[2:4],), (text[2:12],), (text[1:4], text[-1]), ("nowhere in it",)):
         config = DecodingConfig(**decoding, stop=stop)
         (ids,) = generate(model, [prompt], tokenizer, config)
         pieces = list(stream(model, prompt, tokenizer, config))

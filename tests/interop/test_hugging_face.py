@@ -5,13 +5,14 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import torch
 import transformers
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunewise import cli, store
@@ -128,6 +129,26 @@ def test_a_pipeline_writes_what_the_run_wrote(
     for prediction in store.read_predictions(folder / store.PREDICTIONS):
         (found,) = write(prediction.prompt, generation_config=settings, return_full_text=False)
         assert found["generated_text"].strip() == prediction.predicted
+
+
+@pytest.mark.parametrize("kind", ["lora", "last_blocks"])
+def test_what_was_trained_on_a_bf16_model_is_exported_in_fp32(
+    kind: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    halved = copytree(folders["gpt2"], tmp_path / "halved")
+    path = halved / "model.safetensors"
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    monkeypatch.setitem(folders, "halved", halved)
+    export(trained("halved", {"kind": kind} | SETTINGS[kind]), "hf", tmp_path / "out")
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in exported.values()} == {torch.float32}
+    embedding = "transformer.wte.weight"
+    assert torch.equal(exported[embedding], tensors[embedding].float())
 
 
 def test_gpt2_keeps_what_other_programs_read(trained: Trained, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """PEFT loads what we export and answers alike; what PEFT wrote goes on here."""
 
+import json
 from collections.abc import Callable
 from itertools import combinations
 from math import log
@@ -155,6 +156,8 @@ def test_the_label_layer_goes_along(
     export(folder, "peft", tmp_path / "out")
     config, model, _ = load_trained(folder)
     theirs = in_peft(tmp_path / "out", folders[family], num_labels=3)
+    written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert written["modules_to_save"] == ["score"]
     prefix = config.method.prefix_length
     assert_same_answers(model, theirs, tokenizer, our_logits, prefix)
     back = make_config(
@@ -405,6 +408,24 @@ def test_a_folder_that_is_none_or_of_another_model_is_named(
     assert f"{path}: not a sound safetensors file" in message()
     path.unlink()
     assert "a pickle (.bin) can run any code" in message()
+
+
+def test_an_update_of_the_output_layer_is_read_for_no_other_one(
+    folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["lm_head"])
+    written_by_peft(folders["gpt2"], tmp_path, config)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    (copy,) = (name for name in tensors if name.endswith("lm_head.base_layer.weight"))
+    method = {"kind": "lora", "from": str(tmp_path)}
+    tensors[copy] = tensors[copy].bfloat16()  # as PEFT stores it of a model that is loaded in bf16
+    save_file(tensors, path)
+    assert len(dict(read(folders["gpt2"], TASK, tokenizer, **method).trainable())) == 2
+    for other in (tensors[copy] + (torch.arange(257) == 5).unsqueeze(1), tensors[copy][:5].clone()):
+        save_file(tensors | {copy: other}, path)
+        with pytest.raises(TunewiseError, match="is not the output layer of this model"):
+            read(folders["gpt2"], TASK, tokenizer, **method)
 
 
 def test_a_soft_prompt_knows_its_length_from_its_folder(

@@ -96,7 +96,7 @@ def read_lora(folder: Path, model: LanguageModel) -> dict[str, Update]:
     _take_label_layer(folder, tensors, model)
     copy = tensors.pop(HEAD_COPY, None)
     head = model.get_parameter("head.weight")
-    if copy is not None and not head.is_meta and not torch.equal(copy, head.float()):
+    if copy is not None and not head.is_meta and not _alike(copy, head.float()):
         raise ModelError(f"{folder}: {HEAD_COPY!r} is not the output layer of this model")
     root = sqrt if config.get("use_rslora") else float
     updates: dict[str, Update] = {}
@@ -200,6 +200,11 @@ def _alpha(config: Mapping[str, Any], layer: str) -> float:
         if re.match(rf"(.*\.)?({pattern})$", layer):
             return float(alpha)
     return float(config.get("lora_alpha", 8))
+
+
+def _alike(copy: Tensor, weight: Tensor) -> bool:
+    """Return whether a tensor is a copy of a weight, which may be in half precision."""
+    return copy.shape == weight.shape and torch.allclose(copy, weight, rtol=1e-2, atol=1e-6)
 
 
 def _take_label_layer(folder: Path, tensors: dict[str, Tensor], model: LanguageModel) -> None:
