@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tunewise.models.language_model import initialise
 # The models are tiny: a second thread costs more than it brings, and very much more where another
 # program keeps its core busy.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start: sums depend on it
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 

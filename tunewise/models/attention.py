@@ -90,9 +90,13 @@ class Attention(nn.Module):
             return mixed
         # The backward of a split is one concatenation; that of a slice fills an (N, D) each.
         sizes = [num_sequences * length for num_sequences, length in runs]
-        queries, keys, values = (torch.split(part, sizes) for part in (query, key, value))
+        queries, keys, values = (
+            torch.split(_wide(part) if part.device.type == "cpu" else part, sizes)
+            for part in (query, key, value)
+        )
         parts = zip(queries, keys, values, runs, strict=True)
-        return torch.cat([self._attend(q, k, v, run, past, dropout) for q, k, v, run in parts])
+        mixed = torch.cat([self._attend(q, k, v, run, past, dropout) for q, k, v, run in parts])
+        return mixed.to(query.dtype)
 
     def _attend(
         self,
@@ -204,9 +208,14 @@ def _pieces(runs: list[Run]) -> Iterator[tuple[slice, list[Run]]]:
 def _heads_of(runs: list[Run], num_heads: int, *parts: Tensor) -> Iterator[Any]:
     """Yield each run and its part (B, H, T, K) of every (N, D), with fp32 in place of bf16."""
     sizes = [num_sequences * length for num_sequences, length in runs]
-    wide = [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts]
-    for run, *of_run in zip(runs, *(torch.split(part, sizes) for part in wide), strict=True):
+    wide = (torch.split(_wide(part), sizes) for part in parts)
+    for run, *of_run in zip(runs, *wide, strict=True):
         yield run, *(_heads(part, run, num_heads) for part in of_run)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return x in fp32 if it is in bf16, which a processor's kernels are slow in on short runs."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _heads(x: Tensor, run: Run, num_heads: int) -> Tensor:

@@ -18,16 +18,21 @@ def warnings(comparison: Comparison) -> list[str]:
     """Return what limits the answer, a sentence each."""
     study, rows = comparison.study, comparison.rows
     found = []
-    for row in rows:
-        for path in row.edges:
-            name = path.rpartition(".")[2]
-            found.append(
-                f"{row.name}: the chosen {name} lies at the edge of what was tried; "
-                "a better one may lie outside."
-            )
+    for path in dict.fromkeys(path for row in rows for path in row.edges):
+        at_edge = words.listed([row.name for row in rows if path in row.edges])
+        found.append(
+            f"{at_edge}: the chosen {path.rpartition('.')[2]} lies at the edge of what was tried; "
+            "a better one may lie outside."
+        )
     found += [f"{row.name}: {failure}" for row in rows for failure in row.failures]
-    if missing := [row.name for row in rows if len(row.runs) + len(row.failures) < study.seeds]:
-        found.append(f"Not all seeds have been run: {words.listed(missing)}.")
+    if short := [row.name for row in rows if len(row.runs) < study.seeds]:
+        found.append(f"Not all seeds have finished: {words.listed(short)}.")
+    for row in rows:
+        if left_out := sum(run.result.updates_left_out for run in row.runs):
+            found.append(
+                f"{row.name}: {left_out:,} updates were left out, since their loss or gradient "
+                "was not finite."
+            )
     if study.seeds == 1:
         found.append(
             "One seed: the intervals cover the choice of test examples, not the chance in training."
@@ -64,21 +69,18 @@ def _budget(comparison: Comparison) -> str:
 
 
 def _came_out(comparison: Comparison) -> str:
-    best, name = comparison.best, comparison.metric.name
+    best = comparison.best
     assert best is not None
     done = [row for row in comparison.rows if row.runs]
     equals = [row.name for row in comparison.not_worse if row is not best]
     worse = [row.name for row in done if row not in comparison.not_worse]
-    value = f"{name} {words.value_of(name, best.metrics[name].mean)}"
-    if interval := words.interval_of(name, best.metrics[name]):
-        value += f" (95 % interval {interval})"
+    value = _measured(comparison, best)
     if len(done) == 1:
         return f"{best.name} has {value}."
     first = f"{best.name} has the best {'mean' if len(best.runs) > 1 else 'value'}, {value}"
     if not worse:
         return f"No difference is shown: {first}, and no other is shown to be worse."
-    text = first
-    text += f"; {words.listed(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
+    text = f"{first}; {words.listed(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
     if equals:
         text += f", and no difference is shown from {words.listed(equals)}"
     return f"{text}."
@@ -90,18 +92,28 @@ def _use(comparison: Comparison) -> str:
     if len(comparison.not_worse) == 1:
         return (
             f"Use {chosen.name}: all others that have finished are shown to be worse."
-            if (len([row for row in comparison.rows if row.runs]) > 1)
+            if len([row for row in comparison.rows if row.runs]) > 1
             else f"Use {chosen.name}: there is nothing to compare it with."
         )
-    text = f"Use {chosen.name}: of those not shown to be worse than the best it is the cheapest in "
-    text += f"{COSTS[cost]}, {_cost(cost, chosen)}"
+    # Not shown to be worse is not as good: the reader sees what may be given up.
+    text = f"Use {chosen.name}{'' if chosen is best else f', {_measured(comparison, chosen)}'}: "
+    text += "of those not shown to be worse than the best "
     dearest = max(comparison.not_worse, key=lambda row: row.cost(cost))
-    share = chosen.cost(cost) / dearest.cost(cost)
-    return f"{text}; {dearest.name} has {_cost(cost, dearest)}, {_times(share)}."
+    ratio = dearest.cost(cost) / chosen.cost(cost)
+    if ratio == 1:
+        return f"{text}none is cheaper in {COSTS[cost]}: each has {_cost(cost, chosen)}."
+    times = f"{ratio:,.0f}" if ratio > 10 else f"{ratio:.2g}"
+    return (
+        f"{text}it is the cheapest in {COSTS[cost]}, {_cost(cost, chosen)}; "
+        f"{dearest.name} has {_cost(cost, dearest)}, {times} times that."
+    )
 
 
-def _times(share: float) -> str:
-    return f"{1 / share:,.0f} times that" if share < 0.1 else f"{1 / share:.2g} times that"
+def _measured(comparison: Comparison, row: Row) -> str:
+    name = comparison.metric.name
+    value = f"{name} {words.value_of(name, row.metrics[name].mean)}"
+    interval = words.interval_of(name, row.metrics[name])
+    return f"{value} (95 % interval {interval})" if interval else value
 
 
 def _cost(cost: Cost, row: Row) -> str:

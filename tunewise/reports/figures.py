@@ -20,8 +20,8 @@ DASHES = ("solid", "dash", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 MOST_POINTS = 300
 """Of a curve; a longer one is averaged in bins."""
-SPANS_TENFOLD = 10.0
-"""The ratio of largest to smallest from which an axis is logarithmic."""
+TENFOLD = 9.99
+"""The ratio of largest to smallest from which an axis is logarithmic: ten, less rounding."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ def _quality_and_cost(comparison: Comparison, rows: Sequence[Row], style: Styles
             marker={"color": look.color, "size": 11, "symbol": look.symbol},
             name=_escaped(row.name),
         )
-    _lay_out(plot, first, _metric_title(comparison), log=choices[first]["log"])
+    _lay_out(plot, first, _metric_title(comparison), _scale(sum(points, [])))
     switches = {
         title: {
-            "traces": {"x": choice["x"], "y": choice["y"]},
+            "traces": choice,
             "layout": {
                 "xaxis.title.text": title,
-                "xaxis.type": "log" if choice["log"] else "linear",
                 "xaxis.autorange": True,
+                **{f"xaxis.{key}": value for key, value in _scale(sum(choice["x"], [])).items()},
             },
         }
         for title, choice in sorted(choices.items(), key=lambda item: item[0] != first)
@@ -145,8 +145,10 @@ def _quality_and_cost(comparison: Comparison, rows: Sequence[Row], style: Styles
     return Figure("quality_and_cost", "Quality against cost", plot, switches)
 
 
-def _against(comparison: Comparison, rows: Sequence[Row], cost: Cost) -> dict[str, Any]:
-    """Return the points of the Pareto front and of each cell with one cost."""
+def _against(
+    comparison: Comparison, rows: Sequence[Row], cost: Cost
+) -> dict[str, list[list[float]]]:
+    """Return x and y of the Pareto front's points and of each cell, with one cost."""
     unit = {"trainable": 1.0, "memory": 2**30, "time": 1.0}[cost]
     name = comparison.metric.name
     xs = [row.cost(cost) / unit for row in rows]
@@ -158,7 +160,6 @@ def _against(comparison: Comparison, rows: Sequence[Row], cost: Cost) -> dict[st
             [_scaled(comparison, ys[index]) for index in front],
             *([_scaled(comparison, y)] for y in ys),
         ],
-        "log": min(xs) > 0 and max(xs) / min(xs) > SPANS_TENFOLD,
     }
 
 
@@ -210,19 +211,28 @@ def _tuning(comparison: Comparison, style: Styles) -> list[Figure]:
             y=[_scaled(comparison, c.value) for _, c in pairs],
             text=[_escaped(c.name) for _, c in pairs],
             mode="lines+markers" if comparison.study.tune else "markers",
-            marker={
-                "color": look.color,
-                "size": [15 if c is row.winner else 8 for _, c in pairs],
-                "symbol": ["star" if c is row.winner else look.symbol for _, c in pairs],
-            },
+            marker={"color": look.color, "size": 8, "symbol": look.symbol},
             line={"color": look.color, "dash": look.dash, "width": 1.5},
             name=_escaped(row.name),
+            legendgroup=row.name,
+        )
+        values.add_scatter(
+            x=[x for x, c in pairs if c is row.winner],
+            y=[_scaled(comparison, c.value) for _, c in pairs if c is row.winner],
+            text=[_escaped(c.name) for _, c in pairs if c is row.winner],
+            mode="markers",
+            marker={"color": look.color, "size": 15, "symbol": "star"},
+            name=_escaped(row.name),
+            legendgroup=row.name,
+            showlegend=False,
         )
         for index, candidate in enumerate(row.candidates):
             _add_candidate(curves, comparison, candidate, row, look, first=index == 0)
-    log = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) >= SPANS_TENFOLD
     title = f"validation {_metric_title(comparison)}"
-    _lay_out(values, _escaped(axis) if axis else "candidate", title, log=log)
+    _lay_out(values, _escaped(axis) if axis else "candidate", title, _scale(numbers))
+    if comparison.study.tune and axis:
+        tried_values = sorted(set(numbers))
+        values.update_xaxes(tickvals=tried_values, ticktext=[f"{x:g}" for x in tried_values])
     _lay_out(curves, "update", title)
     figures = [Figure("candidates", "Best validation value of each candidate", values)]
     if curves.data:
@@ -247,9 +257,8 @@ def _add_candidate(
     plot: Any, comparison: Comparison, tried: Candidate, row: Row, look: _Style, first: bool
 ) -> None:
     """Draw a candidate's validation values over its updates."""
-    path = tried.folder / METRICS_FILE
     name = comparison.metric.name
-    lines = [line for line in read_lines(path) if "validation" in line] if path.is_file() else []
+    lines = [line for line in read_lines(tried.folder / METRICS_FILE) if "validation" in line]
     if lines:
         plot.add_scatter(
             x=[line["number"] for line in lines],
@@ -314,34 +323,41 @@ def _curve_plot(
 
 def _binned(run: StoredRun, key: str) -> list[tuple[float, float]]:
     """Return a curve over updates, averaged in bins so that it has few points."""
-    points = [(line["number"], line[key]) for line in run.lines if key in line]
+    # What was not a finite number is kept as None: that update was left out.
+    points = [(line["number"], line[key]) for line in run.lines if line.get(key) is not None]
     size = math.ceil(len(points) / MOST_POINTS)
     bins = [points[start : start + size] for start in range(0, len(points), size)]
     return [(some[-1][0], sum(y for _, y in some) / len(some)) for some in bins]
 
 
 def _bars(rows: Sequence[Row], style: Styles) -> list[Figure]:
-    shown: list[tuple[str, str, Callable[[Row], float]]] = [
-        ("trainable", "trainable parameters", lambda row: row.cost("trainable")),
-        ("slowest_epoch", "slowest epoch, seconds", slowest_epoch),
-        ("peak_memory", "peak memory, GiB", lambda row: row.cost("memory") / 2**30),
+    shown: list[tuple[str, str, Callable[[Row], float], Callable[[float], str]]] = [
+        ("trainable", "trainable parameters", lambda row: row.cost("trainable"), "{:,.0f}".format),
+        ("slowest_epoch", "slowest epoch, seconds", slowest_epoch, "{:.2g}".format),
+        (
+            "peak_memory",
+            "peak memory, GiB",
+            lambda row: row.cost("memory") / 2**30,
+            "{:.2f}".format,
+        ),
     ]
-    if any("loss" in row.metrics for row in rows):
-        loss = lambda row: row.metrics["loss"].mean if "loss" in row.metrics else math.nan  # noqa: E731
-        shown.append(("test_loss", "test loss", loss))
+    if all("loss" in row.metrics for row in rows):
+        shown.append(
+            ("test_loss", "test loss", lambda row: row.metrics["loss"].mean, "{:.3f}".format)
+        )
     figures = []
-    for name, title, value in shown:
+    for name, title, value, text in shown:
         values = [value(row) for row in rows]
         plot = _plotly().Figure()
         plot.add_bar(
             x=values,
             y=[_escaped(row.name) for row in rows],
             orientation="h",
+            text=[text(number) for number in values],
             marker={"color": [style[row.name].color for row in rows]},
             showlegend=False,
         )
-        log = min(values) > 0 and max(values) / min(values) > SPANS_TENFOLD
-        _lay_out(plot, title, "", log=log)
+        _lay_out(plot, title, "", _scale(values))
         plot.update_layout(height=90 + 34 * len(rows))
         plot.update_yaxes(autorange="reversed", automargin=True)
         figures.append(Figure(f"bars_{name}", title, plot))
@@ -409,22 +425,30 @@ def _cost_title(cost: Cost) -> str:
     return {"trainable": COSTS[cost], "memory": "peak memory, GiB", "time": COSTS[cost]}[cost]
 
 
-def _lay_out(plot: Any, x_title: str, y_title: str, log: bool = False) -> None:
+def _scale(values: Sequence[float]) -> dict[str, Any]:
+    """Return an axis for some values: logarithmic where they span more than a factor of ten."""
+    if values and min(values) > 0 and max(values) / min(values) > TENFOLD:
+        few = (
+            max(values) / min(values) < TENFOLD**2
+        )  # with few powers of ten, 2 and 5 are shown too
+        return {"type": "log", "dtick": "D2" if few else 1, "exponentformat": "power"}
+    return {"type": "linear", "dtick": None, "exponentformat": None}
+
+
+def _lay_out(plot: Any, x_title: str, y_title: str, scale: dict[str, Any] | None = None) -> None:
     plot.update_layout(
         height=380,
         margin={"l": 56, "r": 16, "t": 16, "b": 48},
         font={"family": "system-ui, sans-serif", "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         hovermode="closest",
         showlegend=True,
     )
     line = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.4)"}
-    plot.update_xaxes(title=x_title, type="log" if log else None, **line)
+    plot.update_xaxes(title=x_title, **(scale or {}), **line)
     plot.update_yaxes(title=y_title, **line)
-    if log:
-        plot.update_xaxes(dtick=1, exponentformat="power")
 
 
 def _escaped(text: str) -> str:

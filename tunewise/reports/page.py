@@ -1,6 +1,5 @@
 """The report as one HTML page that needs nothing but itself."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -126,8 +125,10 @@ def _figure(figure: Figure, alone: bool) -> str:
 
 def _data(figure: Figure) -> str:
     """Return a figure as JSON that no text in it can end."""
-    values = {"plot": json.loads(figure.plot.to_json()), "switches": figure.switches}
-    text = json.dumps(values).replace("<", "\\u003c")
+    from plotly.io.json import to_json_plotly  # with null for what is not a finite number
+
+    text = to_json_plotly({"plot": figure.plot, "switches": figure.switches})
+    text = text.replace("<", "\\u003c")
     return f'<script type="application/json" id="{figure.name}">{text}</script>'
 
 
@@ -194,11 +195,10 @@ def _per_class(comparison: Comparison) -> str:
 def _answers(comparison: Comparison) -> str:
     """Return some test examples with what each cell answered, by its first seed."""
     rows = [row for row in comparison.rows if row.runs]
-    if not rows or not rows[0].runs[0].predictions[0].predicted:
+    if not any(prediction.predicted for row in rows for prediction in row.runs[0].predictions):
         return ""
-    writes = bool(rows[0].runs[0].predictions[0].prompt)
     numbers = range(len(rows[0].runs[0].predictions))
-    if writes:
+    if any(prediction.prompt for prediction in rows[0].runs[0].predictions):
         chosen, heading = list(numbers)[:MOST_EXAMPLES], "What each cell wrote"
         note = "The first test examples, by the first seed of each cell."
     else:
@@ -263,6 +263,8 @@ def _settings(comparison: Comparison) -> str:
         first = row.runs[0].result
         config = yaml.safe_dump(
             {
+                "overrides": row.cell.overrides,
+                "chosen": {} if row.winner is None else row.winner.overrides,
                 "config": first.config.model_dump(mode="json"),
                 "environment": first.environment.model_dump(),
                 "device": first.memory.device,

@@ -58,7 +58,8 @@ def columns(comparison: Comparison) -> list[Column]:
 
 def slowest_epoch(row: Row) -> float:
     """Return the seconds of the slowest epoch of any seed."""
-    return max((max(run.result.time.epoch_seconds) for run in row.runs), default=math.nan)
+    seconds = (one for run in row.runs for one in run.result.time.epoch_seconds)
+    return max(seconds, default=math.nan)
 
 
 def cells_csv(comparison: Comparison) -> str:

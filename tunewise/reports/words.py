@@ -13,12 +13,9 @@ def value_of(metric: str, value: float) -> str:
     """Return a metric's value: a share of right labels in percent, others as papers print them."""
     if math.isnan(value):
         return NOTHING
-    known = METRICS.get(metric)
-    if known is not None and known.of == "label":
+    if _is_share(metric):
         return f"{100 * value:.1f} %"
-    if known is None or known.bounds[1] == 100:
-        return f"{value:.1f}"
-    return f"{value:.3f}"
+    return f"{value:.{_digits(metric, value)}f}"
 
 
 def estimate_of(metric: str, estimate: Estimate) -> str:
@@ -38,10 +35,20 @@ def interval_of(metric: str, estimate: Estimate) -> str:
 
 def difference_of(metric: str, estimate: Estimate) -> str:
     """Return a difference with its sign and interval; of shares, in percentage points."""
-    known = METRICS.get(metric)
-    factor, digits = (100, 1) if known is not None and known.of == "label" else (1, 3)
+    factor, digits = (100, 1) if _is_share(metric) else (1, _digits(metric, estimate.mean))
     mean, low, high = (factor * x for x in (estimate.mean, estimate.low, estimate.high))
     return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _is_share(metric: str) -> bool:
+    """Return whether a metric is a share of right labels, between 0 and 1."""
+    return metric in METRICS and METRICS[metric].of == "label"
+
+
+def _digits(metric: str, value: float) -> int:
+    """Return how many decimals a metric has; a judge's, which is no known one, is out of 100."""
+    of_a_hundred = metric not in METRICS or METRICS[metric].bounds[1] == 100
+    return 1 if of_a_hundred or abs(value) >= 100 else 3
 
 
 def p_of(p: float) -> str:
