@@ -130,7 +130,7 @@ def test_the_answer_names_the_best_the_worse_and_the_recommended(comparison: Com
     assert "the best of the same 2 candidates on validation data" in asked
     assert comparison.best is not None and comparison.recommended is not None
     assert comparison.best.name in came_out
-    assert use.startswith(f"Use {comparison.recommended.name}: ")
+    assert use.startswith(f"Use {comparison.recommended.name}")
     told = warnings(comparison)
     assert any("lies at the edge of what was tried" in line for line in told)
     assert any("broken, epochs=1: learning_rate=0.001: method.blocks" in line for line in told)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.errors import ConfigError
-from tunewise.reports.table import slowest_epoch
+from tunewise.reports.table import by_class, slowest_epoch
 from tunewise.store import METRICS as METRICS_FILE
 from tunewise.store import read_lines
 from tunewise.studies.compare import COSTS, Comparison, Row, StoredRun
@@ -130,14 +130,17 @@ def _quality_and_cost(comparison: Comparison, rows: Sequence[Row], style: Styles
             marker={"color": look.color, "size": 11, "symbol": look.symbol},
             name=_escaped(row.name),
         )
-    _lay_out(plot, first, _metric_title(comparison), _scale(sum(points, [])))
+    _lay_out(plot, first, _metric_title(comparison), _scale([x for [x] in points]))
     switches = {
         title: {
             "traces": choice,
             "layout": {
                 "xaxis.title.text": title,
                 "xaxis.autorange": True,
-                **{f"xaxis.{key}": value for key, value in _scale(sum(choice["x"], [])).items()},
+                **{
+                    f"xaxis.{key}": value
+                    for key, value in _scale([x for [x] in choice["x"][1:]]).items()
+                },
             },
         }
         for title, choice in sorted(choices.items(), key=lambda item: item[0] != first)
@@ -367,15 +370,15 @@ def _bars(rows: Sequence[Row], style: Styles) -> list[Figure]:
 def _confusion(rows: Sequence[Row]) -> list[Figure]:
     figures = []
     for number, row in enumerate(rows):
-        tables = [run.result.tables for run in row.runs if run.result.tables is not None]
-        if not tables:
+        found = by_class(row)
+        if not found:
             continue
-        labels, counts = _summed([table.confusion for table in tables])
+        labels = [_escaped(one.label) for one in found]
         plot = _plotly().Figure()
         plot.add_heatmap(
-            z=counts,
-            x=[_escaped(label) for label in labels],
-            y=[_escaped(label) for label in labels],
+            z=[list(one.predicted_as.values()) for one in found],
+            x=labels,
+            y=labels,
             texttemplate="%{z}",
             colorscale=[[0, "#f4f7fa"], [1, PALETTE[0]]],
             showscale=False,
@@ -386,18 +389,6 @@ def _confusion(rows: Sequence[Row]) -> list[Figure]:
         plot.update_layout(height=150 + 34 * len(labels))
         figures.append(Figure(f"confusion_{number + 1}", row.name, plot))
     return figures
-
-
-def _summed(tables: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[int]]]:
-    """Return the labels of all seeds and the sums of their counts."""
-    labels = list(dict.fromkeys(label for table in tables for label in table["labels"]))
-    counts = [[0] * len(labels) for _ in labels]
-    for table in tables:
-        places = [labels.index(label) for label in table["labels"]]
-        for row, line in zip(places, table["counts"], strict=True):
-            for column, count in zip(places, line, strict=True):
-                counts[row][column] += count
-    return labels, counts
 
 
 def _bars_of(comparison: Comparison, estimates: Sequence[Estimate]) -> dict[str, Any]:

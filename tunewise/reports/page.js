@@ -7,8 +7,23 @@ const ink = () => getComputedStyle(document.documentElement).getPropertyValue("-
 for (const place of document.querySelectorAll(".plot")) {
   const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
   const layout = { ...figure.plot.layout, font: { ...figure.plot.layout.font, color: ink() } };
-  Plotly.newPlot(place, figure.plot.data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+  Plotly.newPlot(place, figure.plot.data, layout, { responsive: true, displaylogo: false, displayModeBar: false })
+    .then(() => fit(place, layout.height));
+  window.addEventListener("resize", () => fit(place, layout.height));
 }
+
+// A narrow page stacks a legend's names: the figure grows by them, so that the plot does not shrink.
+function fit(place, height) {
+  const legend = place.querySelector(".scrollbox");
+  const names = legend ? legend.getBBox().height : 0;
+  place.style.height = `${height + names}px`;
+  Plotly.relayout(place, { height: height + names });
+}
+
+// Tables that are folded up are printed too.
+window.addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:has(table)")) folded.open = true;
+});
 dark.addEventListener("change", () => {
   for (const place of document.querySelectorAll(".plot")) Plotly.relayout(place, { "font.color": ink() });
 });

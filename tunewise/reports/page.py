@@ -9,7 +9,7 @@ import yaml
 from tunewise.reports import words
 from tunewise.reports.answer import answer, warnings
 from tunewise.reports.figures import Figure, Section
-from tunewise.reports.table import Column, columns
+from tunewise.reports.table import TABLES, Column, by_class, columns
 from tunewise.studies.compare import Comparison, Row
 from tunewise.studies.plan import COMMAND
 
@@ -40,7 +40,7 @@ def page(comparison: Comparison, sections: Sequence[Section]) -> str:
         _per_class(comparison),
         _answers(comparison),
         _settings(comparison),
-        f"<footer>{MADE_BY} The numbers are in cells.csv, pairs.csv, effects.csv.</footer>",
+        f"<footer>{MADE_BY} The numbers are in {', '.join(TABLES)}.</footer>",
     ]
     figures = [figure for section in sections for figure in section.figures]
     return (
@@ -167,23 +167,18 @@ def _pairs(comparison: Comparison) -> str:
 
 
 def _per_class(comparison: Comparison) -> str:
-    rows = [row for row in comparison.rows if row.runs and row.runs[0].result.tables]
-    if not rows:
-        return ""
     lines = []
-    for row in rows:
-        tables = [run.result.tables.per_class for run in row.runs if run.result.tables]
-        for label in dict.fromkeys(label for table in tables for label in table):
-            some = [table[label] for table in tables if label in table]
-            figures = "".join(
-                f"<td>{100 * sum(one[key] for one in some) / len(some):.1f} %</td>"
-                for key in ("precision", "recall", "f1")
-            )
+    for row in comparison.rows:
+        for one in by_class(row):
+            shares = (one.scores[name] for name in ("precision", "recall", "f1"))
+            figures = "".join(f"<td>{100 * share:.1f} %</td>" for share in shares)
             lines.append(
                 f'<tr><td class="words">{escape(row.name)}</td>'
-                f'<td class="words">{escape(label)}</td>{figures}'
-                f"<td>{some[0]['support']:.0f}</td></tr>"
+                f'<td class="words">{escape(one.label)}</td>{figures}'
+                f"<td>{one.scores['support']:.0f}</td></tr>"
             )
+    if not lines:
+        return ""
     return (
         '<details><summary>Precision, recall and F1 of each label</summary><div class="scroll">'
         '<table><thead><tr><th>cell</th><th class="words">label</th><th>precision</th>'

@@ -9,7 +9,7 @@ from tunewise.files import write_whole
 from tunewise.reports.figures import Section, sections
 from tunewise.reports.markdown import markdown
 from tunewise.reports.page import MADE_BY, page
-from tunewise.reports.table import cells_csv, effects_csv, pairs_csv
+from tunewise.reports.table import TABLES
 from tunewise.studies.compare import compare
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ FORMATS = ("svg", "png")
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a study and return its page; a report written before is replaced.
 
-    In the study's folder: report.md, cells.csv, pairs.csv, effects.csv, and figures/ with each
-    figure as SVG and PNG where Kaleido and a Chrome browser are at hand.
+    In the study's folder: report.md, cells.csv and the other tables, and figures/ with each figure
+    as SVG and PNG where Kaleido and a Chrome browser are at hand.
 
     Args:
         folder: the study's.
@@ -40,9 +40,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(comparison, figures))
     write_whole(folder / "report.md", markdown(comparison))
-    write_whole(folder / "cells.csv", cells_csv(comparison))
-    write_whole(folder / "pairs.csv", pairs_csv(comparison))
-    write_whole(folder / "effects.csv", effects_csv(comparison))
+    for name, table in TABLES.items():
+        write_whole(folder / name, table(comparison))
     _write_pictures(folder / PICTURES, figures)
     return path
 

@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from tunewise.reports import words
 from tunewise.studies.compare import Comparison, Row
@@ -91,6 +93,62 @@ def effects_csv(comparison: Comparison) -> str:
         for effect in comparison.effects
     ]
     return _csv([["axis", "value", "mean", "low", "high"], *rows])
+
+
+@dataclass(frozen=True)
+class Class:
+    """How one label fares with one cell."""
+
+    label: str
+    scores: dict[str, float]
+    """Precision, recall, F1 and support of the test split; the mean over seeds."""
+    predicted_as: dict[str, int]
+    """How often each label was predicted where this one was expected; the sum over seeds."""
+
+
+def by_class(row: Row) -> list[Class]:
+    """Return how each label fares; nothing for a task without labels."""
+    tables = [run.result.tables for run in row.runs if run.result.tables is not None]
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in tables:
+        confusion: dict[str, Any] = table.confusion
+        for expected, line in zip(confusion["labels"], confusion["counts"], strict=True):
+            for predicted, count in zip(confusion["labels"], line, strict=True):
+                counts[expected, predicted] += count
+    labels = list(dict.fromkeys(expected for expected, _ in counts))
+    found = []
+    for label in labels:
+        scores = [table.per_class[label] for table in tables if label in table.per_class]
+        means = {name: fmean(one[name] for one in scores) for name in scores[0]}
+        found.append(Class(label, means, {other: counts[label, other] for other in labels}))
+    return found
+
+
+def classes_csv(comparison: Comparison) -> str:
+    """Return how each label fares with each cell: a line each, with the confusion matrix."""
+    rows = [(row.name, one) for row in comparison.rows for one in by_class(row)]
+    scores = list(dict.fromkeys(name for _, one in rows for name in one.scores))
+    labels = list(dict.fromkeys(one.label for _, one in rows))
+    header = ["cell", "label", *scores, *(f"predicted as {label}" for label in labels)]
+    lines: list[list[Value]] = [
+        [
+            *(name, one.label),
+            *(one.scores[score] for score in scores),
+            *(one.predicted_as.get(label, 0) for label in labels),
+        ]
+        for name, one in rows
+    ]
+    return _csv([header, *lines])
+
+
+def candidates_csv(comparison: Comparison) -> str:
+    """Return every candidate with its best validation value: a line each."""
+    rows: list[list[Value]] = [
+        [row.name, tried.name, tried.status, tried.value, "yes" if tried is row.winner else ""]
+        for row in comparison.rows
+        for tried in row.candidates
+    ]
+    return _csv([["cell", "candidate", "status", "validation", "chosen"], *rows])
 
 
 def _csv(lines: Sequence[Sequence[Value]]) -> str:
@@ -182,3 +240,13 @@ def _percent(row: Row) -> float:
 
 def _speed(row: Row) -> float:
     return fmean(r.result.tokens.per_second for r in row.runs) if row.runs else math.nan
+
+
+TABLES: dict[str, Callable[[Comparison], str]] = {
+    "cells.csv": cells_csv,
+    "pairs.csv": pairs_csv,
+    "effects.csv": effects_csv,
+    "candidates.csv": candidates_csv,
+    "classes.csv": classes_csv,
+}
+"""Every number of a report, by the file it is in."""

@@ -245,7 +245,15 @@ def _attempt(
         rmtree(planned.folder)  # tried again from the start
     told.tell(0.0)
     try:
-        record = run(planned.config, data, planned.folder, told, shared, not planned.is_candidate)
+        record = run(
+            planned.config,
+            data,
+            planned.folder,
+            told,
+            shared,
+            read_test=not planned.is_candidate,
+            resume=True,
+        )
     except (TunewiseError, RuntimeError, MemoryError) as error:
         store.write_error(planned.folder, error)
         told.tell(1.0, f"failed: {' '.join(str(error).split())}")
