@@ -100,6 +100,8 @@ CASES = [
     *([f"method={kind}"] for kind in METHODS),
     *([f"train.optimizer={name}"] for name in ("adam", "sgd", "sgd_momentum")),
     ["train.precision=bf16"],
+    ["method.dora=true", "method.loraplus_lr_ratio=4"],
+    ["method.init=pissa"],
     ["train.dropout=0.2", "method.dropout=0.3"],
     ["train.tokens_per_pass=60", "train.dropout=0.1"],
     ["method=last_blocks", "method.blocks=1", "train.tokens_per_pass=60"],
@@ -354,7 +356,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_undisturbed(
 def kill_and_resume(config: RunConfig, folder: Path, kills: int, seed: int) -> None:
     """Begin and resume a run, and kill its process each time soon after a checkpoint or in one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tunewise.run", "sklearn.metrics", "torch._dynamo"])
+    context.set_forkserver_preload(["tunewise.run", "torch._dynamo"])
     chance = random.Random(seed)
     for _ in range(kills):
         arguments = {"out": folder, "resume": True}

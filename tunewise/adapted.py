@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tunewise import store
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
 from tunewise.errors import ModelError
+from tunewise.files import writing
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
+from tunewise.models.weights import read_tensors
 
 
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
@@ -27,11 +28,7 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
     """
     generator = torch.Generator().manual_seed(config.seed)
     model = load_model(source)
-    if tokenizer.size > model.config.vocabulary_size:
-        raise ModelError(
-            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
-            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
-        )
+    _refuse_larger(tokenizer, model, source)
     if config.task.label_names is not None:
         model.use_label_head(len(config.task.label_names), generator)
     config.method.adapt(model, generator, tokenizer)
@@ -41,17 +38,22 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
 def save_trained(
     model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer
 ) -> None:
-    """Write what was trained: a whole model if that is everything, else an adapter."""
-    if config.method.kind == "full":
-        labels = config.task.label_names or ()
-        save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
-        tokenizer.save(folder / store.MODEL)
-        return
-    path = folder / store.ADAPTER
-    path.parent.mkdir(exist_ok=True)
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
-    # The configuration goes along, so that the file means something without the rest of the folder.
-    save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
+    """Write what was trained: a whole model if that is everything, else an adapter.
+
+    Raises:
+        ConfigError: if it cannot be written.
+    """
+    with writing(folder):
+        if config.method.kind == "full":
+            labels = config.task.label_names or ()
+            save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
+            tokenizer.save(folder / store.MODEL)
+            return
+        path = folder / store.ADAPTER
+        path.parent.mkdir(exist_ok=True)
+        tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
+        # The configuration goes along, so that the file means something without the folder.
+        save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
 
 
 def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
@@ -76,6 +78,7 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         tokenizer = Tokenizer.load(folder / store.MODEL)
         labels = config.task.label_names
         model = load_model(folder / store.MODEL, None if labels is None else len(labels))
+        _refuse_larger(tokenizer, model, folder / store.MODEL)
         config.method.adapt(model, torch.Generator())
     else:
         source = find_folder(config.model)
@@ -85,12 +88,17 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
     return config, model.eval(), tokenizer
 
 
+def _refuse_larger(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:
+    if tokenizer.size > model.config.vocabulary_size:
+        raise ModelError(
+            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
+            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
+        )
+
+
 @torch.no_grad()
 def _read_adapter(model: LanguageModel, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a sound adapter: {error}") from error
+    tensors = read_tensors(path)
     trained = dict(model.trainable())
     if unlike := sorted(tensors.keys() ^ trained.keys()):
         raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")

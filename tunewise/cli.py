@@ -167,6 +167,50 @@ def params(
         print(f"trainable  {counts.trainable:>15,}  ({counts.percent:.4g} %)")
 
 
+@app.command()
+def estimate(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Say how much memory and time a run will take, here and on some GPUs; no weights are read."""
+    path, overrides = _split(words)
+    from dataclasses import asdict
+
+    from tunewise.config import make_config
+    from tunewise.estimate.survey import survey
+
+    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    found = survey(config, data)
+    if as_json:
+        print(json.dumps({**asdict(found), "advice": found.advice}))
+        return
+    rows = {"this machine": [found.asked], "by method": found.methods, "on": found.machines}
+    for title, some in rows.items():
+        _print_table([_estimate_row(title, row) for row in some])
+        print()
+    print(found.advice)
+
+
+def _estimate_row(title: str, row: Any) -> dict[str, Any]:
+    def clock(seconds: float) -> str:
+        hours, minutes = int(seconds // 3600), int(seconds // 60) % 60
+        return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02.0f} s"
+
+    tokens = {} if row.pass_tokens is None else {"tokens per pass at most": row.pass_tokens}
+    return {
+        title: row.name,
+        "memory": f"{row.peak_bytes / 2**30:.2f} of {row.room_bytes / 2**30:.0f} GiB",
+        "": "fits" if row.fits else "does not fit",
+        "epoch": clock(row.epoch_seconds),
+        "whole run": clock(row.seconds),
+        **tokens,
+    }
+
+
 @app.command("list")
 def list_known(
     what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],

@@ -3,9 +3,22 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_CHARACTERS = 2000
+"""Of a message, which may quote a file of any size."""
+
 
 class TunewiseError(Exception):
-    """A mistake the user can mend: the message says what was found, where, and what to do."""
+    """A mistake the user can mend: the message says what was found, where, and what to do.
+
+    It is one line of printable characters, whatever it quotes: a row's column may be called a
+    terminal's command to clear the screen.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > MOST_CHARACTERS:
+            message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
+        line = " ".join(part.strip() for part in message.splitlines())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 class ConfigError(TunewiseError):

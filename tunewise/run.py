@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -19,23 +18,18 @@ from tunewise.answers import (
     answer,
     check_metrics,
     compute,
-    encode,
     metrics_while_training,
-    room,
-    virtual_tokens,
 )
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
-from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
-from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
 from tunewise.errors import TrainingError
+from tunewise.estimate import estimated, warn_of_memory
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
-from tunewise.models.catalog import KNOWN_MODELS
-from tunewise.models.folder import find_folder
+from tunewise.prepared import Prepared, prepared
 from tunewise.progress import Progress
 from tunewise.resuming import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
 from tunewise.shared import Shared
@@ -100,77 +94,48 @@ def run(
         KeyboardInterrupt: if the run was asked to stop, after a checkpoint was written.
     """
     check_metrics(config)
-    device = choose_device()
+    device, shared = choose_device(), shared or Shared()
     reset_peak_bytes(device)
-    ready = prepared(config, data, device, shared or Shared(), SPLITS if read_test else SPLITS[:2])
+    ready = prepared(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
     folder = store.run_folder(out, ready.name, resume)
     with store.locked(folder):
         begin_or_go_on(ready.config, folder)
         if (result := store.read_result(folder)) is not None:
             return _record(folder, result)
+        expected = estimated(ready, shared)
+        warn_of_memory(expected, device)
+        model = _model(ready)
         preparing = Stopwatch()
         with preparing:
-            encoded = with_prefix(ready.config, ready.model, ready.encoded)
-        ready = replace(ready, encoded=encoded)
+            ready = replace(ready, encoded=with_prefix(ready.config, model, ready.encoded))
         try:
-            trained = _trained(ready, folder, progress or Progress())
+            trained = _trained(ready, model, folder, progress or Progress())
         except TrainingError as error:
             raise TrainingError(f"{error}{last_checkpoint(folder)}") from error
-        result = _finished(ready, folder, trained, preparing.seconds, read_test)
+        prefix_seconds = preparing.seconds
+        result = _finished(ready, model, folder, trained, expected, prefix_seconds, read_test)
         rmtree(folder / store.CHECKPOINT, ignore_errors=True)  # a finished run needs none
         return _record(folder, result)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that training needs."""
-
-    name: str
-    config: RunConfig
-    """With nothing left open."""
-    tokenizer: Tokenizer
-    model: LanguageModel
-    examples: dict[Split, list[Example]]
-    encoded: dict[Split, EncodedSplit]
-    device: torch.device
-
-    def answers(self, split: Split, metrics: Sequence[str]) -> list[Prediction]:
-        """Return one prediction per example of a split, by the model as it is now."""
-        examples, encoded = self.examples[split], self.encoded[split]
-        return answer(self.config, self.model, self.tokenizer, examples, encoded, metrics)
-
-
-def prepared(
-    config: RunConfig,
-    data: Path | None,
-    device: torch.device,
-    shared: Shared,
-    splits: Sequence[Split],
-) -> Prepared:
-    """Return the rows as tokens, and the adapted model on its device."""
+def _model(ready: Prepared) -> LanguageModel:
+    """Return the adapted model on its device, ready to be trained."""
+    config = ready.config
     torch.manual_seed(config.seed)  # dropout draws from the global source
-    source = find_folder(config.model)
-    tokenizer = shared.get(source, lambda: Tokenizer.load(source))
-    task, name = config.task, f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
-    rows = task.model_dump_json(), data
-    examples = {
-        split: shared.get((*rows, split), partial(task.examples, split, data)) for split in splits
-    }
-    config = settled(config, examples["train"], device)
-    model = adapted_model(config, source, tokenizer)
-    model.set_precision(choose_dtype(config.train.precision, device))
-    model.to(device)
+    model = adapted_model(config, ready.source, ready.tokenizer)
+    model.set_precision(choose_dtype(config.train.precision, ready.device))
+    model.to(ready.device)
     model.set_dropout(config.train.dropout)
     model.checkpointing = config.train.checkpointing
-    lengths = room(config, model.config), virtual_tokens(config, model.config)
-    encoded = {
-        split: shared.get(
-            (*rows, source, *lengths, split),
-            partial(encode, config, split, examples[split], model.config, tokenizer),
-        )
-        for split in splits
-    }
-    return Prepared(name, config, tokenizer, model, examples, encoded, device)
+    return model
+
+
+def _answers(
+    ready: Prepared, model: LanguageModel, split: Split, metrics: Sequence[str]
+) -> list[Prediction]:
+    """Return one prediction per example of a split, by the model as it is now."""
+    examples, encoded = ready.examples[split], ready.encoded[split]
+    return answer(ready.config, model, ready.tokenizer, examples, encoded, metrics)
 
 
 @dataclass(frozen=True)
@@ -184,9 +149,9 @@ class Trained:
     evaluation: Stopwatch
 
 
-def _trained(ready: Prepared, folder: Path, progress: Progress) -> Trained:
+def _trained(ready: Prepared, model: LanguageModel, folder: Path, progress: Progress) -> Trained:
     """Train, from the last checkpoint if there is one, and put the best state into the model."""
-    config, model = ready.config, ready.model
+    config = ready.config
     sequences = ready.encoded["train"].sequences
     per_epoch = updates_per_epoch(len(sequences), config.train)
     num_updates = config.train.epochs * per_epoch
@@ -199,7 +164,7 @@ def _trained(ready: Prepared, folder: Path, progress: Progress) -> Trained:
 
     def evaluated(step: Step | None) -> dict[str, float]:
         with evaluation:
-            values = compute(while_training, ready.answers("validation", while_training))
+            values = compute(while_training, _answers(ready, model, "validation", while_training))
         is_best = best.offer(model, values[config.metric], step)
         if step is not None:
             progress.evaluated(step, values, is_best)
@@ -229,7 +194,13 @@ def _trained(ready: Prepared, folder: Path, progress: Progress) -> Trained:
 
 
 def _finished(
-    ready: Prepared, folder: Path, trained: Trained, prefix_seconds: float, read_test: bool
+    ready: Prepared,
+    model: LanguageModel,
+    folder: Path,
+    trained: Trained,
+    expected: store.Estimate,
+    prefix_seconds: float,
+    read_test: bool,
 ) -> store.Result:
     """Read the test split, write everything down, and return the result."""
     config, steps, best = ready.config, trained.steps, trained.best
@@ -237,13 +208,13 @@ def _finished(
     predictions: list[Prediction] = []
     if read_test:
         with trained.evaluation:
-            predictions = ready.answers("test", config.task.metrics)
+            predictions = _answers(ready, model, "test", config.task.metrics)
         metrics["test"] = compute(config.task.metrics, predictions)
     store.write_predictions(folder / store.PREDICTIONS, predictions)
-    save_trained(ready.model, config, folder, ready.tokenizer)
+    save_trained(model, config, folder, ready.tokenizer)
     train_seconds = sum(step.seconds for step in steps)
     num_tokens = sum(step.num_tokens for step in steps)
-    total, trainable = ready.model.count_parameters()
+    total, trainable = model.count_parameters()
     device = ready.device
     result = store.Result(
         name=ready.name,
@@ -272,6 +243,7 @@ def _finished(
             evaluation_seconds=trained.evaluation.seconds,
         ),
         memory=store.Memory(peak_bytes=peak_bytes(device), device=describe(device)),
+        estimate=expected,
         tokens=store.Tokens(
             trained=num_tokens, per_second=num_tokens / train_seconds if steps else 0.0
         ),
@@ -293,23 +265,6 @@ def _record(folder: Path, result: store.Result) -> RunRecord:
     """Return what a finished run has left in its folder."""
     predictions = store.read_predictions(folder / store.PREDICTIONS)
     return RunRecord(folder, result, read_steps(folder), predictions)
-
-
-def settled(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
-    """Return the configuration with nothing left open: labels, precision, the model's whole path.
-
-    This is what a run keeps, to be repeated or loaded from any folder with the same result.
-    """
-    dtype = choose_dtype(config.train.precision, device)
-    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    is_folder = config.model not in KNOWN_MODELS and Path(config.model).is_dir()
-    return config.model_copy(
-        update={
-            "model": str(Path(config.model).absolute()) if is_folder else config.model,
-            "task": config.task.settled(training),
-            "train": config.train.model_copy(update={"precision": precision}),
-        }
-    )
 
 
 def with_prefix(

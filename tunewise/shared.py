@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 Thing = TypeVar("Thing")
 
-MOST = 16
-"""Things kept at once: rows and token ids of two tasks in three splits, and their tokenizers."""
+MOST = 32
+"""Things kept at once: rows and token ids of two tasks in three splits, what set-ups take."""
 
 
 class Shared:

@@ -10,11 +10,11 @@ from pathlib import Path
 from traceback import format_exception
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tunewise.config import RunConfig
-from tunewise.errors import ConfigError
-from tunewise.files import write_whole
+from tunewise.errors import ConfigError, TunewiseError
+from tunewise.files import write_whole, writing
 from tunewise.metrics import Prediction
 
 CONFIG = "config.yaml"
@@ -70,6 +70,17 @@ class Memory(Record):
     peak_bytes: int
     """Of the process on a CPU, of the allocator on a GPU."""
     device: str
+
+
+class Estimate(Record):
+    """What was expected before the model was read; see `tunewise estimate`."""
+
+    peak_bytes: int
+    epoch_seconds: float
+    """Of an epoch's updates."""
+    prefix_seconds: float
+    evaluation_seconds: float
+    """Of all evaluations, without texts that are written out, whose length nobody knows."""
 
 
 class Tokens(Record):
@@ -128,10 +139,43 @@ class Result(Record):
     best: Best
     time: Time
     memory: Memory
+    estimate: Estimate | None = None
     tokens: Tokens
     updates_left_out: int = 0
     """Those whose loss or gradient was not finite; see `train.on_nan`."""
     environment: Environment
+
+
+class Failure(Record):
+    """error.json."""
+
+    error: str
+    traceback: list[str]
+
+
+class Update(Record):
+    """A line of metrics.jsonl: an update, in which null stands for what is not a finite number."""
+
+    number: int
+    epoch: int
+    loss: float | None
+    num_tokens: int
+    num_scored: int
+    learning_rate: float | None
+    grad_norm: float | None
+    seconds: float | None
+
+
+class Evaluation(Record):
+    """A line of metrics.jsonl: an evaluation on validation data."""
+
+    number: int
+    epoch: int
+    validation: dict[str, float]
+
+
+LINE: TypeAdapter[Update | Evaluation] = TypeAdapter(Update | Evaluation)
+PREDICTION = TypeAdapter(Prediction)
 
 
 def run_folder(out: Path | None, name: str, resume: bool) -> Path:
@@ -190,9 +234,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block lasts.
 
     Raises:
-        ConfigError: if one is in it.
+        ConfigError: if one is in it, or nothing can be written there.
     """
-    with (folder / LOCK).open("w") as file:
+    with writing(folder):
+        lock = (folder / LOCK).open("a")  # what a link leads to keeps its content
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -205,7 +251,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
     """Add one JSON line to a file; what is not a finite number becomes null."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(_line(values))
 
 
@@ -225,13 +271,17 @@ def _line(values: dict[str, Any]) -> str:
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write one JSON line per prediction, from which any metric can be computed again."""
     lines = (json.dumps(asdict(p), ensure_ascii=False) for p in predictions)
-    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Return the predictions that `write_predictions` wrote."""
-    with path.open(encoding="utf-8") as file:
-        return [Prediction(**json.loads(line)) for line in file]
+    """Return the predictions that `write_predictions` wrote.
+
+    Raises:
+        ConfigError: if the file is not there, or holds anything else.
+    """
+    with _written_by_a_run(path), path.open(encoding="utf-8") as file:
+        return [PREDICTION.validate_json(line) for line in file]
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -247,34 +297,55 @@ def read_result(folder: Path) -> Result | None:
         ConfigError: if the file is there and is not one that this version writes.
     """
     path = folder / RESULT
-    try:
-        return Result.model_validate_json(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not the result of a run: {reason}") from error
+    with _written_by_a_run(path):
+        return Result.model_validate_json(path.read_bytes())
 
 
 def write_error(folder: Path, error: Exception) -> None:
     """Write down why a run ended."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"error": str(error) or type(error).__name__, "traceback": format_exception(error)}
-    write_whole(folder / ERROR, json.dumps(values, indent=2) + "\n")
+    message = str(error) or type(error).__name__
+    failure = Failure(error=message, traceback=format_exception(error))
+    write_whole(folder / ERROR, failure.model_dump_json(indent=2) + "\n")
 
 
 def read_error(folder: Path) -> str | None:
-    """Return why a run ended, or None if it did not fail."""
-    try:
-        message: str = json.loads((folder / ERROR).read_text("utf-8"))["error"]
-    except FileNotFoundError:
+    """Return why a run ended, or None if it did not fail.
+
+    Raises:
+        ConfigError: if the file is not one that a run writes.
+    """
+    path = folder / ERROR
+    if not path.is_file():
         return None
-    return message
+    with _written_by_a_run(path):
+        return Failure.model_validate_json(path.read_bytes()).error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return what `append_line` has written; a last line that was cut short is left out."""
+    """Return what `append_line` has written; a last line that was cut short is left out.
+
+    Raises:
+        ConfigError: if a line is neither an update nor an evaluation.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    with _written_by_a_run(path):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        return [LINE.validate_json(line).model_dump() for line in lines]
+
+
+@contextmanager
+def _written_by_a_run(path: Path) -> Iterator[None]:
+    """Tell in one line what is wrong with a file that is not as a run leaves it."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        raise ConfigError(f"{path}: not as a run leaves it: {reason}") from error
+    except (OSError, ValueError, TunewiseError) as error:
+        raise ConfigError(f"{path}: not as a run leaves it: {error}") from error

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn import metrics as sklearn
 
 from tunewise.metrics import METRICS, Prediction
 from tunewise.metrics.classification import confusion_matrix, per_class
@@ -20,15 +20,23 @@ FOUR = labels(("a", "a"), ("a", "b"), ("b", "b"), ("c", "b"))
 @pytest.mark.parametrize("seed", range(20))
 def test_values_are_those_of_scikit_learn(seed: int) -> None:
     chance = np.random.default_rng(seed)
-    names = np.array(["ham", "spam", "ütf-8", "10", "9"])[: chance.integers(1, 6)]
+    names = np.array(["ham", "spam", "ütf-8", "10", "9"])[: chance.integers(2, 6)]
     expected, predicted = chance.choice(names, size=(2, chance.integers(1, 40))).tolist()
     answers = labels(*zip(expected, predicted, strict=True))
     assert METRICS["accuracy"].compute(answers) == pytest.approx(
-        accuracy_score(expected, predicted)
+        sklearn.accuracy_score(expected, predicted)
     )
     assert METRICS["f1"].compute(answers) == pytest.approx(
-        f1_score(expected, predicted, average="macro", zero_division=0.0)
+        sklearn.f1_score(expected, predicted, average="macro", zero_division=0.0)
     )
+    order = names.tolist()
+    columns = sklearn.precision_recall_fscore_support(
+        expected, predicted, labels=order, zero_division=0.0
+    )
+    table = [list(row.values()) for row in per_class(answers, order).values()]
+    np.testing.assert_allclose(table, np.transpose(columns), rtol=1e-12)
+    counts = sklearn.confusion_matrix(expected, predicted, labels=order)
+    assert confusion_matrix(answers, order) == {"labels": order, "counts": counts.tolist()}
 
 
 def test_the_table_of_labels_says_how_each_one_fares() -> None:

@@ -1,6 +1,7 @@
 """Models as Hugging Face folders: found by name, read, and written for transformers to read."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,13 @@ from tunewise.errors import ModelError, nearest
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.weights import WEIGHTS, read_weights, write_weights
+from tunewise.models.weights import read_json as read_json
 from tunewise.settings import validate
 
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
+MOST_LAYERS = 1000
+MOST_SIZE = 2**24
+"""Of a vocabulary, a width, a context: what config.json claims is built before weights are read."""
 HUB_FILES = [
     "config.json",
     "model*.safetensors",
@@ -33,7 +38,7 @@ def find_folder(name: str) -> Path:
     """
     if name == POCKET:
         return POCKET_FOLDER
-    if name not in KNOWN_MODELS and Path(name).is_dir():
+    if name not in KNOWN_MODELS and os.path.isdir(name):  # pathlib's fails on too long a name
         return Path(name)
     hub_id = KNOWN_MODELS[name].home if name in KNOWN_MODELS else name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
@@ -75,6 +80,13 @@ def read_config(folder: Path) -> ModelConfig:
         ours = config_type.from_hugging_face(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a {kind} configuration: {error!r}") from error
+    for field, value in ours.items():
+        most = MOST_LAYERS if field == "num_layers" else MOST_SIZE
+        is_size = config_type.model_fields[field].annotation is int
+        if is_size and not (type(value) is int and 0 < value <= most):
+            raise ModelError(
+                f"{path}: {field} is {value!r}; a whole number from 1 to {most:,} is needed"
+            )
     return validate(config_type, ours, str(path))
 
 
@@ -134,20 +146,3 @@ def save_model(
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        ModelError: if it is missing or holds anything else.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; a model folder needs it") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}; an object is needed")
-    return values

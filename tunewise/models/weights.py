@@ -5,7 +5,8 @@ are read, and put together again when they are written.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ LANGUAGE_HEAD = "lm_head.weight"
 LABEL_HEAD = "score.weight"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FLOATS = ("F32", "F16", "BF16")
+MOST_HEADER = 2**23
+"""Bytes of a header: some 100,000 tensors. One that tells of millions takes all memory to read."""
 
 
 def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = False) -> None:
@@ -82,7 +86,7 @@ def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -
     if stored_slice.get_shape() != shape:
         found = stored_slice.get_shape()
         raise ModelError(f"{where} has shape {found}; config.json asks for {shape}")
-    if stored_slice.get_dtype() not in ("F32", "F16", "BF16"):
+    if stored_slice.get_dtype() not in FLOATS:
         raise ModelError(f"{where} holds {stored_slice.get_dtype()}; F32, F16 or BF16 is needed")
     tensor = stored_slice[:]
     tensor = tensor.T if stored.transposed else tensor
@@ -96,13 +100,62 @@ def _places(folder: Path, prefix: str) -> dict[str, tuple[str, Path]]:
     """Return every tensor by its name without the prefix: its full name and its file."""
     where: dict[str, tuple[str, Path]] = {}
     for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                keys = list(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
+        with opened(path) as file:
+            keys = list(file.keys())
         where |= {key.removeprefix(prefix): (key, path) for key in keys}
     return where
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; its library checks sizes, bounds and overlaps.
+
+    Raises:
+        ModelError: if it is missing or not sound, now or when a tensor is read.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > MOST_HEADER:
+            raise ModelError(f"{path}: a header of {length:,} bytes; at most {MOST_HEADER:,} are")
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a safetensors file, which must be floating-point numbers.
+
+    Raises:
+        ModelError: if the file is missing or not sound, or a tensor is anything else.
+    """
+    with opened(path) as file:
+        tensors = {}
+        for name in file.keys():  # noqa: SIM118  # it is no mapping
+            part = file.get_slice(name)
+            if part.get_dtype() not in FLOATS or 0 in part.get_shape():
+                found = f"{part.get_dtype()} of shape {part.get_shape()}"
+                raise ModelError(f"{path}: tensor {name!r} holds {found}; numbers are needed")
+            tensors[name] = file.get_tensor(name)
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ModelError: if it is missing or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; a model folder needs it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: holds a {type(values).__name__}; an object is needed")
+    return values
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -112,15 +165,15 @@ def weight_files(folder: Path) -> list[Path]:
         ModelError: if there is none, or a shard is missing.
     """
     if (folder / INDEX).is_file():
-        try:
-            shards: Iterable[str] = json.loads((folder / INDEX).read_text("utf-8"))[
-                "weight_map"
-            ].values()
-            names = sorted({Path(shard).name for shard in shards})
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{folder / INDEX}: not an index of shards") from error
-        if missing := [name for name in names if not (folder / name).is_file()]:
-            raise ModelError(f"{folder}: {INDEX} names {missing[0]}, which is not there")
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
+            raise ModelError(f"{folder / INDEX}: not an index of shards")
+        names = sorted(set(shards.values()))
+        present = {path.name for path in folder.glob("*.safetensors")}
+        if missing := [name for name in names if name not in present]:
+            raise ModelError(
+                f"{folder}: {INDEX} names {missing[0]!r}, which is not there as a safetensors file"
+            )
         return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]

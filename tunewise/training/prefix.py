@@ -40,7 +40,7 @@ def with_frozen_states(
     """
     if limit == 0 or model.dropout > 0 or model.frozen_depth == 0:
         return list(sequences)
-    lengths = [_num_kept(model, sequence) for sequence in sequences]
+    lengths = [num_kept(model, sequence) for sequence in sequences]
     shape = (sum(lengths), model.config.model_dim)
     size = shape[0] * shape[1] * model.compute_dtype.itemsize
     if size > limit * GIB:
@@ -67,7 +67,7 @@ def with_frozen_states(
     ]
 
 
-def _num_kept(model: LanguageModel, sequence: Encoded) -> int:
+def num_kept(model: LanguageModel, sequence: Encoded) -> int:
     """Return of how many of a sequence's tokens the output is needed."""
     all_frozen = model.frozen_depth > len(model.blocks)
     return 1 if all_frozen and sequence.label is not None else len(sequence.ids)

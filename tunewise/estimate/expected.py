@@ -1,0 +1,83 @@
+"""What a run is expected to take on this machine."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from tunewise.device import KEPT_KERNELS, free_bytes, give_back_memory, held_bytes
+from tunewise.estimate.machines import Machine, this_machine
+from tunewise.estimate.rehearsal import Operation
+from tunewise.estimate.work import Work, num_evaluations, rehearsed
+from tunewise.prepared import Prepared
+from tunewise.shared import Shared
+from tunewise.store import Estimate
+from tunewise.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+KERNEL_BYTES = 2**20
+"""What oneDNN takes for the compiled kernel of one shape of a product in bf16, as measured."""
+
+
+def estimated(ready: Prepared, shared: Shared) -> Estimate:
+    """Return what a run is expected to take, by a process that holds its rows already.
+
+    Args:
+        shared: keeps what runs take that differ in their seed or learning rate alone.
+    """
+    machine = this_machine()  # first, while large blocks still go back to the system
+    work = work_of(ready, shared)
+    return on(machine, work, ready.config.train, memory_of(work, ready.device))
+
+
+def work_of(ready: Prepared, shared: Shared) -> Work:
+    """Return what a set-up takes, from what is known or by a rehearsal."""
+    epochs = min(2, ready.config.train.epochs)  # what is kept differs between one and two
+    train = ready.config.train.model_copy(update={"learning_rate": None, "epochs": epochs})
+    alike = ready.config.model_copy(update={"seed": 0, "train": train}).model_dump_json()
+    return shared.get(("work", alike, *ready.encoded), lambda: rehearsed(ready))
+
+
+def memory_of(work: Work, device: torch.device) -> int:
+    """Return the most bytes this process will hold that does some work on a device."""
+    if device.type != "cpu":
+        return held_bytes(device) + work.peak_bytes
+    give_back_memory()
+    return held_bytes(device) + work.heap_bytes + work.states_bytes + _kernel_bytes(work)
+
+
+def on(machine: Machine, work: Work, train: TrainConfig, peak_bytes: int) -> Estimate:
+    """Return what work takes on a machine, whose memory is counted already."""
+    tokens = work.tokens
+    of_a_token = machine.seconds(work.forward) / work.forward_tokens
+    evaluated = num_evaluations(train, work.num_updates) * tokens["validation"]
+    evaluated += tokens.get("test", 0)
+    return Estimate(
+        peak_bytes=peak_bytes,
+        epoch_seconds=work.num_updates * machine.seconds(work.update),
+        prefix_seconds=of_a_token * sum(tokens.values()) if work.states_bytes else 0.0,
+        evaluation_seconds=of_a_token * evaluated,
+    )
+
+
+def _kernel_bytes(work: Work) -> int:
+    """Return what the compiled kernels take on a CPU: one per shape, up to as many as are kept."""
+
+    def count(operations: Sequence[Operation]) -> int:
+        return len({o.shapes for o in operations if o.dtype == torch.bfloat16 and o.shapes})
+
+    num_kernels = count(work.update) * work.num_sizes + count(work.forward)
+    return KERNEL_BYTES * min(KEPT_KERNELS, num_kernels)
+
+
+def warn_of_memory(expected: Estimate, device: torch.device) -> None:
+    """Say so if a run is expected to take more memory than there is."""
+    free = free_bytes(device) + held_bytes(device)
+    if expected.peak_bytes > free:
+        logger.warning(
+            "this run is expected to take %.1f GiB, and there are %.1f; lower "
+            "train.tokens_per_pass, set train.checkpointing=true, or see `tunewise estimate`",
+            expected.peak_bytes / 2**30,
+            free / 2**30,
+        )

@@ -1,0 +1,194 @@
+"""What a set-up takes, before anything of its model is loaded: its own code, in rehearsal.
+
+A model without contents makes its largest update, an evaluation, and an ordinary update. See
+`rehearsal` for how.
+"""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tunewise.answers import answer
+from tunewise.data.encode import Encoded
+from tunewise.data.packing import pack
+from tunewise.data.rows import Split
+from tunewise.device import choose_dtype
+from tunewise.estimate.rehearsal import Operation, Rehearsal
+from tunewise.metrics import METRICS
+from tunewise.models import LanguageModel
+from tunewise.models.folder import build_model
+from tunewise.prepared import Prepared
+from tunewise.training.best import BestState
+from tunewise.training.config import TrainConfig
+from tunewise.training.loop import Step, epoch_order, train
+from tunewise.training.optimizer import build_optimizer
+from tunewise.training.prefix import GIB, num_kept
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a set-up takes, on any machine."""
+
+    peak_bytes: int
+    """Of tensors that are alive at once."""
+    heap_bytes: int
+    """Of those, and the holes between them that a processor's memory has."""
+    states_bytes: int
+    """Of the output of frozen first blocks, which is read from the disk."""
+    pass_tokens: int
+    """How many tokens its largest pass has."""
+    num_updates: int
+    """An epoch."""
+    num_sizes: int
+    """How many different numbers of tokens these have."""
+    update: list[Operation]
+    """Of an update with as many tokens as most."""
+    forward: list[Operation]
+    """Of a pass in evaluation."""
+    forward_tokens: int
+    """How many tokens that pass has."""
+    tokens: dict[Split, int]
+    """Of each split."""
+
+
+def rehearsed(ready: Prepared) -> Work:
+    """Return what a set-up takes."""
+    settings = ready.config.train.model_copy(update={"epochs": 1, "compile": "off"})
+    tokens_per_pass = settings.tokens_per_pass
+    config = ready.config.model_copy(update={"train": settings})
+    model = _hollow_model(ready)
+    sequences = ready.encoded["train"].sequences
+    updates = list(_updates(sequences, settings.batch_size, ready.config.seed))
+    by_size = sorted(updates, key=_num_tokens)
+    largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
+    evaluated = _longest(ready.encoded["validation"].sequences, tokens_per_pass)
+    names = {sequence.example_id for sequence in evaluated}
+    examples = [example for example in ready.examples["validation"] if example.id in names]
+    states_bytes = _states_bytes(ready, model)
+    keeps = states_bytes > 0
+
+    rehearsal = Rehearsal()
+    rehearsal.hold(model.parameters())
+    weight_bytes = rehearsal.held_bytes
+    with rehearsal:
+        if keeps:
+            _compute_states(model, _longest(sequences, tokens_per_pass))
+        optimizer = build_optimizer(model, settings)
+        best = BestState(METRICS[config.metric])
+
+        def update(chosen: Sequence[Encoded]) -> Step:
+            one = settings.model_copy(update={"batch_size": len(chosen)})
+            known = _with_states(model, chosen) if keeps else chosen
+            (step,) = train(model, known, one, config.seed, optimizer)
+            return step
+
+        def evaluation(step: Step) -> None:
+            known = _with_states(model, evaluated) if keeps else evaluated
+            split = replace(ready.encoded["validation"], sequences=known)
+            answer(config, model, ready.tokenizer, examples, split, metrics=())
+            best.offer(model, 0.0, step)
+
+        started = len(rehearsal.operations)
+        update(ordinary)
+        of_update = rehearsal.operations[started:]
+        # What is kept at one evaluation is there in the updates before the next.
+        for _ in range(2 if num_evaluations(ready.config.train, len(updates)) > 1 else 1):
+            step = update(largest)
+            started = len(rehearsal.operations)
+            evaluation(step)
+    return Work(
+        peak_bytes=rehearsal.peak_bytes,
+        heap_bytes=weight_bytes + rehearsal.heap.size,
+        states_bytes=states_bytes,
+        pass_tokens=max(batch.num_tokens for batch in pack(largest, settings.tokens_per_pass)),
+        num_updates=len(updates),
+        num_sizes=len({_num_tokens(update) for update in updates}),
+        update=of_update,
+        forward=rehearsal.operations[started:],
+        forward_tokens=_num_tokens(evaluated),
+        tokens={split: _num_tokens(part.sequences) for split, part in ready.encoded.items()},
+    )
+
+
+def num_evaluations(train: TrainConfig, num_updates: int) -> int:
+    """Return how often validation data is evaluated.
+
+    Args:
+        num_updates: an epoch.
+    """
+    whole = train.epochs * num_updates
+    every = train.evaluate_every or num_updates
+    return max(1, math.ceil(whole / every))
+
+
+def _hollow_model(ready: Prepared) -> LanguageModel:
+    """Return the adapted model: on the CPU, in its true size, with weights never touched."""
+    config = ready.config
+    model = build_model(ready.shape)
+    if config.task.label_names is not None:
+        model.use_label_head(len(config.task.label_names))
+    config.method.adapt(model, torch.Generator(), ready.tokenizer)
+    model.set_precision(choose_dtype(config.train.precision, ready.device))
+    is_tied = model.head_is_tied
+    model.to_empty(device="cpu")
+    if is_tied:  # the layer itself, which may have an update beside it
+        head = getattr(model.head, "base", model.head)
+        head.weight = model.get_parameter("token_embedding.weight")
+    model.set_dropout(config.train.dropout)
+    model.checkpointing = config.train.checkpointing
+    return model
+
+
+def _updates(sequences: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+    """Yield the sequences of each update of the first epoch."""
+    order = epoch_order(len(sequences), 0, seed)
+    for start in range(0, len(order), size):
+        yield [sequences[place] for place in order[start : start + size]]
+
+
+def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded]:
+    """Return the sequences of the pass with the most tokens: evaluations are packed by length."""
+    chosen: list[Encoded] = []
+    room = tokens_per_pass
+    for sequence in sorted(sequences, key=lambda sequence: len(sequence.ids), reverse=True):
+        room -= len(sequence.ids)
+        if chosen and room < 0:
+            break
+        chosen.append(sequence)
+    return chosen
+
+
+def _states_bytes(ready: Prepared, model: LanguageModel) -> int:
+    """Return how much of the output of frozen blocks is kept; 0 if none is."""
+    limit = ready.config.train.prefix_cache
+    if model.frozen_depth == 0 or model.dropout > 0:
+        return 0
+    splits = ("train",) if ready.config.task.answer == "choice" else tuple(ready.encoded)
+    width = model.config.model_dim * model.compute_dtype.itemsize
+    sizes = [
+        width * sum(num_kept(model, sequence) for sequence in ready.encoded[split].sequences)
+        for split in splits
+    ]
+    return sum(size for size in sizes if size <= limit * GIB)
+
+
+@torch.inference_mode()
+def _compute_states(model: LanguageModel, sequences: Sequence[Encoded]) -> None:
+    (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
+    model.frozen_states(batch.tokens, batch.positions, batch.segments)
+
+
+def _with_states(model: LanguageModel, sequences: Sequence[Encoded]) -> list[Encoded]:
+    """Return sequences with the output of frozen blocks, of the right size."""
+    width, dtype = model.config.model_dim, model.compute_dtype
+    return [
+        replace(sequence, states=torch.empty(num_kept(model, sequence), width, dtype=dtype))
+        for sequence in sequences
+    ]
+
+
+def _num_tokens(sequences: Sequence[Encoded]) -> int:
+    return sum(len(sequence.ids) for sequence in sequences)
