@@ -24,6 +24,10 @@ RATES = {
     "last_blocks": (3e-4, 1e-3, 3e-3),
     "lora": (5e-4, 1.5e-3, 5e-3),
     "soft_prompt": (3e-3, 1e-2, 3e-2),
+    "prefix": (1e-2, 3e-2, 1e-1),
+    "ia3": (3e-3, 1e-2, 3e-2),
+    "bitfit": (1e-3, 3e-3, 1e-2),
+    "adapter": (3e-4, 1e-3, 3e-3),
 }
 """Three candidates a method, a factor of some three apart, around its default."""
 

@@ -22,19 +22,22 @@ logger = logging.getLogger(__name__)
 def room(config: RunConfig, model: ModelConfig) -> int:
     """Return the most tokens of a sequence: as asked, else as suits the task, else what fits.
 
+    A method's virtual tokens count, whether they have ids or are keys and values alone.
+
     Raises:
         ConfigError: if more are asked for than the model has positions, or too few for any text.
     """
-    context, prefix_length = model.context_length, config.method.prefix_length
+    context, positions = model.context_length, config.method.prefix_positions
+    num_virtual = config.method.prefix_length + positions
     max_length = config.train.max_length or min(config.task.max_length or context, context)
     if max_length > context:
         raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
-    if max_length < prefix_length + 2:
+    if max_length < num_virtual + 2:
         raise ConfigError(
             f"train.max_length: {max_length} leaves no room for text behind "
-            f"{prefix_length} virtual tokens"
+            f"{num_virtual} virtual tokens"
         )
-    return max_length
+    return max_length - positions
 
 
 def virtual_tokens(config: RunConfig, model: ModelConfig) -> range:

@@ -14,20 +14,33 @@ from tunewise import store
 from tunewise.adapted import load_trained
 from tunewise.answers import answer, encode
 from tunewise.config import make_config
-from tunewise.data.encode import Encoded
+from tunewise.data.cache import Ids
+from tunewise.data.encode import IGNORE, Encoded
+from tunewise.data.packing import pack
 from tunewise.data.rows import SPLITS
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
+from tunewise.models.decoding import DecodingConfig, generate
 from tunewise.models.folder import build_model, load_model, read_config
+from tunewise.models.scoring import summed_loss
 from tunewise.run import run
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dora": {"kind": "lora", "dora": True, "rank": 2, "dropout": 0.1, "loraplus_lr_ratio": 4.0},
+    "pissa": {"kind": "lora", "init": "pissa", "rank": 2},
+}
+"""Settings that make almost another method of one."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "last_blocks": {"blocks": 1},
     "lora": {"rank": 2, "dropout": 0.1},
     "soft_prompt": {"tokens": 3},
+    "prefix": {"tokens": 3},
+    "adapter": {"bottleneck": 4},
+    **VARIANTS,
 }
 """Settings that suit a tiny model; a method that is not named has its defaults."""
 VERBALIZERS = {"good": " good", "bad": " bad", "fair": " not good"}
@@ -41,14 +54,16 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What a kind of task needs beside a path."""
 
-every_method = pytest.mark.parametrize("kind", METHODS)
+every_method = pytest.mark.parametrize("kind", [*METHODS, *VARIANTS])
+every_kind = pytest.mark.parametrize("kind", METHODS)
 both_kinds_of_head = pytest.mark.parametrize("num_labels", [None, 3], ids=["language", "labels"])
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def method_of(kind: str) -> Method:
-    return METHODS[kind](**SETTINGS.get(kind, {}))
+    settings = {"kind": kind} | SETTINGS.get(kind, {})
+    return METHODS[settings["kind"]](**settings)
 
 
 def adapted(
@@ -70,16 +85,33 @@ def adapted(
 def after_training(model: LanguageModel, kind: str, sequences: list[Encoded]) -> LanguageModel:
     """Return the model after a few updates; its dropout draws from the global source."""
     torch.manual_seed(0)
-    first, length = model.config.vocabulary_size, method_of(kind).prefix_length
-    prefix = np.arange(first, first + length, dtype=np.int32)
-    prefixed = [
-        replace(s, ids=np.concatenate([prefix, s.ids]), prompt_length=s.prompt_length + length)
-        for s in sequences
-    ]
+    prefixed = behind_prefix(model, kind, sequences)
     config = TrainConfig(epochs=2, batch_size=2, learning_rate=0.01, warmup=0.0, dropout=0.1)
     model.set_dropout(config.dropout)
     list(train(model, prefixed, config, seed=0))
     return model.eval()
+
+
+def behind_prefix(model: LanguageModel, kind: str, sequences: list[Encoded]) -> list[Encoded]:
+    """Return the sequences with the method's virtual tokens before them."""
+    first, length = model.config.vocabulary_size, method_of(kind).prefix_length
+    prefix = np.arange(first, first + length, dtype=np.int32)
+    return [
+        replace(s, ids=np.concatenate([prefix, s.ids]), prompt_length=s.prompt_length + length)
+        for s in sequences
+    ]
+
+
+def gradients(
+    model: LanguageModel, sequences: list[Encoded], tokens_per_pass: int
+) -> dict[str, Tensor]:
+    """Return the gradient of the summed loss over all sequences, by what is trained."""
+    model.zero_grad()
+    for batch in pack(sequences, tokens_per_pass):
+        scored = batch.targets != IGNORE
+        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+        summed_loss(model, hidden[scored], batch.targets[scored]).backward()
+    return {name: p.grad.clone() for name, p in model.trainable() if p.grad is not None}
 
 
 def values(model: LanguageModel) -> dict[str, Tensor]:
@@ -133,7 +165,7 @@ def test_the_same_seed_gives_the_same_numbers(
     assert_same(results[0][1], results[1][1])
 
 
-@every_method
+@every_kind
 def test_another_seed_gives_other_fresh_weights_and_the_same_base(
     kind: str, folders: dict[str, Path]
 ) -> None:
@@ -144,10 +176,58 @@ def test_another_seed_gives_other_fresh_weights_and_the_same_base(
     assert "head.weight" in fresh
     for name in fresh:
         alike = torch.equal(one[name], other[name])
-        frozen_or_zero = ".base." in name or not one[name].any()
-        assert alike == frozen_or_zero, name
+        frozen_or_constant = ".base." in name or len(one[name].unique()) == 1
+        assert alike == frozen_or_constant, name
     for name in base.keys() & one.keys():
         assert torch.equal(one[name], base[name]), name
+
+
+@every_method
+@both_kinds_of_head
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+def test_the_gradient_depends_on_neither_passes_nor_checkpointing(
+    kind: str,
+    num_labels: int | None,
+    family: str,
+    folders: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> None:
+    sequences = request.getfixturevalue("labelled" if num_labels else "texts")
+    model = after_training(adapted(kind, folders[family], num_labels), kind, sequences)
+    sequences = behind_prefix(model, kind, sequences)
+    packed = gradients(model, sequences, tokens_per_pass=1000)
+    assert packed.keys() == {name for name, _ in model.trainable()}
+    one_by_one = gradients(model, sequences, tokens_per_pass=1)
+    model.checkpointing = True
+    for other in (one_by_one, gradients(model, sequences, tokens_per_pass=1000)):
+        for name, gradient in packed.items():
+            assert gradient.any(), name
+            torch.testing.assert_close(other[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@every_method
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+def test_what_is_written_with_a_cache_is_what_is_written_without(
+    kind: str, family: str, folders: dict[str, Path], texts: list[Encoded], tokenizer: Tokenizer
+) -> None:
+    model = after_training(adapted(kind, folders[family]), kind, texts)
+    prompts = [sequence.ids[:-1] for sequence in behind_prefix(model, kind, texts)]
+    decoding = DecodingConfig(max_new_tokens=8)
+    found = generate(model, prompts, tokenizer, decoding)
+    for prompt, output in zip(prompts, found, strict=True):
+        expected: list[int] = []
+        while len(expected) < 8 and (token := next_token(model, prompt, expected)) != 0:
+            expected.append(token)
+        assert output == expected
+    assert len({tuple(output) for output in found}) > 1
+    assert tokenizer.end_of_text == 0
+
+
+@torch.inference_mode()
+def next_token(model: LanguageModel, prompt: Ids, output: list[int]) -> int:
+    tokens = torch.tensor([*prompt.tolist(), *output])
+    hidden = model.hidden(tokens, torch.arange(len(tokens)), torch.zeros_like(tokens))
+    return int(model.logits(hidden[-1:]).argmax())
 
 
 @every_method
@@ -229,7 +309,7 @@ def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
         assert predictions != untrained
 
 
-@every_method
+@every_kind
 def test_a_method_can_be_named_in_a_configuration(kind: str) -> None:
     config = make_config(fields={"method": kind})
     assert config.method == METHODS[kind]()

@@ -1,5 +1,11 @@
-"""The same method in PEFT gives the same logits, gradients and trained weights."""
+"""The same method in PEFT gives the same logits, gradients and trained weights.
 
+What PEFT does not have is written out with transformers.
+"""
+
+import copy
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,12 @@ from tunewise.data.encode import Encoded, encode_texts_whole
 from tunewise.data.example import Example
 from tunewise.data.packing import Batch, pack
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.lora import LoRA, LoRALinear
+from tunewise.methods.adapter import AdaptedLinear, Adapter
+from tunewise.methods.bitfit import BitFit
+from tunewise.methods.ia3 import IA3
+from tunewise.methods.lora import LoRA
+from tunewise.methods.lora_layers import LoRALinear
+from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel
 from tunewise.models.folder import load_model
@@ -40,6 +51,26 @@ TARGETS = {
     "gpt2": (("out", "up", "down"), ["c_proj", "c_fc"]),
     "gpt_neo": (("query", "value"), ["q_proj", "v_proj"]),
 }
+THEIR_SUBLAYERS = {
+    "gpt2": {"attention.out": "attn.c_proj", "feed_forward.down": "mlp.c_proj"},
+    "gpt_neo": {"attention.out": "attn.attention.out_proj", "feed_forward.down": "mlp.c_proj"},
+}
+"""The layers that write to the residual stream: ours and theirs."""
+
+THEIR_SCALED: dict[str, dict[str, tuple[str | None, ...]]] = {
+    "gpt2": {
+        "attn.c_attn": (None, "attention.key", "attention.value"),
+        "mlp.c_proj": ("feed_forward.down",),
+    },
+    "gpt_neo": {
+        "attn.attention.k_proj": ("attention.key",),
+        "attn.attention.v_proj": ("attention.value",),
+        "mlp.c_proj": ("feed_forward.down",),
+    },
+}
+"""Their layers that (IA)³ scales, and ours in them; queries stay as they are, at ones."""
+
+both_families = pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
 
 
 def their_base(folder: Path) -> Any:
@@ -54,6 +85,14 @@ def batch_of(sequences: list[Encoded]) -> Batch:
 def our_logits(model: LanguageModel, sequence: Encoded) -> Tensor:
     batch = batch_of([sequence])
     return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+
+
+def our_loss(model: LanguageModel, sequences: list[Encoded]) -> Tensor:
+    """Return the mean over all predicted tokens, all texts packed together."""
+    batch = batch_of(sequences)
+    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    scored = batch.targets >= 0
+    return summed_loss(model, hidden[scored], batch.targets[scored]) / batch.num_scored
 
 
 def their_loss(model: Any, sequences: list[Encoded]) -> Tensor:
@@ -170,11 +209,174 @@ def test_the_same_soft_prompt_gives_the_same_logits_and_gradient_as_in_peft(
             found = our_logits(model, ours)[num_virtual:]
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
-    batch = batch_of(prefixed)
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
-    scored = batch.targets >= 0
-    (summed_loss(model, hidden[scored], batch.targets[scored]) / batch.num_scored).backward()
+    our_loss(model, prefixed).backward()
     their_loss(other, plain).backward()
     assert prompt.grad is not None
     assert prompt.grad.abs().max() > 1e-3
     torch.testing.assert_close(prompt.grad, their_prompt.grad, rtol=1e-4, atol=1e-6)
+
+
+def assert_same_logits(model: LanguageModel, other: Any, texts: list[Encoded]) -> None:
+    """Compare ours and theirs on each text."""
+    with torch.no_grad():
+        for sequence in texts:
+            theirs = other(input_ids=torch.from_numpy(sequence.ids).long()[None]).logits[0]
+            ours = our_logits(model.eval(), sequence)
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def assert_same_gradient(ours: Tensor | None, theirs: Tensor | None) -> None:
+    assert ours is not None and theirs is not None
+    assert ours.abs().max() > 1e-4
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+@both_families
+def test_the_same_prefix_gives_the_same_logits_and_gradient_as_in_peft(
+    family: str, folders: dict[str, Path], texts: list[Encoded]
+) -> None:
+    num_virtual, num_layers, model_dim = 3, 3, 16
+    model = load_model(folders[family])
+    PrefixTuning(tokens=num_virtual).adapt(model, torch.Generator().manual_seed(3))
+    ours = [
+        model.get_parameter(f"blocks.{index}.attention.prefix.{part}")
+        for index in range(num_layers)
+        for part in ("keys", "values")
+    ]
+    for parameter in ours:
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=num_virtual)
+    other = peft.get_peft_model(their_base(folders[family]), config).eval()
+    theirs = other.prompt_encoder["default"].embedding.weight  # (P, layers · 2 · D)
+    assert theirs.shape == (num_virtual, num_layers * 2 * model_dim)
+    theirs.data = torch.cat([parameter.detach() for parameter in ours], dim=1)
+
+    assert_same_logits(model, other, texts)
+    assert len({len(sequence.ids) for sequence in texts}) > 2
+    our_loss(model, texts).backward()
+    their_loss(other, texts).backward()
+    parts = theirs.grad.chunk(len(ours), dim=1)
+    for parameter, part in zip(ours, parts, strict=True):
+        assert_same_gradient(parameter.grad, part)
+
+
+@both_families
+def test_the_same_ia3_gives_the_same_logits_and_gradients_as_in_peft(
+    family: str, folders: dict[str, Path], texts: list[Encoded]
+) -> None:
+    model = load_model(folders[family])
+    IA3().adapt(model, torch.Generator())
+    generator = torch.Generator().manual_seed(0)
+    for _, parameter in model.trainable():
+        nn.init.normal_(parameter, mean=1.0, std=0.3, generator=generator)
+    layers = THEIR_SCALED[family]
+    config = peft.IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=list(layers),
+        feedforward_modules=["mlp.c_proj"],
+        fan_in_fan_out=family == "gpt2",
+    )
+    other = peft.get_peft_model(their_base(folders[family]), config).eval()
+    their_parameters = dict(other.named_parameters())
+    pairs: list[tuple[Tensor, Tensor, int]] = []  # ours, theirs, and which part of it
+    for index, (layer, parts) in product(range(3), layers.items()):
+        stem = f"base_model.model.transformer.h.{index}.{layer}"
+        theirs = their_parameters.pop(f"{stem}.ia3_l.default")
+        scales = [part and model.get_parameter(f"blocks.{index}.{part}.scale") for part in parts]
+        values = [torch.ones(16) if scale is None else scale.detach() for scale in scales]
+        theirs.data = torch.cat(values).view(theirs.shape)
+        pairs += [(ours, theirs, n) for n, ours in enumerate(scales) if ours is not None]
+    assert not [name for name in their_parameters if "ia3_l" in name]
+
+    assert_same_logits(model, other, texts)
+    our_loss(model, texts).backward()
+    their_loss(other, texts).backward()
+    assert len(pairs) == len(list(model.trainable()))
+    for ours, theirs, number in pairs:
+        assert theirs.grad is not None
+        assert_same_gradient(ours.grad, theirs.grad.flatten().split(len(ours))[number])
+
+
+def three_updates(
+    model: LanguageModel, other: Any, theirs: list[Tensor], texts: list[Encoded]
+) -> None:
+    """Make three updates of all texts on ours and on what is named of theirs.
+
+    By SGD: the true gradient of a key's bias is zero, and AdamW would blow up the rounding.
+    """
+    config = TrainConfig(
+        epochs=3,
+        batch_size=len(texts),
+        optimizer="sgd",
+        learning_rate=0.1,
+        schedule="constant",
+        warmup=0.0,
+        weight_decay=0.0,
+        clip_norm=None,
+    )
+    optimizer = torch.optim.SGD(theirs, lr=0.1)
+    steps = list(train(model, texts, config, seed=0))
+    assert len(steps) == 3
+    for step in steps:
+        loss = their_loss(other, texts)
+        assert step.loss == pytest.approx(loss.item(), rel=1e-4)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@both_families
+def test_bitfit_trains_every_bias_in_transformers_and_nothing_else_to_the_same_values(
+    family: str, folders: dict[str, Path], texts: list[Encoded]
+) -> None:
+    model, other = load_model(folders[family]), their_base(folders[family])
+    BitFit().adapt(model, torch.Generator())
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    biases = {name: p for name, p in other.named_parameters() if name.endswith(".bias")}
+    three_updates(model, other, list(biases.values()), texts)
+
+    trained = {name for name, _ in model.trainable()}
+    for stored in model.stored_tensors():
+        theirs = biases.pop(f"transformer.{stored.theirs}", None)
+        if theirs is not None:
+            ours = torch.cat([model.get_parameter(name) for name in stored.ours])
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+            trained -= set(stored.ours)
+    assert not biases
+    assert not trained
+    for name, parameter in model.named_parameters():
+        if not name.endswith("key.bias"):  # moves, if at all, by rounding alone
+            assert torch.equal(parameter, before[name]) != name.endswith(".bias"), name
+
+
+@both_families
+def test_the_same_adapters_after_the_sublayers_of_transformers_train_alike(
+    family: str, folders: dict[str, Path], texts: list[Encoded]
+) -> None:
+    model, other = load_model(folders[family]), their_base(folders[family])
+    Adapter(bottleneck=5).adapt(model, torch.Generator().manual_seed(0))
+    theirs: dict[str, nn.Linear] = {}
+
+    def after(down: nn.Linear, up: nn.Linear) -> Callable[..., Tensor]:
+        def hook(_module: nn.Module, _inputs: Any, h: Tensor) -> Tensor:
+            return h + up(nn.functional.gelu(down(h), approximate="tanh"))
+
+        return hook
+
+    other.requires_grad_(False)
+    for index, (path, layer) in product(range(3), THEIR_SUBLAYERS[family].items()):
+        ours = model.get_submodule(f"blocks.{index}.{path}")
+        assert isinstance(ours, AdaptedLinear)
+        nn.init.normal_(ours.up.weight, std=0.2, generator=torch.Generator().manual_seed(index))
+        copies = [copy.deepcopy(part) for part in (ours.down, ours.up)]
+        theirs |= {
+            f"blocks.{index}.{path}.{n}": c for n, c in zip(("down", "up"), copies, strict=True)
+        }
+        other.transformer.h[index].get_submodule(layer).register_forward_hook(after(*copies))
+
+    assert_same_logits(model, other, texts)
+    three_updates(model, other, [p for part in theirs.values() for p in part.parameters()], texts)
+    expected = {f"{n}.{k}": p for n, part in theirs.items() for k, p in part.named_parameters()}
+    assert expected.keys() == {name for name, _ in model.trainable()}
+    for name, parameter in expected.items():
+        torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-4, atol=2e-5)

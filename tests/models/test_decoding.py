@@ -17,7 +17,8 @@ from transformers.generation import logits_process
 
 from tunewise.data.tokenizer import Tokenizer, byte_level
 from tunewise.errors import ModelError
-from tunewise.methods.lora import LoRA, merge
+from tunewise.methods.lora import LoRA
+from tunewise.methods.method import merge
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import FAMILIES, LanguageModel, decoding
 from tunewise.models.decoding import DecodingConfig, filtered, generate, penalised, text_of

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from tunewise.data.packing import Batch
-from tunewise.methods import Method
+from tunewise.methods import Method, adapter
+from tunewise.methods.adapter import Adapter
+from tunewise.methods.bitfit import BitFit
 from tunewise.methods.full import Full
+from tunewise.methods.ia3 import IA3
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.lora import LoRA
+from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel, language_model, layers, recompute
 from tunewise.models.recompute import cheap, recomputing
@@ -28,6 +32,10 @@ METHODS: dict[str, Method] = {
     "lora of some layers": LoRA(rank=2, targets=("value", "down")),
     "last_blocks": LastBlocks(blocks=2),
     "soft_prompt": SoftPrompt(tokens=3),
+    "prefix": PrefixTuning(tokens=3),
+    "ia3": IA3(),
+    "bitfit": BitFit(),
+    "adapter": Adapter(bottleneck=4),
 }
 
 
@@ -55,7 +63,8 @@ def test_neither_loss_nor_gradients_change_by_a_bit(
     assert again.keys() == kept.keys()
     for name, gradient in kept.items():
         assert torch.equal(again[name], gradient), name
-    if kind != "soft_prompt":  # its frozen layers keep no input, so there is nothing to make again
+    # The frozen layers of these keep no input, so there is nothing to make again.
+    if kind not in ("soft_prompt", "prefix", "bitfit"):
         assert num_again > len(calls)
 
 
@@ -158,7 +167,7 @@ def _gradients(model: LanguageModel, batch: Batch) -> dict[str, Tensor]:
 
 
 def _count_calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Return a list that gets every input of the activation."""
+    """Return a list that gets every input of the activation, an adapter's included."""
     calls: list[Tensor] = []
     gelu = layers.gelu
 
@@ -166,7 +175,8 @@ def _count_calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         calls.append(x.detach())
         return gelu(x)
 
-    monkeypatch.setattr(layers, "gelu", counted)
+    for module in (layers, adapter):
+        monkeypatch.setattr(module, "gelu", counted)
     return calls
 
 

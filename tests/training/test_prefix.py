@@ -16,10 +16,14 @@ from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
 from tunewise.evaluation.evaluate import score_sequences
 from tunewise.methods import Method
+from tunewise.methods.adapter import Adapter
+from tunewise.methods.bitfit import BitFit
 from tunewise.methods.full import Full
+from tunewise.methods.ia3 import IA3
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.last_layer import LastLayer
 from tunewise.methods.lora import LoRA
+from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel, ModelConfig
 from tunewise.models.folder import build_model
@@ -41,12 +45,17 @@ WITH_PREFIX: dict[str, tuple[Method, int]] = {
     "last_blocks": (LastBlocks(blocks=1), 2),
     "lora on the last block": (LoRA(blocks="last-1"), 2),
     "lora on some blocks": (LoRA(blocks=(1,)), 1),
+    "dora from pissa on the last block": (LoRA(blocks="last-1", dora=True, init="pissa"), 2),
     "lora on the output layer": (LoRA(targets=("head",)), 4),
 }
 WITHOUT_PREFIX: dict[str, Method] = {
     "full": Full(),
     "lora on all blocks": LoRA(),
     "soft_prompt": SoftPrompt(tokens=3),
+    "prefix": PrefixTuning(tokens=3),
+    "ia3": IA3(),
+    "bitfit": BitFit(),
+    "adapter": Adapter(),
 }
 
 

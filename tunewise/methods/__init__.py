@@ -4,15 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunewise.methods.adapter import Adapter
+from tunewise.methods.bitfit import BitFit
 from tunewise.methods.full import Full
+from tunewise.methods.ia3 import IA3
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.last_layer import LastLayer
 from tunewise.methods.lora import LoRA
 from tunewise.methods.method import Method
+from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
 
 AnyMethod = Annotated[
-    Full | LastLayer | LastBlocks | LoRA | SoftPrompt, Field(discriminator="kind")
+    Full | LastLayer | LastBlocks | LoRA | SoftPrompt | PrefixTuning | IA3 | BitFit | Adapter,
+    Field(discriminator="kind"),
 ]
 
 METHODS: dict[str, type[Method]] = {
@@ -21,6 +26,10 @@ METHODS: dict[str, type[Method]] = {
     "last_blocks": LastBlocks,
     "lora": LoRA,
     "soft_prompt": SoftPrompt,
+    "prefix": PrefixTuning,
+    "ia3": IA3,
+    "bitfit": BitFit,
+    "adapter": Adapter,
 }
 
 __all__ = ["METHODS", "AnyMethod", "Method"]

@@ -1,12 +1,13 @@
 """What every method is: settings, and one verb that changes a model in place."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
+from tunewise.models.layers import Linear
 from tunewise.settings import Settings
 
 
@@ -20,6 +21,11 @@ class Method(Settings):
     @property
     def prefix_length(self) -> int:
         """How many virtual tokens precede every sequence; their ids lie past the vocabulary."""
+        return 0
+
+    @property
+    def prefix_positions(self) -> int:
+        """How many positions before every sequence are taken by what has no token."""
         return 0
 
     @abstractmethod
@@ -50,3 +56,19 @@ def train_head(model: LanguageModel) -> None:
     """Train the output layer, parted from the token embedding that it may share its weight with."""
     model.untie_head()
     model.head.requires_grad_(True)
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A layer that a method has put in the place of a plain one, and that can be one again."""
+
+    def merged(self) -> Linear:
+        """Return a plain layer that computes the same up to rounding."""
+
+
+def merge(model: LanguageModel) -> None:
+    """Replace every layer of a model that can be merged by a plain one."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Mergeable):
+                setattr(module, name, child.merged().requires_grad_(False))

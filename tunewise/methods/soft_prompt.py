@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.errors import ConfigError
 from tunewise.methods import peft_folder
 from tunewise.methods.method import Method, freeze
+from tunewise.methods.virtual_tokens import check_room, first_ids
 from tunewise.models import LanguageModel
 
 
@@ -77,32 +77,23 @@ class SoftPrompt(Method):
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
         """Freeze the model and lengthen its token embedding by the prompt."""
-        if self.tokens >= model.config.context_length:
-            raise ConfigError(
-                f"method.tokens: {self.tokens} leaves no room for text; "
-                f"the model has {model.config.context_length} positions"
-            )
+        check_room(self.tokens, model)
         freeze(model)
-        table = model.get_parameter("token_embedding.weight")
-        prompt = self._start(table, generator, tokenizer)
+        prompt = self._start(model, generator, tokenizer)
         if self.from_ is not None:
             read = peft_folder.read_prompt(self.from_, model)
             prompt = prompt if prompt.is_meta else read
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 
     def _start(
-        self, table: Tensor, generator: torch.Generator, tokenizer: Tokenizer | None
+        self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None
     ) -> Tensor:
         """Return the first values of the prompt, (P, D), in fp32."""
-        size, model_dim = table.shape
+        table = model.get_parameter("token_embedding.weight")
+        shape = self.tokens, model.config.model_dim
         if table.is_meta:
-            return torch.empty(self.tokens, model_dim, device="meta")
+            return torch.empty(shape, device="meta")
         if self.init == "gaussian":
-            return torch.randn(self.tokens, model_dim, generator=generator) * 0.02
-        if self.init == "text":
-            assert tokenizer is not None and self.text is not None
-            ids = tokenizer.encode([self.text])[0]
-            rows = torch.tensor([ids[index % len(ids)] for index in range(self.tokens)])
-        else:
-            rows = torch.randint(size, (self.tokens,), generator=generator)
+            return torch.randn(shape, generator=generator) * 0.02
+        rows = first_ids(self.tokens, self.text, model, generator, tokenizer)
         return table.detach()[rows].float()

@@ -42,6 +42,43 @@ def runs_of(segments: Tensor) -> list[Run]:
     return [Run(*pair) for pair in zip(count.tolist(), length.tolist(), strict=True)]
 
 
+class Prefix(nn.Module):
+    """Trained keys and values before those of every sequence (https://arxiv.org/abs/2101.00190).
+
+    They take part as P more tokens would, whose own outputs are dropped: so the mask stays the
+    square causal one, which the kernels know by themselves.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(keys)  # (P, D)
+        self.values = nn.Parameter(values)  # (P, D)
+
+    def put_before(
+        self, query: Tensor, key: Tensor, value: Tensor, runs: list[Run]
+    ) -> tuple[Tensor, Tensor, Tensor, list[Run]]:
+        """Return all with P rows more for each of S sequences: (N, D) becomes (N + S·P, D)."""
+        lengths = _lengths(runs)
+
+        def longer(rows: Tensor, x: Tensor) -> Tensor:
+            rows = rows.to(x.dtype)
+            return torch.cat([part for own in torch.split(x, lengths) for part in (rows, own)])
+
+        queries = torch.zeros_like(self.keys)
+        parts = longer(queries, query), longer(self.keys, key), longer(self.values, value)
+        return *parts, [Run(count, len(self.keys) + length) for count, length in runs]
+
+    def take_off(self, mixed: Tensor, runs: list[Run]) -> Tensor:
+        """Return the rows of the sequences' own tokens: (N, D) from (N + S·P, D)."""
+        sizes = [size for length in _lengths(runs) for size in (len(self.keys), length)]
+        return torch.cat(torch.split(mixed, sizes)[1::2])
+
+
+def _lengths(runs: list[Run]) -> list[int]:
+    """Return the length of each sequence."""
+    return [length for num_sequences, length in runs for _ in range(num_sequences)]
+
+
 class Attention(nn.Module):
     """softmax(scale · Q Kᵀ + mask) V in H heads (https://arxiv.org/abs/1706.03762).
 
@@ -68,6 +105,7 @@ class Attention(nn.Module):
         self.key = Linear(model_dim, model_dim, bias=input_bias)
         self.value = Linear(model_dim, model_dim, bias=input_bias)
         self.out = Linear(model_dim, model_dim)
+        self.prefix: Prefix | None = None
 
     def forward(self, x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
         """Return (N, D) from (N, D).
@@ -82,6 +120,14 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, runs: list[Run], past: Past | None
     ) -> Tensor:
         """Return the values (N, D) that each token sees, weighted, from (N, D) each."""
+        if self.prefix is None or (past is not None and not past.is_reading):
+            return self._mix(query, key, value, runs, past)
+        mixed = self._mix(*self.prefix.put_before(query, key, value, runs), past)
+        return self.prefix.take_off(mixed, runs)
+
+    def _mix(
+        self, query: Tensor, key: Tensor, value: Tensor, runs: list[Run], past: Past | None
+    ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         if query.device.type == "cpu" and past is None and dropout == 0:
             mixed: Tensor = _FusedOnCPU.apply(  # type: ignore[no-untyped-call]  # torch has no types here

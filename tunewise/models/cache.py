@@ -18,6 +18,7 @@ class Cache:
         lengths: of the prompts, in the order in which they will be read.
         room: how many tokens may follow a prompt.
         max_rows: how many rows there may be at once.
+        num_before: how many keys and values, of a trained prefix, come before those of a prompt.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class Cache:
         room: int,
         max_rows: int,
         device: torch.device,
+        num_before: int = 0,
     ) -> None:
         self.max_rows = max_rows
-        self.width = max(lengths)
+        self.num_before = num_before
+        self.width = num_before + max(lengths)
         self.max_width = self.width + room
         self.device = device
-        self.starts = [self.width - length for length in lengths]
+        self.starts = [max(lengths) - length for length in lengths]
         self.mask: Tensor | None = None  # (B, 1, 1, T) from the first column in use; None sees all
         self.layers = [Past(self) for _ in range(num_layers)]
 
@@ -48,7 +51,7 @@ class Cache:
         columns = torch.arange(self.first, self.width, device=self.device)  # (T,)
         uneven = max(self.starts) > self.first
         self.mask = (columns >= starts[:, None])[:, None, None] if uneven else None
-        return self.width - 1 - starts
+        return self.width - 1 - self.num_before - starts
 
     def keep(self, rows: Sequence[int]) -> None:
         """Make row i what row `rows[i]` was. Rows that stay in their place cost nothing."""
@@ -62,6 +65,25 @@ class Cache:
                     filled[to] = filled[source]
 
 
+    def joined(self, other: "Cache", room: int) -> "Cache":
+        """Return the rows of both caches as one, those of `other` last, all prompts being read.
+
+        Args:
+            room: how many tokens may still follow.
+        """
+        lengths = [*self._lengths, *other._lengths]
+        layers, before = len(self.layers), self.num_before
+        both = Cache(layers, lengths, room, len(lengths), self.device, before)
+        for layer, *parts in zip(both.layers, self.layers, other.layers, strict=True):
+            layer.take(parts)
+        return both
+
+    @property
+    def _lengths(self) -> list[int]:
+        """How many tokens each row holds."""
+        return [self.width - self.num_before - start for start in self.starts]
+
+
 class Past:
     """Keys and values of one layer, as attention meets them."""
 
@@ -71,6 +93,11 @@ class Past:
         self.num_prompts = len(cache.starts)
         self.keys: Tensor
         self.values: Tensor
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether what comes next are prompts, and not yet one token of every row."""
+        return self.num_read < self.num_prompts
 
     def add(
         self, key: Tensor, value: Tensor, window: int | None
@@ -84,7 +111,7 @@ class Past:
             key: (B, H, T, K) of the new tokens; `value` likewise.
             window: how many tokens back a token sees, itself included.
         """
-        if self.num_read < self.num_prompts:
+        if self.is_reading:
             self._read(key, value)
             return key, value, None
         width, num_rows = self.cache.width, len(self.cache.starts)
@@ -97,13 +124,29 @@ class Past:
 
     def _read(self, key: Tensor, value: Tensor) -> None:
         """Write down the next prompts, all of one length."""
-        num_prompts, num_heads, length, head_dim = key.shape
+        num_prompts, _, length, _ = key.shape
         if self.num_read == 0:
-            # Zeros: a masked weight is 0, and 0 times whatever lay in memory need not be.
-            shape = (self.cache.max_rows, num_heads, self.cache.max_width, head_dim)
-            self.keys, self.values = key.new_zeros(shape), key.new_zeros(shape)
+            self._make_room(key)
         rows = slice(self.num_read, self.num_read + num_prompts)
         columns = slice(self.cache.width - length, self.cache.width)
         self.keys[rows, :, columns] = key
         self.values[rows, :, columns] = value
         self.num_read += num_prompts
+
+    def take(self, parts: Sequence["Past"]) -> None:
+        """Write down the rows of others, in their order."""
+        self._make_room(parts[0].keys)
+        for part in parts:
+            num_rows, filled = len(part.cache.starts), slice(part.cache.first, part.cache.width)
+            rows = slice(self.num_read, self.num_read + num_rows)
+            columns = slice(self.cache.width - (filled.stop - filled.start), self.cache.width)
+            self.keys[rows, :, columns] = part.keys[:num_rows, :, filled]
+            self.values[rows, :, columns] = part.values[:num_rows, :, filled]
+            self.num_read += num_rows
+
+    def _make_room(self, like: Tensor) -> None:
+        """Make the store, for keys and values (B, H, T, K) of this kind."""
+        _, num_heads, _, head_dim = like.shape
+        # Zeros: a masked weight is 0, and 0 times whatever lay in memory need not be.
+        shape = (self.cache.max_rows, num_heads, self.cache.max_width, head_dim)
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)

@@ -87,12 +87,12 @@ def generate(
     Raises:
         ModelError: if a prompt is empty, or leaves no room for a token.
     """
-    texts = [_text(model, prompt, decoding, (seed, n)) for n, prompt in enumerate(prompts)]
+    texts = [begun(model, prompt, decoding, (seed, n)) for n, prompt in enumerate(prompts)]
     was_training = model.training
     model.eval()
     rows = SLICE // model.config.vocabulary_size
     for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, rows):
-        for _ in _write(model, group, _Ends(tokenizer, decoding), decoding, tokens_per_pass):
+        for _ in _write(model, group, Ends(tokenizer, decoding), decoding, tokens_per_pass):
             pass
     model.train(was_training)
     return [text.output for text in texts]
@@ -117,33 +117,58 @@ def stream(
     Raises:
         ModelError: if the prompt is empty, or leaves no room for a token.
     """
-    text = _text(model, prompt, decoding, (seed, 0))
-    waiting = max((len(stop) for stop in decoding.stop), default=1) - 1
-    shown = 0
-    for _ in _write(model, [text], _Ends(tokenizer, decoding), decoding, len(prompt)):
-        so_far = text_of(text.output, tokenizer, decoding).rstrip("\N{REPLACEMENT CHARACTER}")
-        piece = so_far[shown : max(shown, len(so_far) - waiting)]
-        shown += len(piece)
-        if piece:
+    text = begun(model, prompt, decoding, (seed, 0))
+    pieces = Pieces(tokenizer, decoding)
+    for _ in _write(model, [text], Ends(tokenizer, decoding), decoding, len(prompt)):
+        if piece := pieces.next(text.output):
             yield piece
-    if rest := text_of(text.output, tokenizer, decoding)[shown:]:
+    if rest := pieces.rest(text.output):
         yield rest
 
 
-def _text(
+class Pieces:
+    """Parts the text of an output into pieces, as its tokens come; see `stream`."""
+
+    def __init__(self, tokenizer: Tokenizer, decoding: DecodingConfig) -> None:
+        self.tokenizer = tokenizer
+        self.decoding = decoding
+        self.waiting = max((len(stop) for stop in decoding.stop), default=1) - 1
+        self.shown = 0
+
+    def next(self, output: Sequence[int]) -> str:
+        """Return what is new in an output that goes on, and can be shown; it may be nothing."""
+        so_far = self._text(output).rstrip("\N{REPLACEMENT CHARACTER}")
+        piece = so_far[self.shown : max(self.shown, len(so_far) - self.waiting)]
+        self.shown += len(piece)
+        return piece
+
+    def rest(self, output: Sequence[int]) -> str:
+        """Return what has not been shown of an output that has ended."""
+        return self._text(output)[self.shown :]
+
+    def _text(self, output: Sequence[int]) -> str:
+        return text_of(output, self.tokenizer, self.decoding)
+
+
+def begun(
     model: LanguageModel,
     prompt: Sequence[int] | Ids,
     decoding: DecodingConfig,
     seed: tuple[int, int],
-) -> "_Text":
-    context = model.config.context_length
+) -> "Text":
+    """Return a text of which nothing has been written.
+
+    Raises:
+        ModelError: if the prompt is empty, or leaves no room for a token.
+    """
+    context = model.config.context_length - model.first_position
     if not 0 < len(prompt) < context:
         raise ModelError(
             f"prompt {seed[1]} has {len(prompt)} tokens; with the model's {context} positions, "
             f"1 to {context - 1} leave room for an output"
         )
     limit = min(decoding.max_new_tokens, context - len(prompt))
-    return _Text(np.asarray(prompt, dtype=np.int32), limit, seed)
+    return Text(np.asarray(prompt, dtype=np.int32), limit, seed)
 
 
 def text_of(ids: Sequence[int], tokenizer: Tokenizer, decoding: DecodingConfig) -> str:
@@ -153,7 +178,7 @@ def text_of(ids: Sequence[int], tokenizer: Tokenizer, decoding: DecodingConfig) 
 
 
 @dataclass
-class _Text:
+class Text:
     """A prompt and what is being written after it."""
 
     prompt: Ids
@@ -163,7 +188,7 @@ class _Text:
     output: list[int] = field(default_factory=list)
 
 
-class _Ends:
+class Ends:
     """Where outputs end."""
 
     def __init__(self, tokenizer: Tokenizer, decoding: DecodingConfig) -> None:
@@ -175,21 +200,22 @@ class _Ends:
     def reached(self, output: list[int], limit: int) -> bool:
         """Return whether an output has just come to its end."""
         return (
-            output[-1] == self.tokenizer.end_of_text or len(output) == limit or self._stops(output)
+            output[-1] == self.tokenizer.end_of_text or len(output) == limit or self.stops(output)
         )
 
     def cut(self, output: list[int]) -> list[int]:
         """Return an ended output without what does not belong to it."""
         if output[-1] == self.tokenizer.end_of_text:
             return output[:-1]
-        if not self._stops(output):
+        if not self.stops(output):
             return output
         text = text_of(output, self.tokenizer, self.decoding)
         shortest = max(0, len(output) - self.reach)
         parts = (output[:length] for length in range(shortest, len(output) + 1))
         return next(part for part in parts if text_of(part, self.tokenizer, self.decoding) == text)
 
-    def _stops(self, output: list[int]) -> bool:
+    def stops(self, output: list[int]) -> bool:
+        """Return whether the last token of an output has brought a stop string."""
         if not self.reach:
             return False
         tail = self.tokenizer.decode(output[-self.reach :])
@@ -197,15 +223,15 @@ class _Ends:
 
 
 def _groups(
-    texts: Sequence[_Text], decoding: DecodingConfig, max_positions: int, max_rows: int
-) -> Iterator[list[_Text]]:
+    texts: Sequence[Text], decoding: DecodingConfig, max_positions: int, max_rows: int
+) -> Iterator[list[Text]]:
     """Yield texts to be written together, the shortest prompts first.
 
     Args:
         max_positions: the most that the cache of a group holds, unless a single text needs more.
         max_rows: the most rows, of which a text has one for each beam.
     """
-    group: list[_Text] = []
+    group: list[Text] = []
     for text in sorted(texts, key=lambda text: len(text.prompt)):
         rows = decoding.num_beams * (len(group) + 1)
         positions = rows * (len(text.prompt) + decoding.max_new_tokens)
@@ -233,8 +259,8 @@ class _Search(Protocol):
 
 def _write(
     model: LanguageModel,
-    texts: list[_Text],
-    ends: _Ends,
+    texts: list[Text],
+    ends: Ends,
     decoding: DecodingConfig,
     tokens_per_pass: int,
 ) -> Iterator[None]:
@@ -249,9 +275,10 @@ def _write(
         max(text.limit for text in texts),
         decoding.num_beams * len(texts),
         device,
+        model.first_position,
     )
     logits = _read(model, texts, cache, tokens_per_pass)
-    seen = _ids_in([text.prompt for text in texts], logits)
+    seen = ids_in([text.prompt for text in texts], logits)
     search: _Search = (_Beams if decoding.num_beams > 1 else _Single)(texts, ends, decoding)
     while True:
         rows, chosen = search.choose(logits, seen)
@@ -267,7 +294,7 @@ def _write(
         logits = model.logits(hidden).float()  # (B, V)
 
 
-def _read(model: LanguageModel, texts: list[_Text], cache: Cache, tokens_per_pass: int) -> Tensor:
+def _read(model: LanguageModel, texts: list[Text], cache: Cache, tokens_per_pass: int) -> Tensor:
     """Return the logits (B, V) of what follows each prompt; the prompts are in the cache then."""
     # With a label to predict, it is the last token of a sequence that is scored.
     prompts = [Encoded("", text.prompt, len(text.prompt), label=0) for text in texts]
@@ -279,7 +306,7 @@ def _read(model: LanguageModel, texts: list[_Text], cache: Cache, tokens_per_pas
     return torch.cat(logits)
 
 
-def _ids_in(prompts: list[Ids], logits: Tensor) -> Tensor:
+def ids_in(prompts: list[Ids], logits: Tensor) -> Tensor:
     """Return (B, V), true where an id of the vocabulary is in a prompt."""
     seen = torch.zeros_like(logits, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
@@ -290,38 +317,24 @@ def _ids_in(prompts: list[Ids], logits: Tensor) -> Tensor:
 class _Single:
     """One output for each text: the likeliest tokens, or tokens that are drawn."""
 
-    def __init__(self, texts: list[_Text], ends: _Ends, decoding: DecodingConfig) -> None:
+    def __init__(self, texts: list[Text], ends: Ends, decoding: DecodingConfig) -> None:
         self.ends = ends
         self.decoding = decoding
-        self.live = [(text, _generator(text.seed)) for text in texts]
+        self.live = [(text, generator_of(text.seed)) for text in texts]
 
     def choose(self, logits: Tensor, seen: Tensor) -> tuple[list[int], list[int]]:
         """Return the rows that go on and the next token of each."""
-        scores = penalised(logits, seen, self.decoding.repetition_penalty)  # (B, V)
-        if self.decoding.temperature > 0:
-            scores = self._noisy(filtered(scores, self.decoding).softmax(-1))
-        tokens = scores.argmax(-1).tolist()
+        generators = [generator for _, generator in self.live]
+        tokens = next_tokens(logits, seen, self.decoding, generators)
         ended = []
         for (text, _), token in zip(self.live, tokens, strict=True):
             text.output.append(token)
             ended.append(self.ends.reached(text.output, text.limit))
             if ended[-1]:
                 text.output = self.ends.cut(text.output)
-        rows = _closed_up(ended)
+        rows = closed_up(ended)
         self.live = [self.live[row] for row in rows]
         return rows, [tokens[row] for row in rows]
-
-    def _noisy(self, probabilities: Tensor) -> Tensor:
-        """Return (B, V), the largest of which is a draw from each row: p / exponential noise.
-
-        The noise belongs to a row and a token. That the last bits of p depend on what else is in
-        the batch hardly ever changes a draw, as it would if one number fell into sums of p.
-        """
-        size = probabilities.shape[1]
-        uniform = torch.stack(
-            [torch.rand(size, dtype=torch.float64, generator=g) for _, g in self.live]
-        )
-        return probabilities / -uniform.to(probabilities.device).log()
 
 
 class _Beam(NamedTuple):
@@ -338,7 +351,7 @@ class _Beam(NamedTuple):
 class _Followed:
     """The outputs of a text that are followed side by side."""
 
-    text: _Text
+    text: Text
     running: list[_Beam]
     ended: list[tuple[float, list[int]]] = field(default_factory=list)
     """log p / length^penalty and the output, the best first."""
@@ -353,7 +366,7 @@ class _Beams:
     with `early_stopping=False`.
     """
 
-    def __init__(self, texts: list[_Text], ends: _Ends, decoding: DecodingConfig) -> None:
+    def __init__(self, texts: list[Text], ends: Ends, decoding: DecodingConfig) -> None:
         self.ends = ends
         self.decoding = decoding
         self.live = [_Followed(text, [_Beam(0.0, row, [])]) for row, text in enumerate(texts)]
@@ -377,7 +390,7 @@ class _Beams:
             ]
             row += len(followed.running)
             over.append(self._is_over(followed, candidates))
-        self.live = [self.live[place] for place in _closed_up(over)]
+        self.live = [self.live[place] for place in closed_up(over)]
         running = [beam for followed in self.live for beam in followed.running]
         return [beam.row for beam in running], [beam.output[-1] for beam in running]
 
@@ -403,6 +416,35 @@ class _Beams:
         return False
 
 
+def next_tokens(
+    logits: Tensor, seen: Tensor, decoding: DecodingConfig, generators: Sequence[torch.Generator]
+) -> list[int]:
+    """Return the next token of each row: the likeliest, or one that is drawn.
+
+    Args:
+        logits: (B, V); `seen` as in `_Search.choose`.
+        generators: of the rows, in their order.
+    """
+    scores = penalised(logits, seen, decoding.repetition_penalty)  # (B, V)
+    if decoding.temperature > 0:
+        scores = _noisy(filtered(scores, decoding).softmax(-1), generators)
+    tokens: list[int] = scores.argmax(-1).tolist()
+    return tokens
+
+
+def _noisy(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return (B, V), the largest of which is a draw from each row: p / exponential noise.
+
+    The noise belongs to a row and a token. That the last bits of p depend on what else is in
+    the batch hardly ever changes a draw, as it would if one number fell into sums of p.
+    """
+    size = probabilities.shape[1]
+    uniform = torch.stack(
+        [torch.rand(size, dtype=torch.float64, generator=generator) for generator in generators]
+    )
+    return probabilities / -uniform.to(probabilities.device).log()
+
+
 def penalised(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Return (B, V): scores times the penalty, or divided by it if positive, where seen."""
     if penalty == 1:
@@ -425,13 +467,13 @@ def filtered(logits: Tensor, decoding: DecodingConfig) -> Tensor:
     return logits
 
 
-def _generator(seed: tuple[int, int]) -> torch.Generator:
+def generator_of(seed: tuple[int, int]) -> torch.Generator:
     """Return the generator of a text, which no other text's draws move."""
     state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state)
 
 
-def _closed_up(over: Sequence[bool]) -> list[int]:
+def closed_up(over: Sequence[bool]) -> list[int]:
     """Return what is not over; the last ones fill the gaps, so that few change their place."""
     live = [place for place, is_over in enumerate(over) if not is_over]
     return [live.pop() if over[place] else place for place in range(len(live))]

@@ -5,6 +5,7 @@ query, key and value have no bias.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,9 @@ from pydantic import Field, model_validator
 from tunewise.models.attention import Attention
 from tunewise.models.language_model import Block, LanguageModel, ModelConfig, Stored
 from tunewise.models.layers import FeedForward, LayerNorm
+
+MOST_REPEATS = 2000
+"""Of kinds of attention: more than a model may have layers."""
 
 
 class GPTNeoConfig(ModelConfig):
@@ -34,12 +38,10 @@ class GPTNeoConfig(ModelConfig):
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return our fields from those of a Hugging Face config.json."""
-        layers = [
-            kind
-            for kinds, repeats in values["attention_types"]
-            for _ in range(repeats)
-            for kind in kinds
-        ]
+        repeated = (
+            list(kinds) * min(repeats, MOST_REPEATS) for kinds, repeats in values["attention_types"]
+        )
+        layers = list(islice(chain.from_iterable(repeated), MOST_REPEATS))
         return {
             "vocabulary_size": values["vocab_size"],
             "context_length": values["max_position_embeddings"],

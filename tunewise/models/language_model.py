@@ -131,6 +131,8 @@ class LanguageModel(nn.Module):
         self.compute_dtype = torch.float32
         self.dropout = 0.0
         self.checkpointing = False
+        self.first_position = 0
+        """Of a sequence's first token; a prefix of keys and values takes those before it."""
         if config.tied:
             self.tie_head()
 
@@ -176,7 +178,7 @@ class LanguageModel(nn.Module):
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = self.token_embedding(tokens)  # (N, D)
         if self.position_embedding is not None:
-            x = x + self.position_embedding(positions)
+            x = x + self.position_embedding(positions + self.first_position)
         return F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
 
     def _through(
@@ -240,8 +242,10 @@ class LanguageModel(nn.Module):
         """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters."""
         self.compute_dtype = dtype
         for parameter in self.parameters():
-            stored = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
-            parameter.data = stored.contiguous()  # a file may hold it transposed
+            wanted = torch.float32 if parameter.requires_grad else dtype
+            # A file may hold it transposed: it is turned and rounded in one copy.
+            stored = parameter.data.to(wanted, memory_format=torch.contiguous_format)
+            parameter.data = stored.contiguous()
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the name and parameter of everything that is trained."""

@@ -1,0 +1,73 @@
+"""(IA)³: trained vectors that scale keys, values and inner activations (https://arxiv.org/abs/2205.05638).
+
+With l the vectors, ⊙ the product entry by entry and f the activation of the feed-forward layer:
+a block's keys become l_k ⊙ K, its values l_v ⊙ V, and its feed-forward W_down (l_f ⊙ f(W_up x)).
+All vectors start at 1, so a fresh model is the frozen one.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.methods.method import Method, freeze
+from tunewise.models import LanguageModel
+from tunewise.models.layers import Linear
+
+Side = Literal["input", "output"]
+
+SCALED: Mapping[str, Side] = {
+    "attention.key": "output",
+    "attention.value": "output",
+    "feed_forward.down": "input",
+}
+"""Which layers of a block are scaled, and where."""
+
+
+class ScaledLinear(nn.Module):
+    """A frozen layer whose input or output is scaled by a trained vector."""
+
+    def __init__(self, base: Linear, side: Side) -> None:
+        super().__init__()
+        self.base = base
+        self.side = side
+        size = base.in_features if side == "input" else base.out_features
+        self.scale = nn.Parameter(torch.ones(size, device=base.weight.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out) from (N, in)."""
+        scale = self.scale.to(x.dtype)
+        y: Tensor = self.base(x * scale) if self.side == "input" else self.base(x) * scale
+        return y
+
+    @torch.no_grad()
+    def merged(self) -> Linear:
+        """Return a plain layer with the scale in its weights, equal to this one up to rounding."""
+        out_dim, in_dim = self.base.weight.shape
+        layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.scale.device)
+        of_input = self.side == "input"
+        scale = self.scale if of_input else self.scale[:, None]
+        layer.weight = nn.Parameter(self.base.weight.float() * scale)
+        if self.base.bias is not None:
+            layer.bias = nn.Parameter(self.base.bias.float() * (1 if of_input else self.scale))
+        return layer
+
+
+class IA3(Method):
+    """Train vectors that scale the keys, the values and what lies inside the feed-forward layer."""
+
+    kind: Literal["ia3"] = "ia3"
+    default_learning_rate: ClassVar[float] = 1e-2
+
+    def adapt(
+        self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
+    ) -> None:
+        """Freeze the model and put the vectors into every block."""
+        freeze(model)
+        for block in model.blocks:
+            for path, side in SCALED.items():
+                owner_path, _, attribute = path.rpartition(".")
+                owner = block.get_submodule(owner_path)
+                setattr(owner, attribute, ScaledLinear(getattr(owner, attribute), side))
