@@ -10,6 +10,7 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
+from tunewise.answers import encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
@@ -17,7 +18,6 @@ from tunewise.dry_run import NUM_SHOWN, Shown, dry_run
 from tunewise.errors import ConfigError, DataError
 from tunewise.models.folder import build_model, read_config, save_model
 from tunewise.models.gpt2 import GPT2Config
-from tunewise.run import encode
 
 CONTEXT = 64
 ROWS = [

@@ -86,7 +86,7 @@ def configured(model_folder: Path, rows: Path) -> Configured:
 def left(record: RunRecord) -> dict[str, Any]:
     """Return all that a run left, without what a clock or the machine decides."""
     values = json.loads((record.folder / store.RESULT).read_text())
-    for name in ("time", "memory", "intervals"):
+    for name in ("time", "memory", "estimate", "intervals"):
         del values[name]  # other processes draw as many resamples as a user's
     del values["tokens"]["per_second"]
     lines = store.read_lines(record.folder / store.METRICS)

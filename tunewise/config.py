@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tunewise.errors import ConfigError, nearest
 from tunewise.files import write_whole
 from tunewise.methods import METHODS, AnyMethod
-from tunewise.settings import Settings, load_yaml, validate
+from tunewise.settings import Settings, dump_yaml, load_yaml, validate
 from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
@@ -71,6 +71,11 @@ class RunConfig(Settings):
         """The validation metric that chooses the best state."""
         return self.train.metric or self.task.metrics[0]
 
+    @property
+    def deciding(self) -> "RunConfig":
+        """This without what only shows a run: where two agree in it, their results do."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"trackers": ()})})
+
 
 def expanded(field: str, value: Any) -> Any:
     """Return a task or method given by name as the settings it stands for; anything else as it is.
@@ -87,7 +92,8 @@ def expanded(field: str, value: Any) -> Any:
     if field == "task" and "kind" not in value and isinstance(value.get("name"), str):
         value = {**named_task(value["name"]), **value}
     kinds = TASKS if field == "task" else METHODS
-    if (kind := value.get("kind")) not in kinds:
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
         found = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
         raise ConfigError(f"{found}; {nearest(str(kind), kinds)}")
     return value
@@ -124,7 +130,9 @@ def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     if first in DEFAULTS and len(path) > 1:
         own = first == "task" and path[1] in ("kind", "path")
         base = values.get(first, {} if own else DEFAULTS[first])
-        is_named = isinstance(base, str) or ("name" in base and "kind" not in base)
+        is_named = isinstance(base, str) or (
+            isinstance(base, Mapping) and "name" in base and "kind" not in base
+        )
         values[first] = copy.deepcopy(dict(expanded(first, base))) if is_named else base
     _set(values, path, value)
 
@@ -163,8 +171,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(settings: Settings, path: Path) -> None:
     """Write settings complete, as the command that reads them takes them."""
-    values = settings.model_dump(mode="json")
-    write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_whole(path, dump_yaml(settings.model_dump(mode="json")))
 
 
 def parse_word(override: str) -> tuple[list[str], Any]:

@@ -394,7 +394,8 @@ def test_broken_predictions_are_told_in_one_line(
 ) -> None:
     folder = run_of("good")
     (folder / store.PREDICTIONS).write_text(content)
-    with pytest.raises(JudgeError, match=r"predictions\.jsonl: not readable") as caught:
+    unlike = r"predictions\.jsonl: not as a run leaves it"
+    with pytest.raises(TunewiseError, match=unlike) as caught:
         judge_run(folder, config_of())
     assert "\n" not in str(caught.value)
 

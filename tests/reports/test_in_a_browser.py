@@ -1,5 +1,6 @@
 """A report in a real browser: it draws, sorts and switches, and asks nobody for anything."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tunewise.reports.report import write_report
+
+from .conftest import HOSTILE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
@@ -76,6 +79,30 @@ def test_a_hostile_name_is_text(opened: Opened) -> None:
     assert "<script>window.broken = 1</script>" in opened.page.inner_text("h1 + p")
     legend = opened.page.locator('.plot[data-figure="quality_and_cost"] .legendtext')
     assert any("<script>" in text for text in legend.all_text_contents())
+
+
+def test_rows_and_answers_that_are_markup_are_text(
+    browser: Browser, rich: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(rich, tmp_path / "rich"))
+    markup = f"{HOSTILE}<img src=x onerror='window.broken = 2'>&lt;b&gt;"
+    for path in folder.glob("runs/*/predictions.jsonl"):
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for line in lines:
+            line |= {"prompt": f"row {markup}", "predicted": f"answer {markup}"}
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tunewise.reports.report._write_pictures", lambda *_: None)
+        report = write_report(folder)
+    page = browser.new_page()
+    opened = Opened(page, report)
+    shown = page.inner_text("#answers")
+    assert f"row {markup}" in shown
+    assert f"answer {markup}" in shown
+    assert page.evaluate("window.broken") is None
+    assert page.locator("main script, main img").count() == 0
+    assert opened.asked == [report.as_uri()]
+    page.close()
 
 
 def test_the_table_sorts_by_any_column_both_ways(opened: Opened) -> None:

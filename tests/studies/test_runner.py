@@ -30,7 +30,7 @@ def what_is_measured(study: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((study / RUNS).iterdir()):
         values = json.loads((path / store.RESULT).read_text())
-        for name in ("time", "memory", "tokens", "intervals"):
+        for name in ("time", "memory", "estimate", "tokens", "intervals"):
             del values[name]  # other processes draw as many resamples as a user's
         found[path.name] = values | {
             "answers": (path / store.PREDICTIONS).read_text() if values["tables"] else ""

@@ -4,10 +4,12 @@ import csv
 import gzip
 import io
 import json
+import reprlib
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,10 @@ from tunewise.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MOST_ROW = 2**27
+"""Bytes of a row that is read alone."""
+MOST_PACKED = 200
+"""Bytes of text in a byte of a gzipped file: rows pack to a tenth, copies of one to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
@@ -39,7 +45,8 @@ class Row:
         """
         value = self.value(column)
         if not isinstance(value, str):
-            raise DataError(f"{self.origin}: column {column!r} holds {value!r}; text is needed")
+            found = reprlib.repr(value)
+            raise DataError(f"{self.origin}: column {column!r} holds {found}; text is needed")
         return self._writable(value)
 
     def _writable(self, text: str) -> str:
@@ -119,7 +126,10 @@ def stream_rows(path: Path) -> Iterator[Row]:
         return
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-            for number, content in enumerate(file, start=1):
+            lines = iter(partial(file.readline, MOST_ROW + 1), b"")
+            for number, content in enumerate(lines, start=1):
+                if len(content) > MOST_ROW:
+                    raise DataError(f"{path}:{number}: the row is longer than {MOST_ROW:,} bytes")
                 yield from _json_lines([_decoded(content, path, number)], path, number)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
@@ -142,14 +152,24 @@ def _suffix(path: Path) -> str:
 def _text(path: Path) -> str:
     """Return a file's text, without a byte-order mark."""
     try:
-        content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
+        content = _unpacked(path) if path.name.lower().endswith(".gz") else path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     return _decoded(content, path)
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return what is in a gzipped file, unless it is far more than any text packs to."""
+    most = max(MOST_ROW, MOST_PACKED * path.stat().st_size)
+    with gzip.open(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DataError(
+            f"{path}: unpacks to more than {most:,} bytes, which no text does; unpack it"
+        )
+    return content
 
 
 def _decoded(content: bytes, path: Path, first: int = 1) -> str:
@@ -184,7 +204,8 @@ def _json_list(text: str, path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: holds a {type(rows).__name__}; a list of objects is needed")
     for number, values in enumerate(rows, start=1):
         if not isinstance(values, dict):
-            raise DataError(f"{path}:{number}: the row is {str(values)[:40]!r}, not a JSON object")
+            found = reprlib.repr(values)
+            raise DataError(f"{path}:{number}: the row is {found}, not a JSON object")
         yield Row(values, _origin(path, number))
 
 
@@ -223,6 +244,8 @@ def _parquet(path: Path) -> list[Row]:
         ) from error
     try:
         values = parquet.read_table(path).to_pylist()
-    except (OSError, arrow.ArrowException) as error:
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet: {error}") from error
     return [Row(row, _origin(path, number)) for number, row in enumerate(values, start=1)]

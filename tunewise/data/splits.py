@@ -91,7 +91,7 @@ def part(
     """Return the rows of a split, where shares of them are held out of training."""
     chosen: list[int] = []
     largest = 0
-    for members in _members([str(row.value(group)) if group else "" for row in rows]):
+    for members in _members([_group_of(row, group) for row in rows]):
         largest = max(largest, len(members))
         # A group too small to be parted is for training, or its label would never be learnt.
         held_out = shares if len(members) > len(shares) else {}
@@ -124,6 +124,12 @@ def subset(items: Sequence[Item], count: int, seed: int, groups: Sequence[str]) 
         for rank, index in enumerate(members)
     ]
     return [items[index] for index in sorted(index for _, index in sorted(ranked)[:count])]
+
+
+def _group_of(row: Row, column: str | None) -> str:
+    """Return the group of a row; what is no label is told when the row becomes an example."""
+    value = row.value(column) if column else ""
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:

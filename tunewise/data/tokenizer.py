@@ -22,7 +22,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
-        """Raises ModelError if the end-of-text token is not in the vocabulary."""
+        """Raises ModelError if the vocabulary lacks the end-of-text token, or letters."""
         token_id = backend.token_to_id(end_of_text)
         if token_id is None:
             raise ModelError(f"the tokenizer has no token {end_of_text!r} to end a text with")
@@ -32,6 +32,8 @@ class Tokenizer:
         self._backend.encode_special_tokens = True
         self._backend.no_padding()
         self._backend.no_truncation()
+        if not self.encode(["a"])[0]:
+            raise ModelError("the tokenizer has no token for 'a', so texts would be lost")
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":

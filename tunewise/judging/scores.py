@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise import store
+from tunewise.files import write_whole, writing
 from tunewise.judging.answers import Progress, ask
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError
@@ -91,23 +92,32 @@ def read_responses(folder: Path) -> list[Prediction]:
     Raises:
         JudgeError: if it is none.
     """
-    if not (folder / store.RESULT).is_file():
-        raise JudgeError(f"{folder}: no {store.RESULT}, so it is not the folder of a finished run")
+    _read_result(folder)
     path = folder / store.PREDICTIONS
-    try:
-        predictions = store.read_predictions(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise JudgeError(f"{path}: not readable as predictions: {error}") from error
+    predictions = store.read_predictions(path)
     if not any(prediction.prompt for prediction in predictions):
         raise JudgeError(f"{path}: holds no texts to judge: this run's task has no prompts")
     return predictions
 
 
+def _read_result(folder: Path) -> Any:
+    path = folder / store.RESULT
+    try:
+        result = json.loads(path.read_text("utf-8"))
+        if all(isinstance(result[part]["test"], dict) for part in ("metrics", "intervals")):
+            return result
+    except FileNotFoundError as error:
+        raise JudgeError(
+            f"{folder}: no {store.RESULT}, so it is not the folder of a finished run"
+        ) from error
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        pass
+    raise JudgeError(f"{path}: is not the result of a run that was tested")
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file, there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def _scores(replies: Sequence[str | None]) -> list[int | None]:
@@ -141,12 +151,11 @@ def _write_judgements(
         for p, given, value in zip(predictions, scores, means, strict=True)
     )
     path = folder / JUDGEMENTS
-    temporary = path.with_name(f"{JUDGEMENTS}.part")
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     if path.exists() and _judge_of(path) != judge:
-        path.rename(_free_name(path))
-    temporary.replace(path)
+        with writing(path):
+            path.rename(_free_name(path))
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def _judge_of(path: Path) -> Any:
@@ -168,8 +177,7 @@ def _free_name(path: Path) -> Path:
 
 def _write_metric(folder: Path, judgement: Judgement) -> None:
     # As plain JSON, so that whatever else a version of tunewise wrote there stays as it is.
-    path = folder / store.RESULT
-    result = json.loads(path.read_text("utf-8"))
+    result = _read_result(folder)
     result["metrics"]["test"]["judge"] = judgement.mean
     result["intervals"]["test"]["judge"] = judgement.interval
-    write_json(path, result)
+    write_json(folder / store.RESULT, result)

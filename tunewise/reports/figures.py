@@ -261,7 +261,8 @@ def _add_candidate(
 ) -> None:
     """Draw a candidate's validation values over its updates."""
     name = comparison.metric.name
-    lines = [line for line in read_lines(tried.folder / METRICS_FILE) if "validation" in line]
+    written = read_lines(tried.folder / METRICS_FILE)
+    lines = [line for line in written if name in line.get("validation", ())]
     if lines:
         plot.add_scatter(
             x=[line["number"] for line in lines],
@@ -287,7 +288,7 @@ def _curves(comparison: Comparison, rows: Sequence[Row], style: Styles) -> list[
             lambda run: [
                 (line["number"], _scaled(comparison, line["validation"][name]))
                 for line in run.lines
-                if "validation" in line
+                if name in line.get("validation", ())
             ],
         ),
         ("rate", "Learning rate", "learning rate", lambda run: _binned(run, "learning_rate")),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewise.errors import ConfigError
-from tunewise.files import write_whole
+from tunewise.files import write_whole, writing
 from tunewise.reports.figures import Section, sections
 from tunewise.reports.markdown import markdown
 from tunewise.reports.page import MADE_BY, page
@@ -37,7 +37,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     path = out or folder / "report.html"
     if path.exists() and not (path.is_file() and MADE_BY in path.read_text("utf-8", "replace")):
         raise ConfigError(f"--out {path}: is no report by tunewise, and nothing is overwritten")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(comparison, figures))
     write_whole(folder / "report.md", markdown(comparison))
     for name, table in TABLES.items():

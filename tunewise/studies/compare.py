@@ -205,12 +205,20 @@ def _row(study: Study, cell: Cell, folder: Path) -> Row:
     ]
     for planned in planned_seeds(study, cell, folder):
         if (result := store.read_result(planned.folder)) is not None:
-            predictions = store.read_predictions(planned.folder / store.PREDICTIONS)
-            lines = store.read_lines(planned.folder / store.METRICS)
-            runs.append(StoredRun(planned.folder, result, predictions, lines))
+            runs.append(_stored(planned.folder, result))
         elif (error := store.read_error(planned.folder)) is not None:
             failed.append(f"seed {planned.config.seed}: {error}")
     return Row(cell, runs, candidates, best, _edges(study, best), failed, _metrics(runs))
+
+
+def _stored(folder: Path, result: store.Result) -> StoredRun:
+    """Return a finished run; raise ConfigError if its files are not of one run."""
+    predictions = store.read_predictions(folder / store.PREDICTIONS)
+    lines = store.read_lines(folder / store.METRICS)
+    test = result.data.get("test")
+    if test is None or "test" not in result.metrics or test.examples != len(predictions):
+        raise ConfigError(f"{folder}: {store.RESULT} and {store.PREDICTIONS} do not go together")
+    return StoredRun(folder, result, predictions, lines)
 
 
 def _metrics(runs: Sequence[StoredRun]) -> dict[str, Estimate]:

@@ -1,42 +1,89 @@
 """How far a study is: what is planned, and a live table on a terminal or plain lines elsewhere."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from tunewise.data.rows import SPLITS
+from tunewise.device import choose_device
+from tunewise.errors import TunewiseError
+from tunewise.estimate import clock, estimated
 from tunewise.metrics import METRICS
+from tunewise.prepared import prepared
+from tunewise.shared import Shared
+from tunewise.store import Estimate
 from tunewise.studies.plan import candidates_of, planned_seeds
 from tunewise.studies.runner import Event, Tell
 from tunewise.studies.study import Study
 
 
-def show_plan(study: Study, folder: Path, console: Console) -> int:
-    """Print the cells in their order with what is to be run and what is done; return the rest.
+def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console: Console) -> int:
+    """Print the cells in their order: what is to be run, what is done, what it is expected to take.
 
-    The runs of a cell: one per candidate, then one per seed.
+    Args:
+        data: the folder in which a named task's rows are searched.
+        jobs: processes at once.
+
+    Returns:
+        How many runs there are to do: of a cell, one per candidate, then one per seed.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cell", overflow="fold")
-    for column in ("candidates", "done", "seeds", "done"):
+    for column in ("candidates", "done", "seeds", "done", "memory", "a run"):
         table.add_column(column, justify="right")
-    open_runs = total = 0
+    open_runs = total = peak_bytes = 0
+    seconds, all_known = 0.0, True
+    expected = expectations(study, folder, data, jobs)
     for cell in study.cells():
         candidates = candidates_of(study, cell, folder)
         tried = sum(candidate.status in ("finished", "pruned") for candidate in candidates)
         finished = sum(planned.is_finished for planned in planned_seeds(study, cell, folder))
-        table.add_row(Text(cell.name), *map(str, (len(candidates), tried, study.seeds, finished)))
+        left = len(candidates) - tried + study.seeds - finished
+        counts = map(str, (len(candidates), tried, study.seeds, finished))
+        of_cell = expected.get(cell.name)
+        if of_cell is not None:
+            shown = f"{of_cell.peak_bytes / 2**30:.2f} GiB", clock(of_cell.seconds)
+            peak_bytes = max(peak_bytes, of_cell.peak_bytes)
+            seconds += left * of_cell.seconds / jobs
+        else:
+            shown = "", ""
+            all_known = all_known and not left
+        table.add_row(Text(cell.name), *counts, *shown)
         total += len(candidates) + study.seeds
-        open_runs += len(candidates) - tried + study.seeds - finished
+        open_runs += left
     console.print(table)
-    done = total - open_runs
-    console.print(f"{total} runs; {done} done, {open_runs} to do", highlight=False)
+    line = f"{total} runs; {total - open_runs} done, {open_runs} to do"
+    if open_runs and all_known:
+        line += f", in about {clock(seconds)}; {peak_bytes / 2**30:.1f} GiB"
+        line += f" in each of {jobs} processes" if jobs > 1 else ""
+    console.print(line, highlight=False)
     return open_runs
+
+
+def expectations(study: Study, folder: Path, data: Path | None, jobs: int) -> dict[str, Estimate]:
+    """Return what a run of each cell that is not done is expected to take.
+
+    A cell that cannot be run has none: its runs will say why.
+    """
+    shared, threads = Shared(), torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // jobs))  # as many as a run will have
+    found = {}
+    for cell in study.cells():
+        seeds = planned_seeds(study, cell, folder)
+        if len(seeds) == study.seeds and all(planned.is_finished for planned in seeds):
+            continue
+        with suppress(TunewiseError):
+            ready = prepared(cell.config, data, choose_device(), shared, SPLITS)
+            found[cell.name] = estimated(ready, shared)
+    torch.set_num_threads(threads)
+    return found
 
 
 @contextmanager

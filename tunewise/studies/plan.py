@@ -1,15 +1,18 @@
 """What a study still has to do, told from its folder alone: nothing else remembers it."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import Field, TypeAdapter
 
 from tunewise import store
 from tunewise.config import RunConfig
+from tunewise.errors import ConfigError
 from tunewise.metrics import METRICS
+from tunewise.settings import Settings
 from tunewise.studies.study import Cell, Overrides, Study, folder_name, title_of
 
 STUDY = "study.yaml"
@@ -18,6 +21,18 @@ RUNS = "runs"
 SEARCHES = "searches"
 
 Status = Literal["finished", "failed", "pruned", "open"]
+
+
+class Tried(Settings):
+    """One candidate of a search, as its file has it."""
+
+    overrides: Overrides
+    folder: str = Field(pattern=r"^[\w.=+-]*[\w=+-]$")
+    """The name of its run's folder, in the study's."""
+    status: str
+
+
+TRIED = TypeAdapter(list[Tried])
 
 
 @dataclass(frozen=True)
@@ -114,13 +129,16 @@ def search_file(cell: Cell, folder: Path) -> Path:
 
 def _searched(trials: int, cell: Cell, folder: Path) -> list[Candidate]:
     path = search_file(cell, folder)
-    tried: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    try:
+        trials_made = TRIED.validate_json(path.read_bytes()) if path.is_file() else []
+    except ValueError as error:
+        raise ConfigError(f"{path}: not as a search leaves it: {error}") from error
     candidates = []
-    for values in tried:
-        name, place = title_of(values["overrides"]), folder / RUNS / values["folder"]
+    for tried in trials_made:
+        name, place = title_of(tried.overrides), folder / RUNS / tried.folder
         status, value = _outcome(place)
-        status = "pruned" if values["status"] == "pruned" else status
-        candidates.append(Candidate(name, values["overrides"], place, status, value))
+        status = "pruned" if tried.status == "pruned" else status
+        candidates.append(Candidate(name, tried.overrides, place, status, value))
     missing = Candidate("still to be chosen", {}, folder, "open", math.nan)
     return candidates + [missing] * (trials - len(candidates))
 

@@ -21,6 +21,7 @@ import torch
 from tunewise import store
 from tunewise.config import write_yaml
 from tunewise.errors import ConfigError, TrainingError, TunewiseError
+from tunewise.files import write_whole
 from tunewise.progress import Progress
 from tunewise.run import run
 from tunewise.shared import Shared
@@ -94,7 +95,7 @@ def run_study(study: Study, folder: Path, data: Path | None, jobs: int, tell: Te
     cells = study.cells()
     with store.locked(folder), _workers(jobs, tell) as work_off:
         write_yaml(study, folder / STUDY)
-        (folder / COMMAND).write_text(_command(folder, data) + "\n", "utf-8")
+        write_whole(folder / COMMAND, _command(folder, data) + "\n")
         candidates = [
             Work(study, folder, data, planned)
             for cell in cells

@@ -76,13 +76,15 @@ class NamedRun(Settings):
         if not isinstance(values, Mapping):
             return values
         others = {key: value for key, value in values.items() if key not in ("name", "fields")}
-        return {"name": values.get("name", ""), "fields": {**values.get("fields", {}), **others}}
+        fields = values.get("fields", {})
+        merged = {**fields, **others} if isinstance(fields, Mapping) else fields
+        return {"name": values.get("name", ""), "fields": merged}
 
 
 class Study(Settings):
     """One question, asked of several set-ups on equal terms."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     """What it is called; its folder is runs/NAME unless --out says."""
     description: str = ""
     """The question, in a line or two."""
@@ -272,7 +274,9 @@ def grid(axes: Mapping[str, list[Any]]) -> list[Overrides]:
 
 def title_of(overrides: Overrides) -> str:
     """Return what a choice of values is called: `rank=4, blocks=last-18`."""
-    return ", ".join(_title(path.rpartition(".")[2], value) for path, value in overrides.items())
+    return ", ".join(
+        _title(str(path).rpartition(".")[2], value) for path, value in overrides.items()
+    )
 
 
 def folder_name(name: str, config: RunConfig) -> str:
@@ -281,7 +285,7 @@ def folder_name(name: str, config: RunConfig) -> str:
     A study file that has changed therefore runs what has changed in new folders, and nothing else.
     """
     readable = re.sub(r"[^\w.=+-]+", "_", name)[:80].strip("_.")
-    values = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    values = json.dumps(config.deciding.model_dump(mode="json"), sort_keys=True)
     return f"{readable}_seed={config.seed}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
 
 

@@ -6,6 +6,7 @@ empty) and `output`; others have `prompt` and `completion`, or `messages` (a lis
 """
 
 import logging
+import reprlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -139,11 +140,12 @@ class Instruction(Answered):
     def _turn(self, turn: Any, row: Row) -> tuple[Role, str]:
         """Return a message's role and content, in the words of either format."""
         values = turn if isinstance(turn, dict) else {}
-        role = ROLES.get(str(values.get("role", values.get("from"))))
+        name = values.get("role", values.get("from"))
+        role = ROLES.get(name) if isinstance(name, str) else None
         content = values.get("content", values.get("value"))
         if role is None or not isinstance(content, str):
             raise DataError(
-                f"{row.origin}: {str(turn)[:60]!r} is not a message with a role "
+                f"{row.origin}: {reprlib.repr(turn)} is not a message with a role "
                 f"({', '.join(ROLES)}) and text as its content"
             )
         return role, self.read(Row({"content": content}, row.origin), "content")
@@ -153,5 +155,6 @@ def _list(row: Row) -> list[Any]:
     column = "messages" if "messages" in row.values else "conversations"
     turns = row.values[column]
     if not isinstance(turns, list):
-        raise DataError(f"{row.origin}: column {column!r} holds {turns!r}; a list is needed")
+        found = reprlib.repr(turns)
+        raise DataError(f"{row.origin}: column {column!r} holds {found}; a list is needed")
     return turns

@@ -1,5 +1,6 @@
 """Labels as rows hold them: strings, whole numbers and truth values, all read as text."""
 
+import reprlib
 from typing import Any
 
 from tunewise.data.rows import Row
@@ -15,7 +16,7 @@ def label_value(row: Row, column: str) -> str:
     value = row.value(column)
     if not isinstance(value, (str, int)) or value == "":
         raise DataError(
-            f"{row.origin}: column {column!r} holds {value!r}; "
+            f"{row.origin}: column {column!r} holds {reprlib.repr(value)}; "
             "a label is a string or a whole number"
         )
     return row.text(column) if isinstance(value, str) else str(value)

@@ -1,5 +1,6 @@
 """What every task is: settings, where its rows are, and the examples made of them."""
 
+import os
 import string
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ class Task(Settings):
     """A kind of task: how a row becomes an example, and how an answer is judged."""
 
     kind: str
-    name: str = "custom"
+    name: str = Field(default="custom", pattern=r"^\w[\w .-]*$")
     """What the task is called; a named task's rows lie in the data folder under this name."""
     description: str = ""
     """What it is, in a line."""
@@ -62,7 +63,7 @@ class Task(Settings):
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         # A run may be repeated from another folder, so its configuration keeps the whole path.
-        return None if path is None else path.expanduser().absolute()
+        return None if path is None else Path(os.path.expanduser(path)).absolute()
 
     @field_validator("samples", mode="before")
     @classmethod
@@ -115,7 +116,7 @@ class Task(Settings):
             DataError: if they are nowhere.
         """
         if self.path is not None:
-            if not self.path.exists():
+            if not os.path.exists(self.path):  # pathlib's fails on too long a name
                 raise DataError(f"task.path: {self.path}: no such file or folder")
             return local_source(self.path), str(self.path)
         if self.name == POCKET_REVIEWS:

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
+from tunewise.models.weights import opened
 from tunewise.training.best import BestState
 
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
 CHUNK = 2**24
+OF_THE_BEST = ("value", "step", "epoch", "evaluations_since")
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,7 @@ def take(
     tensors["chance"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["chance.cuda"] = torch.cuda.get_rng_state()
-    kept = {"value": best.value, "step": best.step, "epoch": best.epoch}
-    kept["evaluations_since"] = best.evaluations_since
+    kept = {field: getattr(best, field) for field in OF_THE_BEST}
     return Checkpoint(number, tensors, {**values, "best": kept})
 
 
@@ -76,8 +78,8 @@ def restore(
         for name, tensor in tensors.items()
         if name.startswith("best.")
     }
-    for field, value in checkpoint.values["best"].items():
-        setattr(best, field, value)
+    for field in OF_THE_BEST:
+        setattr(best, field, checkpoint.values["best"][field])
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
@@ -117,15 +119,21 @@ def read_last(folder: Path) -> Checkpoint | None:
     """Return the last sound checkpoint of a folder; None if there is none.
 
     One that was damaged is passed over, and said aloud.
+
+    Raises:
+        TunewiseError: if the file is whole, and no checkpoint.
     """
     for path in _all(folder):
         if _digest(path) != path.stem.partition("-")[2]:
             logger.warning("%s: damaged, so the checkpoint before it is taken", path)
             continue
-        with safe_open(path, framework="pt") as file:
+        with opened(path) as file:
             values = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Checkpoint(int(values["number"]), tensors, json.loads(values["values"]))
+        try:
+            return Checkpoint(int(values["number"]), tensors, json.loads(values["values"]))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: not a checkpoint of a run: {error!r}") from error
     return None
 
 
