@@ -118,7 +118,7 @@ def study(
     console = Console()
     # What each run has to say would tear the table.
     logging.getLogger("tunewise").setLevel(logging.WARNING)
-    num_runs = show_plan(plan, folder, console)
+    num_runs = show_plan(plan, folder, data, jobs, console)
     with shown(plan, num_runs, console) as tell:
         failed = run_study(plan, folder, data, jobs, tell)
     console.print(f"\nthe report: tunewise report {folder}", highlight=False, soft_wrap=True)
@@ -196,9 +196,7 @@ def estimate(
 
 
 def _estimate_row(title: str, row: Any) -> dict[str, Any]:
-    def clock(seconds: float) -> str:
-        hours, minutes = int(seconds // 3600), int(seconds // 60) % 60
-        return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02.0f} s"
+    from tunewise.estimate import clock
 
     tokens = {} if row.pass_tokens is None else {"tokens per pass at most": row.pass_tokens}
     return {

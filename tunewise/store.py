@@ -81,6 +81,8 @@ class Estimate(Record):
     prefix_seconds: float
     evaluation_seconds: float
     """Of all evaluations, without texts that are written out, whose length nobody knows."""
+    seconds: float
+    """Of the whole run, if it does not stop early."""
 
 
 class Tokens(Record):

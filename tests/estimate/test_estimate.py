@@ -80,6 +80,7 @@ def test_a_run_that_is_too_large_is_warned_of(
         epoch_seconds=1,
         prefix_seconds=0,
         evaluation_seconds=0,
+        seconds=1,
     )
     monkeypatch.setattr(expected, "free_bytes", lambda _: 2**31)
     warn_of_memory(known, device)
@@ -143,7 +144,7 @@ def test_the_longest_pass_fits_and_a_longer_one_does_not(found: Survey) -> None:
     assert tokens > 8192  # where pocket takes half a GiB
 
 
-ROW = Row("lora", 3, 2, 1.0, 1.0, 0.0, 1, 0)
+ROW = Row("lora", 3, 2, 1.0, 1.0, 0.0, 2.0, 0)
 
 
 @pytest.mark.parametrize(

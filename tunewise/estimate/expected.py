@@ -52,12 +52,15 @@ def on(machine: Machine, work: Work, train: TrainConfig, peak_bytes: int) -> Est
     tokens = work.tokens
     of_a_token = machine.seconds(work.forward) / work.forward_tokens
     evaluated = num_evaluations(train, work.num_updates) * tokens["validation"]
-    evaluated += tokens.get("test", 0)
+    evaluation_seconds = of_a_token * (evaluated + tokens.get("test", 0))
+    prefix_seconds = of_a_token * sum(tokens.values()) if work.states_bytes else 0.0
+    epoch_seconds = work.num_updates * machine.seconds(work.update)
     return Estimate(
         peak_bytes=peak_bytes,
-        epoch_seconds=work.num_updates * machine.seconds(work.update),
-        prefix_seconds=of_a_token * sum(tokens.values()) if work.states_bytes else 0.0,
-        evaluation_seconds=of_a_token * evaluated,
+        epoch_seconds=epoch_seconds,
+        prefix_seconds=prefix_seconds,
+        evaluation_seconds=evaluation_seconds,
+        seconds=train.epochs * epoch_seconds + evaluation_seconds + prefix_seconds,
     )
 
 
@@ -81,3 +84,11 @@ def warn_of_memory(expected: Estimate, device: torch.device) -> None:
             expected.peak_bytes / 2**30,
             free / 2**30,
         )
+
+
+def clock(seconds: float) -> str:
+    """Return a time as people read it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -2,16 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
 import torch
 
-from tunewise.device import choose_device, describe, total_bytes
-from tunewise.estimate.rehearsal import Operation
+from tunewise.data.encode import Encoded
+from tunewise.device import choose_device, choose_dtype, describe, total_bytes
+from tunewise.estimate.rehearsal import Operation, Rehearsal
+from tunewise.models.folder import build_model
+from tunewise.models.gpt2 import GPT2Config
+from tunewise.models.language_model import initialise
+from tunewise.training.config import TrainConfig
+from tunewise.training.loop import train
 
 ROWS, IN, OUT = 512, 768, 3072
 """The product that is timed: 512 tokens through the widest layer of GPT-2."""
+UPDATE_ROWS = 8
+"""Texts in the updates that are timed, all of another length."""
 MANY, FEW = 2**23, 2**4
 """Numbers added to measure memory, and to measure what an operation costs by itself."""
 
@@ -29,6 +38,8 @@ class Machine:
     bytes_per_second: float
     operation_seconds: float
     """What calling an operation costs."""
+    slowness: float = 1.0
+    """How much longer than these bounds real updates take."""
 
     def seconds(self, operations: Iterable[Operation]) -> float:
         """Return how long operations take, each by its nearest bound (the roofline model)."""
@@ -38,7 +49,7 @@ class Machine:
             arithmetic = operation.num_flops / (fast or self.fp32_flops)
             traffic = operation.num_bytes / self.bytes_per_second
             total += max(arithmetic, traffic, self.operation_seconds)
-        return total
+        return self.slowness * total
 
 
 GIB = 2**30
@@ -74,7 +85,7 @@ GPUS = (
 
 @cache
 def this_machine() -> Machine:
-    """Return the machine that runs this, measured: a tenth of a second on a processor."""
+    """Return the machine that runs this, measured: half a second on a processor."""
     device = choose_device()
 
     def product(dtype: torch.dtype) -> float:
@@ -83,7 +94,7 @@ def this_machine() -> Machine:
         return 2 * ROWS * IN * OUT / _best(lambda: torch.nn.functional.linear(x, weight))
 
     many, few = (torch.ones(size, device=device) for size in (MANY, FEW))
-    return Machine(
+    machine = Machine(
         name=describe(device),
         memory_bytes=total_bytes(device),
         fp32_flops=product(torch.float32),
@@ -91,6 +102,29 @@ def this_machine() -> Machine:
         bytes_per_second=2 * many.nbytes / _best(lambda: many.add_(1)),
         operation_seconds=_best(lambda: few + 1),
     )
+    return replace(machine, slowness=_slowness(machine, device))
+
+
+def _slowness(machine: Machine, device: torch.device) -> float:
+    """Return how much longer a small model's real updates take than the bounds say."""
+    shape = GPT2Config(
+        vocabulary_size=1024,
+        context_length=64,
+        model_dim=256,
+        num_heads=4,
+        num_layers=2,
+        mlp_dim=1024,
+    )
+    model = build_model(shape, "cpu")
+    initialise(model, torch.Generator().manual_seed(0))
+    model.set_precision(choose_dtype("auto", device))
+    rows = [Encoded("", np.arange(64 - row, dtype=np.int32), 1) for row in range(UPDATE_ROWS)]
+    config = TrainConfig(epochs=4, batch_size=UPDATE_ROWS, learning_rate=1e-3)
+    with Rehearsal() as rehearsal:
+        list(train(model, rows, config.model_copy(update={"epochs": 1}), seed=0))
+    steps = list(train(model.to(device), rows, config, seed=0))
+    real = min(step.seconds for step in steps[1:])
+    return max(1.0, real / machine.seconds(rehearsal.operations))
 
 
 def _best(work: Callable[[], object], times: int = 5) -> float:

@@ -35,7 +35,8 @@ class Row:
     evaluation_seconds: float
     """Of all evaluations."""
     prefix_seconds: float
-    epochs: int
+    seconds: float
+    """Of the whole run, if it does not stop early."""
     pass_tokens: int | None = None
     """About how many tokens a pass may have; 0 if not even one sequence fits, None if not asked."""
 
@@ -43,11 +44,6 @@ class Row:
     def fits(self) -> bool:
         """Whether there is memory for it."""
         return self.peak_bytes <= self.room_bytes
-
-    @property
-    def seconds(self) -> float:
-        """Of the whole run, if it does not stop early."""
-        return self.epochs * self.epoch_seconds + self.evaluation_seconds + self.prefix_seconds
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
     def here(config: RunConfig) -> Row:
         ready = prepared(config, data, device, shared, SPLITS)
         room = free_bytes(device) + held_bytes(device)
-        return _row(config.method.kind, estimated(ready, shared), ready, room)
+        return _row(config.method.kind, estimated(ready, shared), room)
 
     ready = prepared(config, data, device, shared, SPLITS)
     asked = here(config)
@@ -124,13 +120,12 @@ def _on_gpu(machine: Machine, ready: Prepared, precision: Precision, shared: Sha
     ready = replace(ready, config=ready.config.model_copy(update={"train": train}))
     work = work_of(ready, shared)
     expected = on(machine, work, train, work.peak_bytes)
-    row = _row(machine.name, expected, ready, machine.memory_bytes - CONTEXT)
+    row = _row(machine.name, expected, machine.memory_bytes - CONTEXT)
     return replace(row, pass_tokens=_pass_tokens(row, ready, shared))
 
 
-def _row(name: str, expected: Estimate, ready: Prepared, room: int) -> Row:
-    epochs = ready.config.train.epochs
-    return Row(name=name, room_bytes=room, epochs=epochs, **expected.model_dump())
+def _row(name: str, expected: Estimate, room: int) -> Row:
+    return Row(name=name, room_bytes=room, **expected.model_dump())
 
 
 def _pass_tokens(row: Row, ready: Prepared, shared: Shared) -> int:
