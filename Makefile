@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test torture lint format bench setup
+.PHONY: demo test torture lint format bench audit setup
 
 # The five methods on the embedded task, and the report. A second call finds it done.
 demo: setup
@@ -15,6 +15,7 @@ test: setup
 # The long forms of tests that need hours to be sure.
 torture: setup
 	TUNEWISE_KILLS=200 $(BIN)/pytest tests/test_resuming.py -k killed
+	TUNEWISE_FUZZ=50000 $(BIN)/pytest tests/hostile/test_fuzz.py -s
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -29,6 +30,11 @@ format: setup
 # All items of benchmarks/items.py, or some: make bench ONLY="lora_lm lora_sst5"
 bench: setup
 	$(BIN)/python -m benchmarks $(ONLY)
+
+# Known-vulnerable versions among those of constraints.txt; it asks PyPI's database over the network.
+audit: setup
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9,<3'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 setup: .venv/installed
 
