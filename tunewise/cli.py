@@ -74,12 +74,13 @@ def run(
     from tunewise.config import make_config
     from tunewise.progress import Progress
     from tunewise.run import run as run_config
+    from tunewise.training.parallel import is_main
 
     fields = {"model": model, "task": task, "method": method}
     if resume and out is not None and not (words or any(fields.values())):
         path = out / store.CONFIG  # the folder says what the run is
     config = make_config(path, fields, overrides)
-    console = Console()
+    console = Console(quiet=not is_main())
     if dry_run:
         _print_dry_run(config, data, console)
         return
@@ -432,7 +433,7 @@ def _print_samples(predictions: list[Any], console: Any) -> None:
 def _print_result(result: Any, folder: Path, console: Any) -> None:
     counts, time, best = result.parameters, result.time, result.best
     console.print()
-    for metric, value in result.metrics["test"].items():
+    for metric, value in result.metrics.get("test", {}).items():  # a candidate has none
         low, high = result.intervals["test"][metric]
         text = f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})"
         console.print(text, highlight=False)

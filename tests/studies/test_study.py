@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tunewise.errors import ConfigError
+from tunewise.methods import METHODS
 from tunewise.settings import validate
 from tunewise.studies.study import Study, folder_name, grid, read_study, title_of
 
@@ -129,6 +130,14 @@ def test_a_run_s_folder_is_named_by_its_overrides_and_told_apart_by_its_configur
     changed = study(base={"train": {"epochs": 9}}, vary={"method.rank": [2, 4]}).cells()
     assert folder_name(changed[0].name, changed[0].config) != name
     assert folder_name(second.name, second.config) != name
+
+
+def test_what_is_as_by_default_does_not_change_the_name_of_a_folder() -> None:
+    plain, said = (study(base=base).cells()[0] for base in ({}, {"train": {"batch_size": 8}}))
+    assert folder_name("x", plain.config) == folder_name("x", said.config)
+    rate = {"learning_rate": 1e-3}  # or else each method has its own
+    configs = [study(base={"method": kind, "train": rate}).cells()[0].config for kind in METHODS]
+    assert len({folder_name("x", config) for config in configs}) == len(METHODS)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "<script>", "", "ä" * 500, "a\nb", ".."])

@@ -283,10 +283,13 @@ def folder_name(name: str, config: RunConfig) -> str:
     """Return the name of a run's folder: its overrides and seed, and a hash of its configuration.
 
     A study file that has changed therefore runs what has changed in new folders, and nothing else.
+    Defaults are not in the hash, so that a setting that is new in a version changes no name.
     """
     readable = re.sub(r"[^\w.=+-]+", "_", name)[:80].strip("_.")
-    values = json.dumps(config.deciding.model_dump(mode="json"), sort_keys=True)
-    return f"{readable}_seed={config.seed}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+    values = config.deciding.model_dump(mode="json", exclude_defaults=True)
+    values["kinds"] = config.task.kind, config.method.kind
+    text = json.dumps(values, sort_keys=True)
+    return f"{readable}_seed={config.seed}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _title(name: str, value: Any) -> str:
