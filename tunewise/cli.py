@@ -327,6 +327,42 @@ def generate(
         print()
 
 
+@app.command()
+def serve(
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs, or models")
+    ],
+    host: Annotated[str | None, typer.Option(help="address to listen at; 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="port; 8000, and 0 takes a free one")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TUNEWISE_TOKEN", help="what requests have to bear; none otherwise"),
+    ] = None,
+    max_batch: Annotated[int | None, typer.Option(help="texts written at once; 16")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="texts or rows that wait; 256")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="tokens of a prompt and its text; the model's context")
+    ] = None,
+    max_body: Annotated[int | None, typer.Option(help="bytes of a request; 1,048,576")] = None,
+) -> None:
+    """Answer OpenAI's requests over HTTP with what runs have trained, until Ctrl-C."""
+    from tunewise.serving import ServeConfig
+    from tunewise.serving import serve as serve_runs
+    from tunewise.settings import validate
+
+    asked = {
+        "host": host,
+        "port": port,
+        "token": token,
+        "max_batch": max_batch,
+        "max_queue": max_queue,
+        "max_length": max_length,
+        "max_body": max_body,
+    }
+    given = {field: value for field, value in asked.items() if value is not None}
+    serve_runs(names, validate(ServeConfig, given, "serve"))
+
+
 def _prompt() -> str | None:
     """Return a line from the terminal, or None at its end."""
     try:
@@ -432,6 +468,8 @@ def _print_samples(predictions: list[Any], console: Any) -> None:
 
 def _print_result(result: Any, folder: Path, console: Any) -> None:
     counts, time, best = result.parameters, result.time, result.best
+    known = result.estimate  # runs of earlier versions have none
+    expected = f", {known.peak_bytes / 2**20:,.0f} expected" if known else ""
     console.print()
     for metric, value in result.metrics.get("test", {}).items():  # a candidate has none
         low, high = result.intervals["test"][metric]
@@ -442,7 +480,8 @@ def _print_result(result: Any, folder: Path, console: Any) -> None:
         "trained": f"{counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.3g} %)",
         "time": f"{time.train_seconds:.1f} s training, {time.evaluation_seconds:.1f} s evaluation, "
         f"{result.tokens.per_second:,.0f} tokens/s",
-        "memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB at most ({result.memory.device})",
+        "memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB at most{expected} "
+        f"({result.memory.device})",
         "results": str(folder / "result.json"),
     }
     for name, text in lines.items():

@@ -1,0 +1,61 @@
+"""What is shown before a study's first step: what there is to do, and what it will take."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tunewise.estimate import clock
+from tunewise.studies.live import expectations, show_plan
+from tunewise.studies.study import Study
+
+from .conftest import MakeStudy, RunStudy
+
+GRID = {"method": ["lora", "full"]}
+
+
+def shown(study: Study, folder: Path, jobs: int = 1) -> tuple[int, list[str]]:
+    text = StringIO()
+    num_runs = show_plan(study, folder, None, jobs, Console(file=text, width=120))
+    return num_runs, text.getvalue().splitlines()
+
+
+def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(vary=GRID, seeds=2)
+    expected = expectations(study, tmp_path, None, jobs=1)
+    assert expected.keys() == {"lora", "full"}
+    assert expected["full"].peak_bytes > expected["lora"].peak_bytes > 2**26
+    num_runs, lines = shown(study, tmp_path)
+    assert num_runs == 4
+    assert all("GiB" in line for line in lines[1:3])
+    assert lines[3].startswith("4 runs; 0 done, 4 to do, in about ")
+    assert "in each of 2 processes" in shown(study, tmp_path, jobs=2)[1][3]
+
+
+def test_what_is_done_takes_nothing(make_study: MakeStudy, go: RunStudy, tmp_path: Path) -> None:
+    study = make_study(vary=GRID)
+    go(make_study(runs=[{"name": "lora"}]))
+    folder = tmp_path / "study"
+    assert expectations(study, folder, None, jobs=1).keys() == {"full"}
+    go(study)
+    assert not expectations(study, folder, None, jobs=1)
+    assert shown(study, folder)[1][-1] == "2 runs; 2 done, 0 to do"
+
+
+def test_a_cell_that_cannot_be_run_leaves_the_whole_unknown(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(vary={"method.blocks": ["all", "last-9"]})  # of two
+    assert expectations(study, tmp_path, None, jobs=1).keys() == {"blocks=all"}
+    assert shown(study, tmp_path)[1][-1] == "2 runs; 0 done, 2 to do"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_a_time_is_shown_as_people_read_it(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
