@@ -106,4 +106,5 @@ def _read_adapter(model: LanguageModel, path: Path) -> None:
         if tensors[name].shape != parameter.shape:
             found, asked = list(tensors[name].shape), list(parameter.shape)
             raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
-        parameter.data = tensors[name]
+        # A product's last bits may depend on where in memory a row begins: as in training, then.
+        parameter.data = tensors[name].clone()

@@ -399,13 +399,10 @@ def test_tokenizers(tmp_path: Path, model_folder: Path) -> None:
     fuzz("tokenizer.json", 0.04, tmp_path, broken, read)
 
 
-ALPHAS = pytest.mark.xfail(reason="peft_folder reads alphas unchecked")
-
-
 @pytest.mark.parametrize(
     ("method", "liar"),
     [
-        pytest.param("lora", "adapter_config.json", marks=ALPHAS),
+        ("lora", "adapter_config.json"),
         ("lora", "adapter_model.safetensors"),
         ("soft_prompt", "adapter_config.json"),
         ("soft_prompt", "adapter_model.safetensors"),

@@ -28,9 +28,13 @@ Logits = Callable[..., Tensor]
 
 FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "x"]
-MERGED = [kind for kind in METHODS if kind != "soft_prompt"]
+MERGED = [kind for kind in METHODS if kind not in ("soft_prompt", "prefix", "adapter")]
+HOLDS = {"peft": ["lora", "soft_prompt"], "hf": MERGED}
+"""The methods that each format can hold."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2, "alpha": 8},
+    "dora": {"kind": "lora", "rank": 2, "dora": True},
+    "pissa": {"kind": "lora", "rank": 2, "init": "pissa"},
     "last_blocks": {"blocks": 1},
 }
 ARCHITECTURES = {
@@ -60,7 +64,7 @@ def no_warning(caplog: pytest.LogCaptureFixture) -> Any:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", ["language", "labels", "cloze"])
-@pytest.mark.parametrize("kind", MERGED)
+@pytest.mark.parametrize("kind", [*MERGED, "dora", "pissa"])
 def test_a_merged_model_answers_alike_in_transformers(
     kind: str,
     task: str,
@@ -94,7 +98,7 @@ def test_a_merged_model_answers_alike_in_transformers(
     if task != "labels":  # and we take the folder as a model ourselves
         ours = load_model(out).eval()
         torch.testing.assert_close(our_logits(ours, ids), our_logits(model, ids))
-    tied = kind in ("full", "lora") or task == "labels"
+    tied = kind not in ("last_layer", "last_blocks") or task == "labels"
     assert ("lm_head.weight" in load_file(out / "model.safetensors")) != tied
 
 
@@ -198,6 +202,23 @@ def test_the_model_card_says_what_it_is_and_its_code_runs(
         exec(code, {})
     finally:
         logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [(form, kind) for form, holds in HOLDS.items() for kind in METHODS if kind not in holds],
+)
+def test_a_format_that_cannot_hold_a_method_says_so_by_name_and_which_one_can(
+    form: str, kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    with pytest.raises(TunewiseError) as caught:
+        export(trained("gpt2", {"kind": kind}), form, tmp_path / "out")
+    message = str(caught.value)
+    assert message.startswith(f"--format {form}: ")
+    assert f"not {kind}" in message or f"not for {kind}" in message
+    for other in HOLDS.keys() - {form}:
+        assert message.endswith(f"; use --format {other}") == (kind in HOLDS[other])
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(trained: Trained, tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ TASK = {"kind": "language_modeling"}
 SUBSETS = [list(some) for size in range(1, 7) for some in combinations(PATHS, size)]
 
 
+def written_by_us(base: Path, out: Path, tokenizer: Tokenizer, **method: Any) -> LanguageModel:
+    """Write an adapter whose values have moved at random, and return its model."""
+    fields = {"model": str(base), "task": TASK, "method": {"kind": "lora", **method}}
+    config = make_config(fields=fields)
+    model = adapted_model(config, base, tokenizer).eval()
+    generator = torch.Generator().manual_seed(0)
+    for _, parameter in model.trainable():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    write_adapter(model, config, out)
+    return model
+
+
 def in_peft(folder: Path, base: Path, num_labels: int | None = None) -> Any:
     kind = transformers.AutoModelForCausalLM
     labels = {}
@@ -108,6 +120,69 @@ def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("targets", ["query", "key value", "query key value", "value out up"])
+@pytest.mark.parametrize("variant", [{"dora": True}, {"init": "pissa"}], ids=str)
+def test_a_variant_answers_alike_in_peft_and_when_it_comes_back(
+    variant: dict[str, Any],
+    targets: str,
+    family: str,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    base = folders[family]
+    model = written_by_us(base, tmp_path, tokenizer, rank=2, targets=targets.split(), **variant)
+    theirs = in_peft(tmp_path, base)
+    assert_same_answers(model, theirs, tokenizer, our_logits)
+    back = read(base, TASK, tokenizer, kind="lora", **{"from": str(tmp_path)})
+    assert_same_answers(back, theirs, tokenizer, our_logits)
+    found, expected = dict(back.trainable()), dict(model.trainable())
+    assert found.keys() == expected.keys()
+    for name, parameter in expected.items():
+        if "dora" in variant:
+            assert torch.equal(found[name], parameter), name
+        else:  # what PiSSA took out of the base model is in the update: twice the rank
+            assert found[name].numel() == 2 * parameter.numel(), name
+
+
+@pytest.mark.parametrize("init", ["kaiming", "pissa"])
+def test_a_joint_dora_has_the_gradients_of_its_parts(
+    init: str, folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    base, parts = folders["gpt2"], ("query", "key", "value")
+    model = written_by_us(
+        base, tmp_path, tokenizer, rank=2, targets=parts, blocks=[1], dora=True, init=init
+    )
+    bare = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(bare, tmp_path, is_trainable=True).eval()
+    ids = torch.tensor(tokenizer.encode(TEXTS)[0])
+    hidden = model.hidden(ids, torch.arange(len(ids)), torch.zeros_like(ids))
+    model.logits(hidden).square().sum().backward()
+    theirs(input_ids=ids[None]).logits.square().sum().backward()
+    stem = "base_model.model.transformer.h.1.attn.c_attn.lora_"
+    joint = {
+        kind: theirs.get_parameter(f"{stem}{name}.default.weight").grad
+        for kind, name in (("A", "A"), ("B", "B"), ("magnitude", "magnitude_vector"))
+    }
+    rank = len(joint["A"]) // 3  # after PiSSA: the trained components, then what they began as
+    for number, part in enumerate(parts):
+        layer = model.get_submodule(f"blocks.1.attention.{part}")
+        components = slice(number * rank, number * rank + 2)
+        rows = slice(16 * number, 16 * number + 16)
+        expected = {
+            "A": joint["A"][components],
+            "B": joint["B"][rows, components],
+            "magnitude": joint["magnitude"][rows],
+        }
+        for kind, gradient in expected.items():
+            found = layer.get_parameter(kind).grad
+            assert found is not None and found.any()
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "method",
     [
@@ -118,10 +193,13 @@ def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
         {"blocks": [0, 2], "targets": ["query", "value", "up"]},
         {"targets": [HEAD]},
         {"targets": ["key", "down", HEAD], "blocks": [1]},
+        {"dora": True, "targets": ["query", "up", HEAD], "blocks": "last-2"},
+        {"init": "pissa", "scaling": "alpha/sqrt(r)", "alpha": 5},
+        {"init": "pissa", "dora": True, "targets": ["key", "down", HEAD], "blocks": [1]},
     ],
     ids=str,
 )
-def test_scaling_blocks_and_output_layer_are_kept(
+def test_scaling_blocks_variants_and_output_layer_are_kept(
     family: str,
     method: dict[str, Any],
     trained: Trained,
@@ -212,6 +290,12 @@ LORAS: dict[str, dict[str, Any]] = {
     },
     "some blocks": {"target_modules": ["c_attn"], "layers_to_transform": [0, 2]},
     "output layer": {"target_modules": ["c_fc", "lm_head"]},
+    "DoRA": {"target_modules": ["c_attn", "c_proj", "c_fc"], "use_dora": True},
+    "DoRA of the output layer": {
+        "target_modules": ["c_attn", "lm_head"],
+        "use_dora": True,
+        "use_rslora": True,
+    },
 }
 NAMES = {"c_attn": ("q_proj", "v_proj"), "c_proj": ("out_proj", "c_proj")}
 """GPT-Neo's names of GPT-2's layers, where they differ."""
@@ -356,7 +440,6 @@ def test_a_soft_prompt_that_peft_wrote_answers_alike_here(
 
 
 OTHERS: dict[str, tuple[Any, str]] = {
-    "dora": (peft.LoraConfig(use_dora=True), "use_dora is True"),
     "bias": (peft.LoraConfig(bias="lora_only"), "bias is 'lora_only'"),
     "embedding": (peft.LoraConfig(target_modules=["wte", "c_attn"]), "wte.lora_embedding_A"),
     "saved": (
@@ -382,6 +465,22 @@ def test_what_is_not_supported_is_refused_by_name(
     assert reason in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_magnitude_of_rows_without_an_update_is_refused(
+    folders: dict[str, Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    base, method = folders["gpt2"], {"kind": "lora", "from": str(tmp_path)}
+    written_by_us(base, tmp_path, tokenizer, targets=["query"], dora=True)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    (name,) = (n for n in tensors if "h.1.attn.c_attn.lora_magnitude_vector" in n)
+    assert len(dict(read(base, TASK, tokenizer, **method).trainable())) == 9
+    tensors[name][-1] += 0.5  # of value, which has no B
+    save_file(tensors, path)
+    message = "'lora_magnitude_vector' of 'transformer.h.1.attn.c_attn' is trained where B is zero"
+    with pytest.raises(TunewiseError, match=message):
+        read(base, TASK, tokenizer, **method)
 
 
 def test_a_folder_that_is_none_or_of_another_model_is_named(

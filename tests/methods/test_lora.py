@@ -14,7 +14,9 @@ from torch.testing import assert_close
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.errors import ConfigError
-from tunewise.methods.lora import HEAD, PATHS, LoRA, LoRALinear, merge
+from tunewise.methods.lora import HEAD, PATHS, LoRA
+from tunewise.methods.lora_layers import LoRALinear
+from tunewise.methods.method import merge
 from tunewise.models import LanguageModel
 from tunewise.models.folder import load_model
 from tunewise.models.layers import Linear

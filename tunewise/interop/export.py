@@ -7,20 +7,29 @@ import torch
 from tunewise import store
 from tunewise.adapted import read_trained
 from tunewise.errors import ConfigError, nearest
+from tunewise.files import writing
 from tunewise.interop.card import write_card
 from tunewise.interop.peft import write_adapter
-from tunewise.methods.lora import merge
+from tunewise.methods.method import merge
 from tunewise.models.folder import save_model
 
 FORMATS = ("peft", "hf")
+ADAPTERS = ("lora", "soft_prompt")
+"""The methods that can be written as an adapter of PEFT."""
+NOT_MERGED = {
+    "soft_prompt": "virtual tokens are no weights of a model",
+    "prefix": "trained keys and values are no weights of a model",
+    "adapter": "a bottleneck between two layers is neither of them",
+}
+"""The methods that cannot be written as a whole model, and why."""
 
 
 def export(run: Path, form: str, out: Path) -> None:
     """Write a run's model to a new folder, in fp32, with a model card.
 
     Args:
-        form: `peft`, an adapter (LoRA and soft prompts); or `hf`, a whole model with its updates
-            merged and its tokenizer (all but soft prompts).
+        form: `peft`, an adapter (LoRA and soft prompts); or `hf`, a whole model with what was
+            trained merged into it, and its tokenizer.
 
     Raises:
         ConfigError: if the run has not finished, the format cannot hold it, or `out` holds
@@ -33,21 +42,20 @@ def export(run: Path, form: str, out: Path) -> None:
     if result is None:
         raise ConfigError(f"{run}: no {store.RESULT}; only a finished run can be exported")
     kind = result.config.method.kind
-    if form == "peft" and kind not in ("lora", "soft_prompt"):
-        raise ConfigError(
-            f"--format peft: PEFT has no adapter for what {kind} trains; use --format hf"
-        )
-    if form == "hf" and kind == "soft_prompt":
-        raise ConfigError(
-            "--format hf: virtual tokens are no weights of a model; use --format peft"
-        )
+    if form == "peft" and kind not in ADAPTERS:
+        instead = "" if kind in NOT_MERGED else "; use --format hf"
+        raise ConfigError(f"--format peft: for {' and '.join(ADAPTERS)}, not {kind}{instead}")
+    if form == "hf" and kind in NOT_MERGED:
+        instead = "; use --format peft" if kind in ADAPTERS else ""
+        raise ConfigError(f"--format hf: not for {kind}: {NOT_MERGED[kind]}{instead}")
     config, model, tokenizer = read_trained(run)
     model.set_precision(torch.float32)
     store.new_folder(out)
-    if form == "peft":
-        write_adapter(model, config, out)
-    else:
-        merge(model)
-        save_model(model, out, tokenizer.end_of_text, config.task.label_names or ())
-        tokenizer.save(out)
-    write_card(result, form, out)
+    with writing(out):
+        if form == "peft":
+            write_adapter(model, config, out)
+        else:
+            merge(model)
+            save_model(model, out, tokenizer.end_of_text, config.task.label_names or ())
+            tokenizer.save(out)
+        write_card(result, form, out)

@@ -10,12 +10,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunewise.config import RunConfig
 from tunewise.methods import peft_folder
-from tunewise.methods.lora import LoRA, LoRALinear
-from tunewise.methods.peft_folder import LORA_PREFIX, PROMPT, PROMPT_PREFIX, Update, their_layers
+from tunewise.methods.lora import LoRA
+from tunewise.methods.lora_layers import DoRALinear, LoRALinear, row_lengths
+from tunewise.methods.peft_folder import (
+    LORA_PREFIX,
+    MAGNITUDE,
+    PROMPT,
+    PROMPT_PREFIX,
+    Update,
+    their_layers,
+)
 from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.folder import find_folder
@@ -39,11 +47,12 @@ def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None
         rooted = method.scaling == "alpha/sqrt(r)"
         fields |= {"peft_type": "LORA", **_lora_fields(updates, model, rooted)}
         fields["lora_dropout"] = method.dropout
-        tensors = {
-            f"{LORA_PREFIX}{name}.lora_{factor}.weight": tensor
-            for name, update in updates.items()
-            for factor, tensor in (("A", update.a), ("B", update.b))
-        }
+        tensors = {}
+        for name, update in updates.items():
+            tensors[f"{LORA_PREFIX}{name}.lora_A.weight"] = update.a
+            tensors[f"{LORA_PREFIX}{name}.lora_B.weight"] = update.b
+            if update.magnitude is not None:
+                tensors[f"{LORA_PREFIX}{name}.{MAGNITUDE}"] = update.magnitude
         prefix = LORA_PREFIX
     else:
         prompt = model.get_parameter("token_embedding.prompt").detach()  # (P, D)
@@ -77,23 +86,35 @@ def lora_updates(model: LanguageModel) -> dict[str, Update]:
     """Return the update of each layer of transformers that has one, by its name there.
 
     Where it holds several of ours, of ranks R1, R2, ..., the joint update is exact, of rank ΣR: the
-    A stand above each other, and B is block-diagonal.
+    A stand above each other, B is block-diagonal, and magnitudes, being of rows, are joined.
     """
     updates = {}
     for theirs, ours in their_layers(model).items():
         layers = [model.get_submodule(name) for name in ours]
         adapted = [layer for layer in layers if isinstance(layer, LoRALinear)]
         if adapted:
-            blocks = [
-                layer.B.detach()
-                if isinstance(layer, LoRALinear)
-                else torch.empty(len(layer.get_parameter("weight")), 0)
-                for layer in layers
-            ]
-            a = torch.cat([layer.A.detach() for layer in adapted])  # (ΣR, in)
-            b: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # (out, ΣR)
-            updates[theirs] = Update(a, b, adapted[0].scale)
+            parts = [_factors(layer) for layer in layers]
+            a = torch.cat([a for a, _ in parts])  # (ΣR, in)
+            b: Tensor = torch.block_diag(*(b for _, b in parts))  # type: ignore[no-untyped-call]  # (out, ΣR)
+            is_dora = isinstance(adapted[0], DoRALinear)
+            magnitude = torch.cat([_magnitude(layer) for layer in layers]) if is_dora else None
+            updates[theirs] = Update(a, b, adapted[0].scale, magnitude)
     return updates
+
+
+def _factors(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a layer's A (R, in) and B (out, R); of rank 0 if it has no update."""
+    if isinstance(layer, LoRALinear):
+        return layer.factors()
+    out_dim, in_dim = layer.get_parameter("weight").shape
+    return torch.empty(0, in_dim), torch.empty(out_dim, 0)
+
+
+def _magnitude(layer: nn.Module) -> Tensor:
+    """Return the lengths of a layer's rows, (out,): as trained, or those of a frozen weight."""
+    if isinstance(layer, DoRALinear):
+        return layer.magnitude.detach()
+    return row_lengths(layer.get_parameter("weight").detach())
 
 
 def _lora_fields(
@@ -117,6 +138,7 @@ def _lora_fields(
         "lora_alpha": alpha,
         "alpha_pattern": alpha_pattern,
         "use_rslora": rooted,
+        "use_dora": any(update.magnitude is not None for update in updates.values()),
         "bias": "none",
         "fan_in_fan_out": model.config.family == "gpt2",
         "target_modules": sorted(updates),

@@ -43,7 +43,7 @@ class Adapter(Method):
 
     kind: Literal["adapter"] = "adapter"
     default_learning_rate: ClassVar[float] = 1e-3
-    bottleneck: int = Field(default=64, gt=0)
+    bottleneck: int = Field(default=64, gt=0, le=2**16)
     """How many numbers an output passes through."""
 
     def adapt(

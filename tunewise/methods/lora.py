@@ -1,26 +1,24 @@
 """LoRA: trainable updates of low rank beside frozen layers (https://arxiv.org/abs/2106.09685).
 
-W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R). B starts at zero,
-so a fresh model is the frozen one. One pair costs R · (in + out) parameters.
+W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R). A fresh model is
+the frozen one. One pair costs R · (in + out) parameters, DoRA's magnitude `out` more.
 """
 
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods import peft_folder
+from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
-from tunewise.models.layers import Linear
 
 PATHS = {
     "query": "attention.query",
@@ -34,97 +32,12 @@ PATHS = {
 HEAD = "head"
 
 
-class LoRALinear(nn.Module):
-    """A frozen layer plus a trainable update of rank R. Equal to the frozen layer at the start."""
-
-    def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
-        super().__init__()
-        self.base = base
-        self.scale = scale
-        self.dropout = dropout
-        out_dim, in_dim = base.weight.shape
-        device = base.weight.device
-        self.A = nn.Parameter(torch.empty(rank, in_dim, device=device))
-        self.B = nn.Parameter(torch.zeros(out_dim, rank, device=device))
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight, (out, in)."""
-        return self.base.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, out) from (N, in)."""
-        dropout = self.dropout if self.training else 0.0
-        y: Tensor = _LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch has no types here
-            x, self.base.weight, self.base.bias, self.A, self.B, self.scale, dropout
-        )
-        return y
-
-    @torch.no_grad()
-    def merged(self) -> Linear:
-        """Return a plain layer with W + scale · B A, equal to this one up to rounding."""
-        out_dim, in_dim = self.base.weight.shape
-        layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.A.device)
-        update = self.scale * (self.B @ self.A)  # (out, R) @ (R, in)
-        layer.weight = nn.Parameter(self.base.weight.float() + update)
-        if self.base.bias is not None:
-            layer.bias = nn.Parameter(self.base.bias.detach().clone())
-        return layer
-
-
-class _LowRankUpdate(torch.autograd.Function):
-    """y = x Wᵀ + b + scale · drop(x) Aᵀ Bᵀ with W and b frozen, as one step of the graph.
-
-    The update is added into the frozen product, forward and backward, where separate steps would
-    each fill an (N, out) or (N, in) of their own; x is kept once, not with its dropped copy.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
-        dropout: float,
-    ) -> Tensor:
-        ctx.master_dtype = a.dtype
-        a, b, weight = a.to(x.dtype), b.to(x.dtype), weight.to(x.dtype)
-        kept, mask = torch.native_dropout(x, dropout, True) if dropout else (x, None)
-        low = kept @ a.T  # (N, in) -> (N, R)
-        y = F.linear(x, weight, None if bias is None else bias.to(x.dtype))  # (N, out)
-        y.addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(x, low, weight, a, b, mask)
-        ctx.scale, ctx.dropout = scale, dropout
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, weight, a, b, mask = ctx.saved_tensors
-        grad_low = (grad @ b).mul_(ctx.scale)  # (N, out) -> (N, R)
-        grad_b = (grad.T @ low).mul_(ctx.scale)  # (out, R)
-        kept = x if mask is None else (x * mask).div_(1 - ctx.dropout)
-        grad_a = grad_low.T @ kept  # (R, in)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight  # (N, in)
-            if mask is None:
-                grad_x.addmm_(grad_low, a)
-            else:
-                grad_x.addcmul_(grad_low @ a, mask.to(x.dtype), value=1 / (1 - ctx.dropout))
-        masters = (grad.to(ctx.master_dtype) for grad in (grad_a, grad_b))
-        return grad_x, None, None, *masters, None, None
-
-
 class LoRA(Method):
     """Train low-rank updates of chosen layers in chosen blocks."""
 
     kind: Literal["lora"] = "lora"
     default_learning_rate: ClassVar[float] = 1e-3
-    rank: int = Field(default=8, gt=0)
+    rank: int = Field(default=8, gt=0, le=2**16)
     """Inner dimension of the update."""
     alpha: float = Field(default=16.0, gt=0)
     """Strength of the update; see `scaling`."""
@@ -132,14 +45,20 @@ class LoRA(Method):
     """Factor of the update: LoRA's, rsLoRA's (https://arxiv.org/abs/2312.03732), or alpha."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the update's input."""
-    init: Literal["kaiming", "gaussian"] = "kaiming"
-    """How A starts: uniform within ±1/sqrt(in), as PEFT does, or normal with deviation 1/rank."""
+    init: Init = "kaiming"
+    """How A starts: uniform within ±1/sqrt(in), as PEFT does, or normal with deviation 1/rank. With
+    `pissa`, B A starts as W's part of greatest singular values, which W then is without."""
+    dora: bool = False
+    """Whether the length of each row of W + scale · B A is trained apart from its direction."""
+    loraplus_lr_ratio: float = Field(default=1.0, gt=0)
+    """Learning rate of B, and of DoRA's lengths, over that of A (LoRA+)."""
     targets: tuple[str, ...] = Field(default=tuple(PATHS), min_length=1)
     """Layers with an update: query, key, value, out, up, down of each block, and head."""
     blocks: str | tuple[int, ...] = "all"
     """Blocks with an update: `all`, `last-K`, or a list of numbers from 0."""
     from_: peft_folder.Folder | None = Field(default=None, alias="from")
-    """The folder of an adapter that PEFT wrote, to go on from; all but `dropout` is as it says."""
+    """The folder of an adapter that PEFT wrote, to go on from; it decides all but `dropout` and
+    `loraplus_lr_ratio`."""
 
     @field_validator("targets")
     @classmethod
@@ -162,7 +81,7 @@ class LoRA(Method):
 
     @model_validator(mode="after")
     def _adapter_speaks_for_itself(self) -> Self:
-        peft_folder.refuse_fields(self, self.from_, but=("dropout",))
+        peft_folder.refuse_fields(self, self.from_, but=("dropout", "loraplus_lr_ratio"))
         return self
 
     @property
@@ -183,19 +102,35 @@ class LoRA(Method):
             )
         freeze(model)
         if self.from_ is not None:
-            for name, (a, b, scale) in peft_folder.read_lora(self.from_, model).items():
+            for name, update in peft_folder.read_lora(self.from_, model).items():
                 path, _, attribute = name.rpartition(".")
-                owner = model.get_submodule(path)
-                layer = LoRALinear(getattr(owner, attribute), len(a), scale, self.dropout)
-                if not layer.A.is_meta:
-                    layer.A.data, layer.B.data = a, b
-                setattr(owner, attribute, layer)
+                self._adapt_from(update, model.get_submodule(path), attribute)
             return
         for owner, attribute in self._places(model):
-            layer = LoRALinear(getattr(owner, attribute), self.rank, self.scale, self.dropout)
-            if not layer.A.is_meta:
-                self._initialise(layer.A, generator)
-            setattr(owner, attribute, layer)
+            layer = self._put(owner, attribute, self.rank, self.scale, self.dora)
+            if self.init == "pissa" and self.rank > (most := min(layer.weight.shape)):
+                raise ConfigError(
+                    f"method.rank: {self.rank} asked for; {attribute} has {most} singular values"
+                )
+            layer.initialise(self.init, generator)
+
+    def _adapt_from(self, update: peft_folder.Update, owner: nn.Module, attribute: str) -> None:
+        is_dora = update.magnitude is not None
+        layer = self._put(owner, attribute, len(update.a), update.scale, is_dora)
+        if not layer.A.is_meta:
+            layer.A.data, layer.B.data = update.a, update.b
+            if isinstance(layer, DoRALinear) and update.magnitude is not None:
+                layer.magnitude.data = update.magnitude
+
+    def _put(
+        self, owner: nn.Module, attribute: str, rank: int, scale: float, dora: bool
+    ) -> LoRALinear:
+        """Put an update beside a layer, and return both as one."""
+        kind = DoRALinear if dora else LoRALinear
+        layer = kind(getattr(owner, attribute), rank, scale, self.dropout)
+        layer.lr_ratios = {"B": self.loraplus_lr_ratio, "magnitude": self.loraplus_lr_ratio}
+        setattr(owner, attribute, layer)
+        return layer
 
     def _places(self, model: LanguageModel) -> Iterator[tuple[nn.Module, str]]:
         """Yield the module and attribute of every chosen layer, from the input to the output."""
@@ -222,17 +157,3 @@ class LoRA(Method):
                 f"method.blocks: no block {wrong[0]}; the model has 0 to {num_layers - 1}"
             )
         return sorted(self.blocks)
-
-    def _initialise(self, a: Tensor, generator: torch.Generator) -> None:
-        if self.init == "kaiming":
-            nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-        else:
-            nn.init.normal_(a, std=1 / self.rank, generator=generator)
-
-
-def merge(model: LanguageModel) -> None:
-    """Replace every LoRA layer of a model by a plain one that computes the same up to rounding."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, LoRALinear):
-                setattr(module, name, child.merged().requires_grad_(False))

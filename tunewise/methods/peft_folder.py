@@ -6,20 +6,19 @@ key and value, is parted into an update for each.
 
 import re
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import isfinite, sqrt
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tunewise.errors import ModelError
+from tunewise.methods.lora_layers import row_lengths
 from tunewise.models import LanguageModel
-from tunewise.models.folder import read_json
-from tunewise.models.weights import LABEL_HEAD
+from tunewise.models.weights import LABEL_HEAD, read_json, read_tensors
 from tunewise.settings import Settings
 
 CONFIG = "adapter_config.json"
@@ -29,16 +28,25 @@ LORA_PREFIX = "base_model.model."
 PROMPT_PREFIX = "base_model."
 """The same, in a soft prompt with a label layer."""
 PROMPT = "prompt_embeddings"
+MAGNITUDE = "lora_magnitude_vector"
+"""The lengths of a layer's rows, in an adapter of DoRA."""
 HEAD_COPY = "lm_head.base_layer.weight"
 """The output layer itself, which PEFT saves beside an update of it."""
 
-Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Folder = Annotated[Path, AfterValidator(lambda path: Path(expanduser(path)).absolute())]
 
 UNDERSTOOD = {
     "LORA": {
         *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save"),
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
-        *("fan_in_fan_out", "lora_dropout", "eva_config", "qalora_group_size", "megatron_core"),
+        *(
+            "use_dora",
+            "fan_in_fan_out",
+            "lora_dropout",
+            "eva_config",
+            "qalora_group_size",
+            "megatron_core",
+        ),
     },
     "PROMPT_TUNING": {
         *("num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads"),
@@ -61,13 +69,15 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
 
 
 class Update(NamedTuple):
-    """The update of one layer: scale · B A."""
+    """The update of one layer: scale · B A, or DoRA's."""
 
     a: Tensor
     """(R, in), in fp32."""
     b: Tensor
     """(out, R), in fp32."""
     scale: float
+    magnitude: Tensor | None = None
+    """(out,), in fp32; None if it is not DoRA's."""
 
 
 def refuse_fields(method: Settings, folder: Path | None, but: Sequence[str]) -> None:
@@ -112,13 +122,24 @@ def read_lora(folder: Path, model: LanguageModel) -> dict[str, Update]:
                 f"{folder}: the update of {theirs!r} has shapes {list(a.shape)} and "
                 f"{list(b.shape)}; the model's layer is {sum(sizes)} by {shapes[0][1]}"
             )
-        scale = _alpha(config, theirs) / root(len(a))
+        scale = _alpha(folder, config, theirs) / root(len(a))
+        magnitude = tensors.pop(f"{theirs}.{MAGNITUDE}", None)  # (out,)
+        if magnitude is not None and magnitude.shape != (sum(sizes),):
+            found = list(magnitude.shape)
+            raise ModelError(f"{folder}: {MAGNITUDE!r} of {theirs!r} has shape {found}")
         parts = torch.split(b, sizes)
+        magnitudes = (None,) * len(ours) if magnitude is None else torch.split(magnitude, sizes)
         used = torch.stack([part.any(dim=0) for part in parts])  # (layers, r)
         kept = used | ~used.any(dim=0)
-        for name, part, components in zip(ours, parts, kept, strict=True):
+        for name, part, components, own in zip(ours, parts, kept, magnitudes, strict=True):
             if components.any():
-                updates[name] = Update(a[components], part[:, components].contiguous(), scale)
+                rows = part[:, components].contiguous()
+                updates[name] = Update(a[components], rows, scale, own)
+            elif own is not None and not _is_magnitude(own, model.get_parameter(f"{name}.weight")):
+                raise ModelError(
+                    f"{folder}: {MAGNITUDE!r} of {theirs!r} is trained where B is zero, which "
+                    "is not supported"
+                )
     _refuse_what_is_left(folder, tensors)
     return updates
 
@@ -170,10 +191,7 @@ def _read(
             f"{folder}: no {WEIGHTS}; a pickle (.bin) can run any code when it is opened: "
             "write the adapter again with a PEFT that saves safetensors"
         )
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a sound safetensors file: {error}") from error
+    tensors = read_tensors(path)
     return config, {name.removeprefix(prefix): t.float() for name, t in tensors.items()}
 
 
@@ -194,17 +212,32 @@ def _read_config(folder: Path, kind: Literal["LORA", "PROMPT_TUNING"]) -> dict[s
     return config
 
 
-def _alpha(config: Mapping[str, Any], layer: str) -> float:
+def _alpha(folder: Path, config: Mapping[str, Any], layer: str) -> float:
     """Return a layer's alpha: of the first pattern that its name ends in, as PEFT looks it up."""
-    for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", layer):
-            return float(alpha)
-    return float(config.get("lora_alpha", 8))
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, Mapping):
+        raise ModelError(f"{folder / CONFIG}: alpha_pattern is {patterns!r}; an object is needed")
+    try:
+        # Of the regular expressions that PEFT takes, those that cannot take for ever.
+        if wrong := [pattern for pattern in patterns if re.search(r"[*+?{]", pattern)]:
+            raise ModelError(f"{folder / CONFIG}: alpha_pattern: {wrong[0]!r} repeats something")
+        matching = (a for name, a in patterns.items() if re.match(rf"(.*\.)?({name})$", layer))
+        alpha = next(matching, config.get("lora_alpha", 8))
+    except re.error as error:
+        raise ModelError(f"{folder / CONFIG}: alpha_pattern: {error}") from error
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not isfinite(alpha):
+        raise ModelError(f"{folder / CONFIG}: alpha is {alpha!r}; a number is needed")
+    return float(alpha)
 
 
 def _alike(copy: Tensor, weight: Tensor) -> bool:
     """Return whether a tensor is a copy of a weight, which may be in half precision."""
     return copy.shape == weight.shape and torch.allclose(copy, weight, rtol=1e-2, atol=1e-6)
+
+
+def _is_magnitude(magnitude: Tensor, weight: Tensor) -> bool:
+    """Return whether a magnitude is that of a frozen weight as it is; True without weights."""
+    return weight.is_meta or torch.allclose(magnitude, row_lengths(weight), rtol=1e-5)
 
 
 def _take_label_layer(folder: Path, tensors: dict[str, Tensor], model: LanguageModel) -> None:

@@ -25,7 +25,7 @@ class PrefixTuning(Method):
 
     kind: Literal["prefix"] = "prefix"
     default_learning_rate: ClassVar[float] = 3e-2
-    tokens: int = Field(default=12, gt=0)
+    tokens: int = Field(default=12, gt=0, le=2**16)
     """How many keys and values in each layer."""
     text: str | None = Field(default=None, min_length=1)
     """The text to start from, repeated or cut to that number; without it, random tokens."""

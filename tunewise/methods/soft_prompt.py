@@ -42,7 +42,7 @@ class SoftPrompt(Method):
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     default_learning_rate: ClassVar[float] = 1e-2
-    tokens: int = Field(default=12, gt=0)
+    tokens: int = Field(default=12, gt=0, le=2**16)
     """How many virtual tokens."""
     init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
     """Where they start: at random rows of the embedding, at a text's, or normal(0, 0.02)."""

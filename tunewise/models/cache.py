@@ -64,7 +64,6 @@ class Cache:
                     filled = stored[:, :, self.first : self.width]  # (B, H, T, K)
                     filled[to] = filled[source]
 
-
     def joined(self, other: "Cache", room: int) -> "Cache":
         """Return the rows of both caches as one, those of `other` last, all prompts being read.
 

@@ -12,8 +12,7 @@ import torch
 from tunewise.errors import ModelError, nearest
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
-from tunewise.models.weights import WEIGHTS, read_weights, write_weights
-from tunewise.models.weights import read_json as read_json
+from tunewise.models.weights import WEIGHTS, read_json, read_weights, write_weights
 from tunewise.settings import validate
 
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"

@@ -1,0 +1,230 @@
+"""The layers of LoRA: a frozen one with a trained update of low rank, and their ways to start.
+
+Shapes: N packed tokens, R rank.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from tunewise.models.layers import Linear
+
+Init = Literal["kaiming", "gaussian", "pissa"]
+
+
+class LoRALinear(nn.Module):
+    """A frozen layer plus a trainable update of rank R: W x + b + scale · B A x."""
+
+    A: nn.Parameter
+    """(R, in)."""
+    B: nn.Parameter
+    """(out, R)."""
+    start: tuple[Tensor, Tensor] | None
+    """The A and B that were taken out of W (PiSSA); None if W is the base model's own."""
+    lr_ratios: dict[str, float]
+    """By which the learning rate of a parameter differs; see `build_optimizer`."""
+
+    def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = scale
+        self.dropout = dropout
+        self.start = None
+        self.lr_ratios = {}
+        out_dim, in_dim = base.weight.shape
+        device = base.weight.device
+        self.A = nn.Parameter(torch.empty(rank, in_dim, device=device))
+        self.B = nn.Parameter(torch.zeros(out_dim, rank, device=device))
+
+    def initialise(self, init: Init, generator: torch.Generator) -> None:
+        """Give A and B their first values, with which the layer computes what it did before."""
+        if init == "pissa":
+            self._take_principal_part()
+        elif self.A.is_meta:
+            return
+        elif init == "kaiming":
+            nn.init.kaiming_uniform_(self.A, a=math.sqrt(5), generator=generator)
+        else:
+            nn.init.normal_(self.A, std=1 / len(self.A), generator=generator)
+
+    @torch.no_grad()
+    def _take_principal_part(self) -> None:
+        """Move what W does along its R greatest singular values into the update.
+
+        All is computed in float64 and rounded once: so the rest of W, which is not saved, comes out
+        the same when the model is adapted again, whatever the number of threads.
+        """
+        weight = self.base.weight
+        rest = torch.empty_like(weight, dtype=torch.float32)  # what a file holds may be half of it
+        if not weight.is_meta:
+            a, b = _principal_factors(weight.double() / self.scale, len(self.A))
+            self.A.data, self.B.data = a.float(), b.float()
+            self.start = self.A.detach().clone(), self.B.detach().clone()
+            rest = (weight - self.scale * (self.B.double() @ self.A.double())).float()
+        # A new parameter: the output layer may share its weight with the token embedding.
+        self.base.weight = nn.Parameter(rest, requires_grad=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight, (out, in)."""
+        return self.base.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out) from (N, in)."""
+        return self._updated(x, self.base.bias)
+
+    def _updated(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        y: Tensor = _LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+            x, self.base.weight, bias, self.A, self.B, self.scale, dropout
+        )
+        return y
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return the A and B of the update of the base model's own weight.
+
+        Where the update has begun as a part of it, that part is taken off: the rank is 2R.
+        """
+        a, b = self.A.detach(), self.B.detach()
+        if self.start is None:
+            return a, b
+        a_start, b_start = self.start
+        return torch.cat([a, a_start]), torch.cat([b, -b_start], dim=1)
+
+    @torch.no_grad()
+    def merged(self) -> Linear:
+        """Return a plain layer, equal to this one up to rounding."""
+        out_dim, in_dim = self.base.weight.shape
+        layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.A.device)
+        layer.weight = nn.Parameter(self._merged_weight())
+        if self.base.bias is not None:
+            layer.bias = nn.Parameter(self.base.bias.detach().clone())
+        return layer
+
+    def _merged_weight(self) -> Tensor:
+        """Return W + scale · B A, (out, in), in the precision of A and B."""
+        weight = self.base.weight.to(self.A.dtype)
+        return torch.addmm(weight, self.B, self.A, alpha=self.scale)
+
+
+class DoRALinear(LoRALinear):
+    """A layer whose rows have trained lengths (https://arxiv.org/abs/2402.09353).
+
+    With V = W + scale · B A it computes m ∘ V x / ‖V‖ + b, the norm being that of each row. The
+    gradient takes the norm for a constant (section 4.3), and dropout is of the input of B A alone.
+    """
+
+    magnitude: nn.Parameter
+    """m, (out,)."""
+
+    def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
+        super().__init__(base, rank, scale, dropout)
+        self.magnitude = nn.Parameter(torch.empty(len(self.B), device=self.B.device))
+
+    def initialise(self, init: Init, generator: torch.Generator) -> None:
+        """Give A and B their first values, and m the lengths that the rows have with them."""
+        super().initialise(init, generator)
+        self.magnitude.data = self._norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out) from (N, in)."""
+        # The gain is in fp32: the next number above 1 is 1.008 in bf16.
+        y = self._updated(x, None) * self._gain()
+        return (y if self.base.bias is None else y + self.base.bias).to(x.dtype)
+
+    def _gain(self) -> Tensor:
+        return self.magnitude / self._norm()  # (out,)
+
+    @torch.no_grad()
+    def _norm(self) -> Tensor:
+        """Return ‖V‖, (out,), whose square is ‖W‖² + 2 scale B·(W Aᵀ) + scale² B·(B A Aᵀ).
+
+        So V, which has as many numbers as W, is never made.
+        """
+        weight, a, b, scale = self.base.weight, self.A, self.B, self.scale
+        low = (weight @ a.T.to(weight.dtype)).to(a.dtype)  # (out, in) -> (out, R)
+        change = b * (2 * scale * low + scale**2 * (b @ (a @ a.T)))  # (out, R)
+        return (row_lengths(weight).square() + change.sum(dim=1)).sqrt()
+
+    def _merged_weight(self) -> Tensor:
+        """Return m ∘ V / ‖V‖, (out, in)."""
+        return super()._merged_weight() * self._gain().unsqueeze(1)
+
+
+def row_lengths(weight: Tensor) -> Tensor:
+    """Return (out,) from (out, in), at least in fp32: DoRA's magnitude of a weight as it is."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
+    return lengths
+
+
+def _principal_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return A (R, in) and B (out, R): B A is the best approximation of a weight in rank R.
+
+    With W = U S Vᵀ they are √S Vᵀ and U √S of the R greatest singular values, as in PiSSA
+    (https://arxiv.org/abs/2404.02948). U comes from the eigenvectors of W Wᵀ, of which LAPACK finds
+    the last R alone, in a tenth of the time of all singular vectors.
+    """
+    from scipy.linalg import eigh  # takes a moment to import
+
+    out_dim, in_dim = weight.shape
+    if out_dim > in_dim:
+        b, a = _principal_factors(weight.T, rank)
+        return a.T, b.T
+    last = (out_dim - rank, out_dim - 1)
+    squares, vectors = map(
+        torch.from_numpy, eigh((weight @ weight.T).numpy(), subset_by_index=last)
+    )
+    u, s = vectors.flip(1), squares.flip(0).sqrt()  # (out, R), (R,)
+    return (u.T @ weight) / s.sqrt().unsqueeze(1), u * s.sqrt()
+
+
+class _LowRankUpdate(torch.autograd.Function):
+    """y = x Wᵀ + b + scale · drop(x) Aᵀ Bᵀ with W and b frozen, as one step of the graph.
+
+    The update is added into the frozen product, forward and backward, where separate steps would
+    each fill an (N, out) or (N, in) of their own; x is kept once, not with its dropped copy.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        ctx.master_dtype = a.dtype
+        a, b, weight = a.to(x.dtype), b.to(x.dtype), weight.to(x.dtype)
+        kept, mask = torch.native_dropout(x, dropout, True) if dropout else (x, None)
+        low = kept @ a.T  # (N, in) -> (N, R)
+        y = F.linear(x, weight, None if bias is None else bias.to(x.dtype))  # (N, out)
+        y.addmm_(low, b.T, alpha=scale)
+        ctx.save_for_backward(x, low, weight, a, b, mask)
+        ctx.scale, ctx.dropout = scale, dropout
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, weight, a, b, mask = ctx.saved_tensors
+        grad_low = (grad @ b).mul_(ctx.scale)  # (N, out) -> (N, R)
+        grad_b = (grad.T @ low).mul_(ctx.scale)  # (out, R)
+        kept = x if mask is None else (x * mask).div_(1 - ctx.dropout)
+        grad_a = grad_low.T @ kept  # (R, in)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight  # (N, in)
+            if mask is None:
+                grad_x.addmm_(grad_low, a)
+            else:
+                grad_x.addcmul_(grad_low @ a, mask.to(x.dtype), value=1 / (1 - ctx.dropout))
+        masters = (grad.to(ctx.master_dtype) for grad in (grad_a, grad_b))
+        return grad_x, None, None, *masters, None, None
