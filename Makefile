@@ -9,8 +9,9 @@ demo: setup
 	$(BIN)/tunewise study studies/pocket_methods.yaml --out runs/demo --jobs 2 --resume
 	$(BIN)/tunewise report runs/demo
 
+# Two processes of one thread each.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 # The long forms of tests that need hours to be sure.
 torture: setup

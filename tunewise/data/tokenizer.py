@@ -22,7 +22,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
-        """Raises ModelError if the vocabulary lacks the end-of-text token, or letters."""
+        """Raises ModelError if the vocabulary lacks the end-of-text token."""
         token_id = backend.token_to_id(end_of_text)
         if token_id is None:
             raise ModelError(f"the tokenizer has no token {end_of_text!r} to end a text with")
@@ -32,8 +32,6 @@ class Tokenizer:
         self._backend.encode_special_tokens = True
         self._backend.no_padding()
         self._backend.no_truncation()
-        if not self.encode(["a"])[0]:
-            raise ModelError("the tokenizer has no token for 'a', so texts would be lost")
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
@@ -52,11 +50,14 @@ class Tokenizer:
                 backend.add_special_tokens([END_OF_TEXT])
             else:
                 raise ModelError(f"{folder}: no tokenizer.json, and no vocab.json with merges.txt")
-            return cls(backend, _end_of_text(folder))
+            tokenizer = cls(backend, _end_of_text(folder))
         except ModelError:
             raise
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"{folder}: the tokenizer cannot be read: {error}") from error
+        if not tokenizer.encode(["a"])[0]:
+            raise ModelError(f"{folder}: the tokenizer has no token for 'a': texts would be lost")
+        return tokenizer
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, vocab.json, merges.txt and tokenizer_config.json."""
