@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tunewise.training import checkpoint
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step
+from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,11 @@ def begin_or_go_on(config: RunConfig, folder: Path) -> None:
     path = folder / store.CONFIG
     if not path.is_file():
         write_yaml(config, path)
-    elif (there := make_config(path)) != config:
+        return
+    there, here = make_config(path).deciding, config.deciding
+    if there != here:
         raise ConfigError(
-            f"--resume: {folder} was begun with {_difference(there, config)}; repeat its command, "
+            f"--resume: {folder} was begun with {_difference(there, here)}; repeat its command, "
             "or give another --out"
         )
 
@@ -63,8 +66,7 @@ def last_checkpoint(folder: Path) -> str:
 
 def read_steps(folder: Path) -> list[Step]:
     """Return the updates that a run has made, as they were written down."""
-    lines = store.read_lines(folder / store.METRICS)
-    return [_step(line) for line in lines if "loss" in line]
+    return _steps(store.read_lines(folder / store.METRICS))
 
 
 class Saver:
@@ -98,27 +100,35 @@ class Saver:
             evaluations.
 
         Raises:
-            ConfigError: if the rows have changed.
+            ConfigError: if the rows have changed, or the checkpoint is another run's.
         """
         path = self._folder / store.METRICS
         last = checkpoint.read_last(self._folder / store.CHECKPOINT)
         if last is None:
-            path.unlink(missing_ok=True)
+            if is_main():
+                path.unlink(missing_ok=True)
             return [], {}, 0.0
-        for split, digest in self._rows.items():
-            if last.values["rows"][split] != digest:
-                raise ConfigError(
-                    f"--resume: the {split} rows are not those that {self._folder} was begun with"
-                )
-        checkpoint.restore(last, *self._state)
+        try:
+            for split, digest in self._rows.items():
+                if last.values["rows"][split] != digest:
+                    raise ConfigError(
+                        f"--resume: the {split} rows are not those that {self._folder} "
+                        "was begun with"
+                    )
+            checkpoint.restore(last, *self._state)
+            validation, seconds = (
+                last.values["validation"],
+                float(last.values["evaluation_seconds"]),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"{self._folder}: the last checkpoint is none of this run: {error!r}"
+            ) from error
         lines = [line for line in store.read_lines(path) if line["number"] <= last.number]
-        store.write_lines(path, lines)
+        if is_main():
+            store.write_lines(path, lines)
         logger.info("going on after update %d", last.number)
-        return (
-            read_steps(self._folder),
-            last.values["validation"],
-            last.values["evaluation_seconds"],
-        )
+        return _steps(lines), validation, seconds
 
     def offer(
         self, number: int, validation: dict[str, float], evaluation_seconds: float, now: bool
@@ -144,10 +154,14 @@ class Saver:
         self._written = time.monotonic()
 
 
-def _step(line: dict[str, Any]) -> Step:
-    """Return an update as it was written down; JSON has null for what is not a number."""
-    values: dict[str, Any] = {k: math.nan if v is None else v for k, v in line.items()}
-    return Step(**values)
+def _steps(lines: Iterable[Mapping[str, Any]]) -> list[Step]:
+    """Return the updates among some lines; JSON has null for what is not a number."""
+    values: list[dict[str, Any]] = [
+        {name: math.nan if value is None else value for name, value in line.items()}
+        for line in lines
+        if "loss" in line
+    ]
+    return [Step(**update) for update in values]
 
 
 def _difference(there: Any, here: Any, path: str = "") -> str:

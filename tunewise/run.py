@@ -5,9 +5,12 @@ import math
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import torch
 
@@ -22,6 +25,7 @@ from tunewise.answers import (
 )
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
+from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
 from tunewise.errors import TrainingError
@@ -34,9 +38,20 @@ from tunewise.progress import Progress
 from tunewise.resuming import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
 from tunewise.shared import Shared
 from tunewise.stopping import stop_requests
+from tunewise.tasks import Answered
+from tunewise.tracking import Tracking, check_trackers, tracked
 from tunewise.training.best import BestState
 from tunewise.training.loop import Step, train, updates_per_epoch
 from tunewise.training.optimizer import build_optimizer
+from tunewise.training.parallel import (
+    anywhere,
+    from_main,
+    is_main,
+    join_others,
+    main_first,
+    num_launched,
+    shared_out,
+)
 from tunewise.training.prefix import with_frozen_states
 
 logger = logging.getLogger(__name__)
@@ -94,27 +109,32 @@ def run(
         KeyboardInterrupt: if the run was asked to stop, after a checkpoint was written.
     """
     check_metrics(config)
+    check_trackers(config)
+    join_others()
     device, shared = choose_device(), shared or Shared()
     reset_peak_bytes(device)
     ready = prepared(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
-    folder = store.run_folder(out, ready.name, resume)
-    with store.locked(folder):
-        begin_or_go_on(ready.config, folder)
-        if (result := store.read_result(folder)) is not None:
+    expected = from_main(partial(estimated, ready, shared))
+    warn_of_memory(expected, device)
+    model = _model(ready)
+    folder = from_main(partial(store.run_folder, out, ready.name, resume))
+    with store.locked(folder) if is_main() else nullcontext():
+        from_main(partial(begin_or_go_on, ready.config, folder))
+        if (result := from_main(partial(store.read_result, folder))) is not None:
             return _record(folder, result)
-        expected = estimated(ready, shared)
-        warn_of_memory(expected, device)
-        model = _model(ready)
         preparing = Stopwatch()
         with preparing:
-            ready = replace(ready, encoded=with_prefix(ready.config, model, ready.encoded))
-        try:
-            trained = _trained(ready, model, folder, progress or Progress())
-        except TrainingError as error:
-            raise TrainingError(f"{error}{last_checkpoint(folder)}") from error
-        prefix_seconds = preparing.seconds
-        result = _finished(ready, model, folder, trained, expected, prefix_seconds, read_test)
-        rmtree(folder / store.CHECKPOINT, ignore_errors=True)  # a finished run needs none
+            encoded = main_first(partial(with_prefix, ready.config, model, ready.encoded))
+            ready = replace(ready, encoded=encoded)
+        with tracked(ready.config, folder) as tracking:
+            try:
+                trained = _trained(ready, model, folder, progress or Progress(), tracking)
+            except TrainingError as error:
+                raise TrainingError(f"{error}{last_checkpoint(folder)}") from error
+            tested = _tested(ready, model, trained) if read_test else None
+            times = expected, preparing.seconds
+            result = from_main(partial(_finished, ready, model, folder, trained, tested, *times))
+            tracking.metrics("test", result.metrics.get("test", {}), len(trained.steps))
         return _record(folder, result)
 
 
@@ -134,8 +154,19 @@ def _answers(
     ready: Prepared, model: LanguageModel, split: Split, metrics: Sequence[str]
 ) -> list[Prediction]:
     """Return one prediction per example of a split, by the model as it is now."""
-    examples, encoded = ready.examples[split], ready.encoded[split]
-    return answer(ready.config, model, ready.tokenizer, examples, encoded, metrics)
+    config, encoded = ready.config, ready.encoded[split]
+
+    def answered(examples: Sequence[Example]) -> list[Prediction]:
+        ids = {example.id for example in examples}
+        sequences = [some for some in encoded.sequences if some.example_id in ids]
+        own = replace(encoded, sequences=sequences)
+        return answer(config, model, ready.tokenizer, examples, own, metrics)
+
+    examples, task = ready.examples[split], config.task
+    if isinstance(task, Answered) and task.decoding.temperature > 0:
+        # What is drawn depends on an example's place among all.
+        return from_main(partial(answered, examples))
+    return shared_out(examples, lambda example: len(example.prompt), answered)
 
 
 @dataclass(frozen=True)
@@ -149,7 +180,9 @@ class Trained:
     evaluation: Stopwatch
 
 
-def _trained(ready: Prepared, model: LanguageModel, folder: Path, progress: Progress) -> Trained:
+def _trained(
+    ready: Prepared, model: LanguageModel, folder: Path, progress: Progress, tracking: Tracking
+) -> Trained:
     """Train, from the last checkpoint if there is one, and put the best state into the model."""
     config = ready.config
     sequences = ready.encoded["train"].sequences
@@ -161,6 +194,13 @@ def _trained(ready: Prepared, model: LanguageModel, folder: Path, progress: Prog
     saver = Saver(folder, model, optimizer, best, fingerprint(ready.encoded), config.train)
     steps, validation, seconds = saver.go_on()
     evaluation = Stopwatch(seconds)
+    for line in store.read_lines(folder / store.METRICS):
+        tracking.line(line)
+
+    def keep(line: dict[str, Any]) -> None:
+        if is_main():
+            store.append_line(folder / store.METRICS, line)
+        tracking.line(line)
 
     def evaluated(step: Step | None) -> dict[str, float]:
         with evaluation:
@@ -168,8 +208,7 @@ def _trained(ready: Prepared, model: LanguageModel, folder: Path, progress: Prog
         is_best = best.offer(model, values[config.metric], step)
         if step is not None:
             progress.evaluated(step, values, is_best)
-            line = {"number": step.number, "epoch": step.epoch, "validation": values}
-            store.append_line(folder / store.METRICS, line)
+            keep({"number": step.number, "epoch": step.epoch, "validation": values})
         return values if is_best else validation
 
     if not num_updates:
@@ -179,18 +218,25 @@ def _trained(ready: Prepared, model: LanguageModel, folder: Path, progress: Prog
         for step in train(model, sequences, config.train, config.seed, optimizer, len(steps)):
             steps.append(step)
             progress.step(step)
-            store.append_line(folder / store.METRICS, asdict(step))
+            keep(asdict(step))
             every = config.train.evaluate_every or per_epoch
             if step.number % every == 0 or step.number == num_updates:
                 validation = evaluated(step)
             if stopping and best.evaluations_since >= stopping.patience:
                 logger.info("stopped early: no better %s since update %d", config.metric, best.step)
                 break
-            saver.offer(step.number, validation, evaluation.seconds, now=bool(requested))
-            if requested:
+            stop = anywhere(bool(requested))
+            from_main(partial(saver.offer, step.number, validation, evaluation.seconds, stop))
+            if stop:
                 raise KeyboardInterrupt
     best.restore(model)
     return Trained(steps, best, validation, evaluation)
+
+
+def _tested(ready: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
+    """Return one prediction per example of the test split, by the best state."""
+    with trained.evaluation:
+        return _answers(ready, model, "test", ready.config.task.metrics)
 
 
 def _finished(
@@ -198,18 +244,16 @@ def _finished(
     model: LanguageModel,
     folder: Path,
     trained: Trained,
+    tested: list[Prediction] | None,
     expected: store.Estimate,
     prefix_seconds: float,
-    read_test: bool,
 ) -> store.Result:
-    """Read the test split, write everything down, and return the result."""
+    """Write everything down, and return the result."""
     config, steps, best = ready.config, trained.steps, trained.best
     metrics: dict[str, dict[str, float]] = {"validation": trained.validation}
-    predictions: list[Prediction] = []
-    if read_test:
-        with trained.evaluation:
-            predictions = _answers(ready, model, "test", config.task.metrics)
-        metrics["test"] = compute(config.task.metrics, predictions)
+    if tested is not None:
+        metrics["test"] = compute(config.task.metrics, tested)
+    predictions = tested or []
     store.write_predictions(folder / store.PREDICTIONS, predictions)
     save_trained(model, config, folder, ready.tokenizer)
     train_seconds = sum(step.seconds for step in steps)
@@ -234,7 +278,7 @@ def _finished(
                 for metric in metrics.get("test", ())
             }
         },
-        tables=tables(config, predictions) if read_test else None,
+        tables=None if tested is None else tables(config, tested),
         best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
         time=store.Time(
             train_seconds=train_seconds,
@@ -252,12 +296,15 @@ def _finished(
             python=platform.python_version(),
             torch=torch.__version__,
             tunewise=tunewise.__version__,
-            device=describe(device),
+            device=f"{num_launched()} x {describe(device)}"
+            if num_launched() > 1
+            else describe(device),
             precision=config.train.precision,
             seed=config.seed,
         ),
     )
     store.write_result(folder, result)
+    rmtree(folder / store.CHECKPOINT, ignore_errors=True)  # a finished run needs none
     return result
 
 

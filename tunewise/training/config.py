@@ -7,6 +7,8 @@ from pydantic import Field
 from tunewise.device import Precision
 from tunewise.settings import Settings
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
 
 class EarlyStopping(Settings):
     """When to stop before the last epoch."""
@@ -64,3 +66,5 @@ class TrainConfig(Settings):
     """Updates among which sequences are shared out by length; without it, order is chance alone."""
     prefix_cache: float = Field(default=4.0, ge=0)
     """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where updates and metrics are shown while they come, beside the run's own folder."""

@@ -21,7 +21,8 @@ from tunewise.models import LanguageModel
 from tunewise.models.scoring import summed_loss
 from tunewise.training.compiled import compile_blocks
 from tunewise.training.config import TrainConfig
-from tunewise.training.optimizer import build_optimizer
+from tunewise.training.optimizer import build_optimizer, set_learning_rate
+from tunewise.training.parallel import draw_apart, share, sum_gradients
 from tunewise.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def train(
 
     An update's loss is the sum over its scored tokens divided once by their number, however it is
     split into passes, so that short passes do not weigh too much. Where memory runs out, passes
-    become smaller, and the updates stay the same.
+    become smaller, and the updates stay the same. So they do where several processes share them.
 
     Args:
         optimizer: of the model, to go on with its state; without it, a fresh one.
@@ -131,9 +132,10 @@ def train(
         places = order[index * config.batch_size : (index + 1) * config.batch_size]
         chosen = [sequences[place] for place in places]
         rate = learning_rate(number, num_updates, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(optimizer, rate)
+        draw_apart(seed, number)
         found, tokens_per_pass = _gradient(model, chosen, tokens_per_pass)
+        found = sum_gradients(parameters, found)
         norm = clip_grad_norm_(parameters, config.clip_norm or math.inf)
         # The one place where an update waits for the device.
         loss, grad_norm = torch.stack((found, norm)).tolist()
@@ -173,23 +175,25 @@ def _order(sequences: Sequence[Encoded], config: TrainConfig, epoch: int, seed: 
 def _gradient(
     model: LanguageModel, chosen: list[Encoded], tokens_per_pass: int
 ) -> tuple[Tensor, int]:
-    """Add an update's gradient, in passes as small as memory asks for.
+    """Add this process's part of an update's gradient, in passes as small as memory asks for.
 
     Returns:
-        The update's loss, and the most tokens of a pass that there was memory for.
+        Its part of the update's loss, and the most tokens of a pass that there was memory for.
     """
+    num_scored = sum(sequence.num_scored for sequence in chosen)
+    own = share(chosen, size=lambda sequence: len(sequence.ids))
     while True:
-        batches = list(pack(chosen, tokens_per_pass))
+        batches = list(pack(own, tokens_per_pass))
         try:
-            return _accumulate(model, batches), tokens_per_pass
+            return _accumulate(model, batches, num_scored), tokens_per_pass
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             reason = str(error)
         # Outside the handler, which keeps what it was that filled the memory.
         model.zero_grad(set_to_none=True)
-        if len(batches) == len(chosen):
-            longest = max(len(sequence.ids) for sequence in chosen)
+        if len(batches) == len(own):
+            longest = max(len(sequence.ids) for sequence in own)
             raise TrainingError(
                 f"out of memory with a single sequence of {longest} tokens in a pass; lower "
                 "train.max_length, set train.checkpointing=true, or choose a method that trains "
@@ -202,10 +206,12 @@ def _gradient(
         )
 
 
-def _accumulate(model: LanguageModel, batches: list[Batch]) -> Tensor:
-    """Add the gradient of an update's mean loss, pass by pass, and return that loss, fp32."""
+def _accumulate(model: LanguageModel, batches: list[Batch], num_scored: int) -> Tensor:
+    """Add the gradient of a loss, pass by pass, and return that loss, fp32.
+
+    It is the sum over the batches' scored tokens, divided by the number of the update's.
+    """
     device = next(model.parameters()).device
-    num_scored = sum(batch.num_scored for batch in batches)
     total = torch.zeros((), device=device)
     for batch in batches:
         batch = batch.to(device)

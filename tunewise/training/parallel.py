@@ -1,0 +1,190 @@
+"""One run on several devices: what its processes tell each other.
+
+`accelerate launch` and `torchrun` start the same command once per device, and say in the
+environment (RANK, LOCAL_RANK, WORLD_SIZE) which process is which. Each holds the whole model and
+takes its share of an update's sequences; their gradients are summed, so that all make the same
+update. The main process, of rank 0, alone writes and shows anything. A process that is alone asks
+nobody.
+"""
+
+import atexit
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from tunewise.errors import ConfigError, TrainingError, TunewiseError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others, which may be writing; one that has ended is noticed."""
+
+
+def is_main() -> bool:
+    """Return whether this process is the one that writes and shows what comes out."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def num_launched() -> int:
+    """Return how many processes were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_others() -> None:
+    """Find the processes that were started with this one; alone, do nothing.
+
+    Raises:
+        ConfigError: if there are fewer GPUs than processes.
+        TrainingError: if they do not find each other.
+    """
+    if num_launched() == 1 or not _is_alone():
+        return
+    if not is_main():
+        logging.getLogger("tunewise").setLevel(logging.ERROR)
+    backend = "gloo"
+    if torch.cuda.is_available():
+        place, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if place >= num_gpus:
+            raise ConfigError(f"there are {num_gpus} GPUs here; start no more processes")
+        torch.cuda.set_device(place)
+        backend = "cpu:gloo,cuda:nccl"
+    with _together():
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    atexit.register(distributed.destroy_process_group)
+
+
+def share(things: Sequence[A], size: Callable[[A], int]) -> list[A]:
+    """Return this process's share of some things, so dealt out that all have about as much."""
+    if _is_alone():
+        return list(things)
+    return [things[index] for index in _places(things, size)[distributed.get_rank()]]
+
+
+def shared_out(
+    things: Sequence[A], size: Callable[[A], int], work: Callable[[Sequence[A]], list[B]]
+) -> list[B]:
+    """Return what some work makes of each thing, in their order; each process does its share."""
+    if _is_alone():
+        return work(things)
+    mine = share(things, size)
+    done: list[Any] = [None] * distributed.get_world_size()
+    own = work(mine) if mine else []
+    with _together():
+        distributed.all_gather_object(done, own)
+    made: dict[int, B] = {}
+    for places, some in zip(_places(things, size), done, strict=True):
+        made |= zip(places, some, strict=True)
+    return [made[index] for index in range(len(things))]
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Sum each gradient over the processes, in place, and return the sum of their losses.
+
+    One message holds them all. A process without a share of the update has no gradients, and adds
+    zeros.
+    """
+    if _is_alone():
+        return loss
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.flatten()])
+    with _together():
+        distributed.all_reduce(flat)
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, total in zip(parameters, torch.split(flat[:-1], sizes), strict=True):
+        parameter.grad = total.view_as(parameter)
+    return flat[-1]
+
+
+def draw_apart(seed: int, number: int) -> None:
+    """Give an update's chance, such as dropout, to each process anew, so that no two draw alike.
+
+    It is settled by the update's number, so a run that goes on needs no other process's state.
+    """
+    if not _is_alone():
+        source = np.random.SeedSequence((seed, number, distributed.get_rank()))
+        torch.manual_seed(int(source.generate_state(1, np.uint64)[0]))
+
+
+def anywhere(flag: bool) -> bool:
+    """Return whether a flag is set in any process."""
+    if _is_alone():
+        return flag
+    found = torch.tensor(int(flag))
+    with _together():
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found)
+
+
+def from_main(make: Callable[[], A]) -> A:
+    """Return in every process what the main one makes, alone; a user's mistake is raised in all."""
+    if _is_alone():
+        return make()
+    box: list[Any] = [None, None]
+    if is_main():
+        try:
+            with _nobody_asked():
+                box[0] = make()
+        except TunewiseError as error:
+            box[1] = error
+    with _together():
+        distributed.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    made: A = box[0]
+    return made
+
+
+def main_first(make: Callable[[], A]) -> A:
+    """Return what each process makes; the others find what the main one has left on the disk."""
+    if _is_alone():
+        return make()
+    if is_main():
+        made = make()
+    with _together():
+        distributed.barrier()
+    return made if is_main() else make()
+
+
+def _is_alone() -> bool:
+    """Return whether there is no other process to ask, or none that would answer."""
+    return _asks_nobody or not (distributed.is_available() and distributed.is_initialized())
+
+
+_asks_nobody = False
+
+
+@contextmanager
+def _nobody_asked() -> Iterator[None]:
+    """Have this process do something on its own while the others wait for what comes of it."""
+    global _asks_nobody
+    _asks_nobody = True
+    try:
+        yield
+    finally:
+        _asks_nobody = False
+
+
+def _places(things: Sequence[A], size: Callable[[A], int]) -> list[list[int]]:
+    """Return which of some things, by their place, each process takes."""
+    order = sorted(range(len(things)), key=lambda index: size(things[index]))
+    num_processes = distributed.get_world_size()
+    return [order[rank::num_processes] for rank in range(num_processes)]
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Tell in one line of a message that does not come through."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            "the processes of this run have lost each other; if one has ended, it says why"
+        ) from error
