@@ -112,7 +112,10 @@ def study(
     from tunewise.studies.live import show_plan, shown
     from tunewise.studies.runner import open_folder, run_study
     from tunewise.studies.study import read_study
+    from tunewise.training.parallel import num_launched
 
+    if num_launched() > 1:
+        raise ConfigError("study: one process begins its runs; --jobs says how many at once")
     plan = read_study(file, words or [])
     folder = out or Path("runs") / plan.name
     open_folder(folder, resume)

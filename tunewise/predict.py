@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,28 @@ class Predictor:
             ConfigError: if the model answers with labels, or a field is wrong.
             ModelError: if the prompt leaves no room.
         """
+        given, settings = self.given(prompt), self.decoding(decoding)
+        return stream(self.model, given, self.tokenizer, settings, self.config.seed)
+
+    def given(self, prompt: str | Sequence[int], cue: str = "") -> Ids:
+        """Return the ids of a prompt, a text or ids already, and its cue, behind virtual tokens."""
+        text, after = self.tokenizer.encode([prompt if isinstance(prompt, str) else "", cue])
+        ids = joined(text if isinstance(prompt, str) else prompt, after)
+        # Nothing at all still needs a token to go on from.
+        ids = ids if len(ids) else joined([self.tokenizer.end_of_text])
+        return joined(virtual_tokens(self.config, self.model.config), ids)
+
+    def decoding(self, fields: Mapping[str, Any]) -> DecodingConfig:
+        """Return how the model writes, as its task has it but for some fields.
+
+        Raises:
+            ConfigError: if the model answers with labels, or a field is wrong.
+        """
         if self.model.num_labels is not None:
             raise ConfigError("the model has a label layer and writes nothing; use predict")
         task = self.config.task
-        fields = task.decoding.model_dump() if isinstance(task, Answered) else {}
-        settings = validate(DecodingConfig, fields | decoding, "generate")
-        ids = self.tokenizer.encode([prompt])[0] or [self.tokenizer.end_of_text]
-        given = joined(virtual_tokens(self.config, self.model.config), ids)
-        return stream(self.model, given, self.tokenizer, settings, self.config.seed)
+        known = task.decoding.model_dump() if isinstance(task, Answered) else {}
+        return validate(DecodingConfig, {**known, **fields}, "generate")
 
     def _answer(self, examples: list[Example], seed: int) -> tuple[list[Answer], int]:
         """Return the answers to some examples, and how many had to be cut."""

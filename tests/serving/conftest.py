@@ -1,0 +1,203 @@
+"""Runs on one tiny base, each with weights of its own, and a server for them on a free port."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import torch
+import uvicorn
+
+from tunewise import store
+from tunewise.adapted import adapted_model, save_trained
+from tunewise.config import make_config, write_yaml
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.models import LanguageModel
+from tunewise.models.folder import build_model, save_model
+from tunewise.models.gpt2 import GPT2Config
+from tunewise.models.gpt_neo import GPTNeoConfig
+from tunewise.models.language_model import initialise
+from tunewise.serving.app import make_app
+from tunewise.serving.engine import Engine
+from tunewise.serving.metrics import Metrics
+from tunewise.serving.server import load_all
+
+RunOf = Callable[..., str]
+Serve = Callable[..., "Served"]
+
+SHAPE: dict[str, Any] = {
+    "vocabulary_size": 257,
+    "context_length": 64,
+    "model_dim": 16,
+    "num_heads": 2,
+    "num_layers": 3,
+    "mlp_dim": 32,
+}
+NUM_ASCII = 95
+"""Ids of the tokenizer that are visible characters, with that of the end."""
+SHAPES = {
+    "gpt2": GPT2Config(**SHAPE),
+    "gpt_neo": GPTNeoConfig(**SHAPE, window=4, attention=("global", "local", "global")),
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "instruction": {
+        "kind": "instruction",
+        "without_input": "Do {instruction}:",
+        "turns": {"system": "!{content}", "user": "?{content}", "assistant": "={content}"},
+        "decoding": {"max_new_tokens": 20},
+    },
+    "generation": {
+        "kind": "generation",
+        "template": "<{text}>",
+        "completion": "{output}",
+        "decoding": {"max_new_tokens": 10, "repetition_penalty": 1.3, "num_beams": 2},
+    },
+    "language_modeling": {"kind": "language_modeling"},
+    "classification": {"kind": "classification", "labels": {"0": "bad", "1": "good"}},
+    "pairs": {
+        "kind": "classification",
+        "template": "{one}/{two}",
+        "labels": {"0": "no", "1": "yes", "2": "perhaps"},
+    },
+    "cloze": {
+        "kind": "cloze",
+        "template": "{text} It is",
+        "verbalizers": {"bad": " bad", "good": " good"},
+    },
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"kind": "full"},
+    "last_layer": {"kind": "last_layer"},
+    "last_blocks": {"kind": "last_blocks", "blocks": 1},
+    "lora": {"kind": "lora"},
+    "other lora": {"kind": "lora", "rank": 3, "targets": ["query", "down", "head"]},
+    "dora": {"kind": "lora", "rank": 4, "dora": True},
+    "pissa": {"kind": "lora", "rank": 4, "init": "pissa"},
+    "soft_prompt": {"kind": "soft_prompt", "tokens": 3},
+    "prefix": {"kind": "prefix", "tokens": 3},
+    "ia3": {"kind": "ia3"},
+    "bitfit": {"kind": "bitfit"},
+    "adapter": {"kind": "adapter", "bottleneck": 8},
+}
+MIXED = [name for name in METHODS if name != "prefix"]
+
+
+@pytest.fixture(autouse=True)
+def on_the_processor_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunewise.predict.choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("tunewise.predict.choose_dtype", lambda *_: torch.float32)
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> dict[str, Path]:
+    """A model folder per family."""
+    return {
+        family: _saved(tmp_path_factory.mktemp(family), shape, tokenizer)
+        for family, shape in SHAPES.items()
+    }
+
+
+def _saved(folder: Path, shape: Any, tokenizer: Tokenizer) -> Path:
+    model = build_model(shape, "cpu")
+    initialise(model, torch.Generator().manual_seed(0))
+    _stir(model, 0, scale=0.2)
+    with torch.no_grad():  # bytes that are no text alone are seldom written
+        model.get_parameter("token_embedding.weight")[NUM_ASCII:] *= 0.05
+    save_model(model, folder / "base", tokenizer.end_of_text)
+    tokenizer.save(folder / "base")
+    return folder / "base"
+
+
+@torch.no_grad()
+def _stir(model: LanguageModel, seed: int, scale: float) -> None:
+    """Move all that is trained away from where it starts."""
+    generator = torch.Generator().manual_seed(seed)
+    for _, parameter in model.trainable():
+        parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def run_of(
+    bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer
+) -> RunOf:
+    """Return a function that makes the folder of a finished run."""
+
+    @cache
+    def make(method: str = "lora", task: str = "instruction", on: str = "gpt2") -> str:
+        fields = {
+            "model": str(bases[on]),
+            "task": TASKS[task],
+            "method": METHODS[method],
+            "seed": list(METHODS).index(method),
+            "train": {"precision": "fp32"},
+        }
+        config = make_config(fields=fields)
+        folder = tmp_path_factory.mktemp(method.replace(" ", "_"))
+        model = adapted_model(config, bases[on], tokenizer)
+        _stir(model, config.seed, scale=0.2)
+        write_yaml(config, folder / store.CONFIG)
+        save_trained(model, config, folder, tokenizer)
+        return str(folder)
+
+    return make
+
+
+class Served:
+    """A server in a thread of this process, and clients for it."""
+
+    def __init__(self, names: Sequence[str], **limits: Any) -> None:
+        sizes = {"max_batch": 8, "max_queue": 32} | {
+            name: limits.pop(name) for name in ("max_batch", "max_queue") if name in limits
+        }
+        self.metrics = Metrics()
+        self.engine = Engine(load_all(names), **sizes, metrics=self.metrics)
+        options = {"token": None, "max_length": None, "max_body": 20_000} | limits
+        app = make_app(self.engine, self.metrics, **options)
+        config = uvicorn.Config(app, port=0, lifespan="off", log_config=None)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        wait_until(lambda: self.server.started)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.clients: list[openai.OpenAI] = []
+
+    def client(self, key: str = "none") -> openai.OpenAI:
+        """Return OpenAI's own client."""
+        url = f"http://127.0.0.1:{self.port}/v1"
+        client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=20)
+        self.clients.append(client)
+        return client
+
+    def stop(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.server.should_exit = True
+        self.thread.join()
+        self.engine.stop()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return a function that serves runs until the test ends; `started=False` lets all wait."""
+    servers: list[Served] = []
+
+    def begin(*names: str, started: bool = True, **limits: Any) -> Served:
+        servers.append(Served(names, **limits))
+        if started:
+            servers[-1].engine.start()
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.stop()

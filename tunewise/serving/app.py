@@ -1,0 +1,135 @@
+"""The routes: OpenAI's completions and chat, labels, health, metrics."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from starlette.types import ASGIApp
+
+from tunewise.data.cache import Ids
+from tunewise.errors import DataError, nearest
+from tunewise.predict import Answer, Predictor
+from tunewise.serving import prompts, responses
+from tunewise.serving.engine import Engine
+from tunewise.serving.gate import Gate
+from tunewise.serving.metrics import Metrics
+from tunewise.serving.refusals import Refusal, answer_errors
+from tunewise.serving.requests import ChatRequest, ClassifyRequest, CompletionRequest
+from tunewise.serving.texts import Texts, respond, while_connected
+from tunewise.settings import AnySettings, validate
+
+
+def make_app(
+    engine: Engine, metrics: Metrics, token: str | None, max_length: int | None, max_body: int
+) -> ASGIApp:
+    """Return the application that puts requests to an engine.
+
+    Args:
+        token: what every request but /healthz has to bear; None lets all pass.
+        max_length: the most tokens of a prompt and its text; None is the model's context.
+        max_body: the most bytes of a request's body.
+    """
+    app = FastAPI(title="tunewise", openapi_url=None)
+    started = int(time.time())
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        if not engine.is_alive:
+            raise Refusal(503, "nothing is computed any more")
+        return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def metrics_() -> Response:
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models")
+    async def models() -> responses.JSON:
+        return responses.models(list(engine.predictors), started)
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> responses.JSON:
+        _predictor(engine, name)
+        (found,) = responses.models([name], started)["data"]
+        return dict(found)
+
+    @app.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        asked = await _body(request, CompletionRequest)
+        predictor = _predictor(engine, asked.model)
+        given = await asyncio.to_thread(_prompts, asked, predictor)
+        echoes = [_echo(asked, predictor, prompt) for prompt in asked.prompts]
+        texts = Texts(engine, asked, given, max_length)
+        return await respond(request, asked, texts, responses.Completion(asked.model), echoes)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        asked = await _body(request, ChatRequest)
+        predictor = _predictor(engine, asked.model)
+        example = prompts.conversation(predictor.config.task, asked.messages)
+        given = await asyncio.to_thread(predictor.given, example.prompt, example.cue)
+        texts = Texts(engine, asked, [given], max_length)
+        return await respond(request, asked, texts, responses.Chat(asked.model), [""])
+
+    @app.post("/classify")
+    async def classify(request: Request) -> responses.JSON:
+        asked = await _body(request, ClassifyRequest)
+        task = _predictor(engine, asked.model).config.task
+        rows = [prompts.row(task, row, number) for number, row in enumerate(asked.rows)]
+        answers = [asyncio.wrap_future(answer) for answer in engine.classify(asked.model, rows)]
+        found = await while_connected(request, _all(answers))
+        data = [
+            {"index": index, "label": answer["label"], "probabilities": answer["probabilities"]}
+            for index, answer in enumerate(found)
+        ]
+        return {"object": "list", "model": asked.model, "data": data}
+
+    answer_errors(app)
+    known = {route.path for route in app.routes if hasattr(route, "path")}
+    return Gate(app, metrics, known, token, max_body)
+
+
+async def _all(answers: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
+    return list(await asyncio.gather(*answers))
+
+
+async def _body(request: Request, kind: type[AnySettings]) -> AnySettings:
+    """Return what a request asks.
+
+    Raises:
+        ConfigError: if it is not what the route takes.
+    """
+    try:
+        values = json.loads(await request.body())
+        json.dumps(values, ensure_ascii=False).encode()  # fails where a character is half of one
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not JSON: {error}") from error
+    return validate(kind, values, request.url.path)
+
+
+def _predictor(engine: Engine, name: str) -> Predictor:
+    if name not in engine.predictors:
+        hint = nearest(name, engine.predictors)
+        raise Refusal(404, f"no model {name!r} is served; {hint}", "model_not_found")
+    return engine.predictors[name]
+
+
+def _prompts(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
+    """Return the ids of each prompt.
+
+    Raises:
+        DataError: if a prompt's ids are not the tokenizer's.
+    """
+    size = predictor.tokenizer.size
+    for prompt in asked.prompts:
+        if not isinstance(prompt, str) and not all(0 <= token < size for token in prompt):
+            raise DataError(f"prompt: a token is not one of 0 to {size - 1}")
+    return [predictor.given(prompt) for prompt in asked.prompts]
+
+
+def _echo(asked: CompletionRequest, predictor: Predictor, prompt: str | list[int]) -> str:
+    if not asked.echo:
+        return ""
+    return prompt if isinstance(prompt, str) else predictor.tokenizer.decode(prompt)

@@ -1,0 +1,79 @@
+"""What a model is given: a conversation in the words of its run's task, a row from a text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunewise.data.example import Example
+from tunewise.data.rows import Row
+from tunewise.errors import ConfigError, DataError
+from tunewise.serving.requests import Message
+from tunewise.tasks import (
+    Classification,
+    Cloze,
+    Generation,
+    Instruction,
+    Summarization,
+    Task,
+)
+from tunewise.tasks.template import columns_of
+
+
+def conversation(task: Task, messages: Sequence[Message]) -> Example:
+    """Return a conversation as the task puts it.
+
+    One message of a user is a row: the `instruction` of an instruction task, or the only column
+    that another task with an answer reads. More messages are the turns of an instruction task.
+    Whatever else it is, its texts are joined by empty lines, with nothing around them.
+
+    Raises:
+        DataError: if the task cannot read it.
+    """
+    # An answer at the end would be taken for the one to be learnt, and left out.
+    if messages[-1].role == "assistant":
+        raise DataError("messages: the last one is the assistant's, so nothing is asked")
+    single = len(messages) == 1 and messages[0].role == "user"
+    if isinstance(task, Instruction):
+        if single:
+            return task.given(Row({task.instruction: messages[0].text}, "messages"))
+        turns = [
+            {"role": "system" if m.role == "developer" else m.role, "content": m.text}
+            for m in messages
+        ]
+        return task.given(Row({"messages": turns}, "messages"))
+    if single and task.answer == "text" and len(columns := _columns(task)) == 1:
+        return task.given(Row({columns[0]: messages[0].text}, "messages"))
+    return Example("messages", "\n\n".join(message.text for message in messages), "")
+
+
+def row(task: Task, given: str | dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a row that a task with labels can read.
+
+    Raises:
+        DataError: if it cannot; or if a text alone is given, and the task reads several columns.
+        ConfigError: if the task has no labels.
+    """
+    if task.answer not in ("label", "choice"):
+        raise ConfigError(f"the task {task.name!r} is of kind {task.kind}, which has no labels")
+    values: dict[str, Any]
+    if isinstance(given, str):
+        columns = _columns(task)
+        if len(columns) > 1:
+            needed = ", ".join(columns)
+            raise DataError(f"input {number}: a text; an object with {needed} is needed")
+        values = dict.fromkeys(columns, given)
+    else:
+        values = given
+    task.given(Row(values, f"input {number}"))
+    return values
+
+
+def _columns(task: Task) -> list[str]:
+    """Return the columns that a task's template, or a classification's text, is made of."""
+    match task:
+        case Classification(template=None, text=column):
+            return [column]
+        case Classification(template=str(template)) | Cloze(template=template):
+            return columns_of(template)
+        case Generation(text=None, template=template) | Summarization(template=template):
+            return columns_of(template)
+    return []

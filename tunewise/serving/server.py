@@ -1,0 +1,108 @@
+"""The server: runs are loaded, a port is opened, and what comes in is answered until a signal."""
+
+import logging
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pydantic import Field, SecretStr
+
+from tunewise.errors import ConfigError
+from tunewise.predict import Predictor, load
+from tunewise.serving.mixing import Weights
+from tunewise.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class ServeConfig(Settings):
+    """Where a server listens, and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 is every one of this machine's."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port; 0 takes a free one."""
+    token: SecretStr | None = Field(default=None, min_length=1)
+    """What requests have to bear."""
+    max_batch: int = Field(default=16, gt=0)
+    """The most texts that are written at once on one base."""
+    max_queue: int = Field(default=256, gt=0)
+    """The most texts, or rows to classify, that wait; more are refused."""
+    max_length: int | None = Field(default=None, gt=1)
+    """The most tokens of a prompt and what is written after it; None is the model's context."""
+    max_body: int = Field(default=2**20, gt=0)
+    """The most bytes of a request's body."""
+
+
+def serve(names: Sequence[str], config: ServeConfig) -> None:
+    """Answer requests to runs or models until SIGINT or SIGTERM, and then those that came before.
+
+    Args:
+        names: folders of runs, or models, by which requests choose among them.
+
+    Raises:
+        ConfigError: if nothing can be served there, or one is named twice.
+        ModelError: if there is no such model, or it cannot be read.
+    """
+    try:
+        import uvicorn
+
+        from tunewise.serving.app import make_app
+    except ImportError as error:
+        raise ConfigError("serving needs an extra: pip install 'tunewise[serve]'") from error
+    from tunewise.serving.engine import Engine
+    from tunewise.serving.metrics import Metrics
+
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{twice[0]} is named twice")
+    # The port is taken first: models may take a minute, only to learn that another has it.
+    with _listening(config) as listener:
+        metrics = Metrics()
+        engine = Engine(load_all(names), config.max_batch, config.max_queue, metrics)
+        token = None if config.token is None else config.token.get_secret_value()
+        app = make_app(engine, metrics, token, config.max_length, config.max_body)
+        settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        logger.info("serving %s at http://%s:%d; Ctrl-C ends", ", ".join(names), shown, port)
+        engine.start()
+        with _signals_left_to_uvicorn():
+            uvicorn.Server(settings).run(sockets=[listener])
+        engine.stop()
+
+
+def load_all(names: Sequence[str]) -> dict[str, Predictor]:
+    """Return runs and models by name; no more than one has its own copy of a base at a time."""
+    weights, predictors = Weights(), {}
+    for name in names:
+        predictors[name] = predictor = load(name)
+        weights.share(predictor.model)
+        decoding = getattr(predictor.config.task, "decoding", None)
+        if decoding is not None and decoding.num_beams > 1:
+            logger.warning("%s: texts are written without its %d beams", name, decoding.num_beams)
+    return predictors
+
+
+@contextmanager
+def _listening(config: ServeConfig) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        listener = socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        place = f"--host {config.host} --port {config.port}"
+        raise ConfigError(f"{place}: {error.strerror or error}") from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _signals_left_to_uvicorn() -> Iterator[None]:
+    """Do nothing at a signal, which uvicorn handles, and raises again when it has ended."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
