@@ -11,7 +11,7 @@ demo: setup
 
 # Two processes of one thread each.
 test: setup
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # The long forms of tests that need hours to be sure.
 torture: setup

@@ -13,7 +13,7 @@ from time import perf_counter
 
 from openai import OpenAI
 
-REQUESTS, NEW_TOKENS, ROUNDS = 32, 128, 5
+REQUESTS, NEW_TOKENS, ROUNDS = 32, 128, 3
 
 
 def measure(names: list[str]) -> dict[int, tuple[float, float]]:

@@ -516,6 +516,7 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
         return run(make_config(overrides=["train.epochs=1"]), out=out)
 
 
+@pytest.mark.xdist_group("default")  # made once, in one process
 def test_the_embedded_default_beats_the_majority_answer(default_run: RunRecord) -> None:
     answers = [prediction.expected for prediction in default_run.predictions]
     majority = max(answers.count(label) for label in set(answers)) / len(answers)
@@ -523,6 +524,7 @@ def test_the_embedded_default_beats_the_majority_answer(default_run: RunRecord) 
     assert low > majority
 
 
+@pytest.mark.xdist_group("default")
 def test_the_embedded_default_trains_few_parameters_of_a_small_model(
     default_run: RunRecord,
 ) -> None:

@@ -125,6 +125,7 @@ def found() -> Survey:
     return survey(make_config(None, {}, words), None)
 
 
+@pytest.mark.xdist_group("survey")
 def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert found.asked.name == "lora"
     assert [row.name for row in found.methods] == list(METHODS)
@@ -138,6 +139,7 @@ def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert found.advice == "it fits"
 
 
+@pytest.mark.xdist_group("survey")
 def test_the_longest_pass_fits_and_a_longer_one_does_not(found: Survey) -> None:
     tokens = found.asked.pass_tokens
     assert tokens is not None
@@ -162,6 +164,7 @@ def test_what_to_do_where_it_does_not_fit(
     assert re.search(advice, Survey(asked, [method], [machine]).advice)
 
 
+@pytest.mark.xdist_group("survey")
 def test_the_command_prints_tables_or_json(
     found: Survey, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
