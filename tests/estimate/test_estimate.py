@@ -135,12 +135,12 @@ def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert all(row.fits and row.seconds > 0 for row in found.machines)
     on = {row.name: row for row in found.machines}
     assert on["T4"].peak_bytes > on["L4"].peak_bytes  # which has no bf16, so all is in fp32
-    assert on["A100-40"].pass_tokens < on["A100-80"].pass_tokens  # type: ignore[operator]
+    assert (on["A100-40"].pass_tokens or 0) < (on["A100-80"].pass_tokens or 0)
     assert found.advice == "it fits"
 
 
 @pytest.mark.xdist_group("survey")
-def test_the_longest_pass_fits_and_a_longer_one_does_not(found: Survey) -> None:
+def test_a_pass_may_be_longer_than_one_that_is_known_to_fit(found: Survey) -> None:
     tokens = found.asked.pass_tokens
     assert tokens is not None
     assert tokens > 8192  # where pocket takes half a GiB

@@ -414,7 +414,9 @@ def test_without_an_epoch_an_adapter_is_evaluated_as_it_is(
 ) -> None:
     folder = shaken(trained("gpt2", {"kind": kind}, "labels"))
     export(folder, "peft", tmp_path / "out")
-    config = store.read_result(folder).config  # type: ignore[union-attr]
+    result = store.read_result(folder)
+    assert result is not None
+    config = result.config
     values = config.model_dump() | {"method": {"kind": kind, "from": str(tmp_path / "out")}}
     record = run(make_config(fields=values, overrides=["train.epochs=0"]), out=tmp_path / "again")
     answers = load(folder).predict([row.values for row in config.task.rows("test", None)])
