@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
 from tunewise import store
@@ -21,6 +20,7 @@ from tunewise.training import checkpoint
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step
+from tunewise.training.optimizer import Optimizer
 from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Saver:
         self,
         folder: Path,
         model: LanguageModel,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         best: BestState,
         rows: dict[str, str],
         config: TrainConfig,

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_this_machine_is_measured() -> None:
     assert 1e8 < machine.fp32_flops < 1e15
     assert 1e8 < machine.bytes_per_second < 1e13
     assert 1e-8 < machine.operation_seconds < 1e-2
+
+
+def test_what_was_measured_is_known_for_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
+    again = this_machine.__wrapped__  # as another process would
+    measured = again()
+    assert again() == measured
+    (path,) = (tmp_path / "machines").iterdir()
+    hour_ago = path.stat().st_mtime - 3601
+    os.utime(path, (hour_ago, hour_ago))
+    assert again() != measured
+    for damaged in ("", "{", "[]", '{"name": 1}'):
+        path.write_text(damaged)
+        assert again().fp32_flops > 1e8
+    assert again() == again()
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    assert this_machine.__wrapped__().fp32_flops > 1e8
 
 
 @pytest.fixture(scope="module")

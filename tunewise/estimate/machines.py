@@ -1,16 +1,22 @@
 """How fast machines are: this one by a short calibration, some GPUs by their data sheets."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import numpy as np
 import torch
 
+from tunewise.data.cache import cache_folder
 from tunewise.data.encode import Encoded
 from tunewise.device import choose_device, choose_dtype, describe, total_bytes
+from tunewise.errors import ConfigError
 from tunewise.estimate.rehearsal import Operation, Rehearsal
+from tunewise.files import write_whole
 from tunewise.models.folder import build_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
@@ -83,11 +89,27 @@ GPUS = (
 """NVIDIA's data sheets; the figures of the SXM modules, where there are such. None was measured."""
 
 
+KNOWN_FOR = 3600
+"""Seconds after which a machine is measured anew: what else it does may have changed."""
+
+
 @cache
 def this_machine() -> Machine:
-    """Return the machine that runs this, measured: half a second on a processor."""
+    """Return the machine that runs this, measured: half a second on a processor, once an hour."""
     device = choose_device()
+    name = f"{describe(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    path = cache_folder() / "machines" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError, TypeError):
+        if time.time() - path.stat().st_mtime < KNOWN_FOR:
+            return Machine(**json.loads(path.read_text("utf-8")))
+    machine = _measured(device)
+    with suppress(OSError, ConfigError):  # what cannot be kept only costs time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(machine)))
+    return machine
 
+
+def _measured(device: torch.device) -> Machine:
     def product(dtype: torch.dtype) -> float:
         x = torch.ones(ROWS, IN, dtype=dtype, device=device)
         weight = torch.ones(OUT, IN, dtype=dtype, device=device)

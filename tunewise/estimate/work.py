@@ -133,7 +133,10 @@ def _hollow_model(ready: Prepared) -> LanguageModel:
     config.method.adapt(model, torch.Generator(), ready.tokenizer)
     model.set_precision(choose_dtype(config.train.precision, ready.device))
     is_tied = model.head_is_tied
-    model.to_empty(device="cpu")
+    # As `to_empty` does, which imports sympy.
+    model._apply(  # type: ignore[no-untyped-call]  # torch has no types here
+        lambda weight: torch.empty(weight.shape, dtype=weight.dtype)
+    )
     if is_tied:  # the layer itself, which may have an update beside it
         head = getattr(model.head, "base", model.head)
         head.weight = model.get_parameter("token_embedding.weight")

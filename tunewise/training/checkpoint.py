@@ -23,6 +23,7 @@ from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
 from tunewise.models.weights import opened
 from tunewise.training.best import BestState
+from tunewise.training.optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,14 @@ class Checkpoint:
 def take(
     number: int,
     model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     best: BestState,
     values: Mapping[str, Any],
 ) -> Checkpoint:
     """Return the state of a run after some updates."""
     tensors = {f"weights.{name}": p.detach() for name, p in model.trainable()}
     tensors |= {f"best.{name}": weight for name, weight in best.weights.items()}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, state in enumerate(optimizer.states):
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     tensors["chance"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -65,7 +66,7 @@ def take(
 def restore(
     checkpoint: Checkpoint,
     model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     best: BestState,
 ) -> None:
     """Put a state back, all of it: the next update is what it would have been."""
@@ -85,7 +86,7 @@ def restore(
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    optimizer.load(state)
     torch.set_rng_state(tensors["chance"])
     if "chance.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["chance.cuda"])

@@ -7,6 +7,7 @@ from pydantic import Field
 from tunewise.device import Precision
 from tunewise.settings import Settings
 
+OptimizerKind = Literal["adamw", "adam", "sgd", "sgd_momentum"]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
@@ -28,7 +29,7 @@ class TrainConfig(Settings):
     """The most tokens of a sequence; without it, as many as the model has positions."""
     tokens_per_pass: int = Field(default=8192, gt=0)
     """The most tokens of one forward pass: bounds memory; the result does not depend on it."""
-    optimizer: Literal["adamw", "adam", "sgd", "sgd_momentum"] = "adamw"
+    optimizer: OptimizerKind = "adamw"
     """sgd_momentum has a momentum of 0.9; adam adds weight decay to the gradient, unlike adamw."""
     learning_rate: float | None = Field(default=None, gt=0)
     """The highest rate; without it, the method's own default."""

@@ -21,7 +21,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.scoring import summed_loss
 from tunewise.training.compiled import compile_blocks
 from tunewise.training.config import TrainConfig
-from tunewise.training.optimizer import build_optimizer, set_learning_rate
+from tunewise.training.optimizer import Optimizer, build_optimizer
 from tunewise.training.parallel import draw_apart, share, sum_gradients
 from tunewise.training.schedule import learning_rate
 
@@ -95,7 +95,7 @@ def train(
     sequences: Sequence[Encoded],
     config: TrainConfig,
     seed: int,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizer | None = None,
     num_made: int = 0,
 ) -> Iterator[Step]:
     """Yield every update of all epochs, made on the model in place.
@@ -132,7 +132,6 @@ def train(
         places = order[index * config.batch_size : (index + 1) * config.batch_size]
         chosen = [sequences[place] for place in places]
         rate = learning_rate(number, num_updates, config)
-        set_learning_rate(optimizer, rate)
         draw_apart(seed, number)
         found, tokens_per_pass = _gradient(model, chosen, tokens_per_pass)
         found = sum_gradients(parameters, found)
@@ -140,7 +139,7 @@ def train(
         # The one place where an update waits for the device.
         loss, grad_norm = torch.stack((found, norm)).tolist()
         if math.isfinite(loss) and math.isfinite(grad_norm):
-            optimizer.step()
+            optimizer.step(rate)
         else:
             rows = ", ".join(dict.fromkeys(sequence.example_id for sequence in chosen))
             problem = f"update {number + 1}: loss {loss}, gradient norm {grad_norm}"
@@ -150,7 +149,7 @@ def train(
                     f"look at the rows: {rows}"
                 )
             logger.warning("%s: left out, with the rows: %s", problem, rows)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         yield Step(
             number=number + 1,
             epoch=epoch + 1,

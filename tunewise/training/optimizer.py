@@ -1,16 +1,130 @@
-"""The optimizers, by PyTorch."""
+"""The optimizers: PyTorch's fused kernels, called as functions.
+
+The classes around these functions (`torch.optim.AdamW` and its like) import PyTorch's compiler at
+their first step, which costs every run a second and 70 MB.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from tunewise.models import LanguageModel
-from tunewise.training.config import TrainConfig
+from tunewise.training.config import OptimizerKind, TrainConfig
 
 MOMENTUM = 0.9
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""Of Adam and AdamW, as their papers have them (https://arxiv.org/abs/1412.6980)."""
 
 
-def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of everything trainable; `set_learning_rate` comes before each update.
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are updated alike."""
+
+    parameters: list[nn.Parameter]
+    weight_decay: float
+    lr_ratio: float = 1.0
+    """Their learning rate over that of the update."""
+
+
+class Optimizer:
+    """Updates parameters by their gradients, and keeps what an update needs of those before it."""
+
+    def __init__(self, kind: OptimizerKind, groups: Sequence[Group]) -> None:
+        self.kind = kind
+        self.groups = tuple(groups)
+        self.parameters = [parameter for group in groups for parameter in group.parameters]
+        self.states: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+        """Of each parameter, by the names of `torch.optim`; empty before its first update."""
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Make an update; a parameter without a gradient stays as it is."""
+        states = iter(self.states)
+        for group in self.groups:
+            trained = [
+                (parameter, parameter.grad, state)
+                for parameter, state in zip(group.parameters, states, strict=False)
+                if parameter.grad is not None
+            ]
+            if trained:
+                update = _sgd if self.kind in ("sgd", "sgd_momentum") else _adam
+                update(self.kind, group, rate * group.lr_ratio, *zip(*trained, strict=True))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def load(self, states: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Take on the states of another optimizer of the same parameters, by their number."""
+        for number, state in states.items():
+            device = self.parameters[number].device
+            self.states[number] = {name: value.to(device) for name, value in state.items()}
+
+
+def _sgd(
+    kind: OptimizerKind,
+    group: Group,
+    rate: float,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    states: Sequence[dict[str, Tensor]],
+) -> None:
+    for parameter, state in zip(parameters, states, strict=True):
+        if not state and kind == "sgd_momentum":
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+    sgd(
+        list(parameters),
+        list(gradients),
+        [state.get("momentum_buffer") for state in states],
+        fused=True,
+        weight_decay=group.weight_decay,
+        momentum=MOMENTUM if kind == "sgd_momentum" else 0.0,
+        lr=rate,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+    )
+
+
+def _adam(
+    kind: OptimizerKind,
+    group: Group,
+    rate: float,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    states: Sequence[dict[str, Tensor]],
+) -> None:
+    for parameter, state in zip(parameters, states, strict=True):
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+    adam(
+        list(parameters),
+        list(gradients),
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        [state["step"] for state in states],
+        fused=True,
+        decoupled_weight_decay=kind == "adamw",
+        amsgrad=False,
+        beta1=BETA1,
+        beta2=BETA2,
+        lr=rate,
+        weight_decay=group.weight_decay,
+        eps=EPSILON,
+        maximize=False,
+    )
+
+
+def build_optimizer(model: LanguageModel, config: TrainConfig) -> Optimizer:
+    """Return the optimizer of everything trainable.
 
     Weight decay is for matrices. A module may have `lr_ratios`: the learning rates of parameters of
     its own, by name, over that of all others.
@@ -26,25 +140,7 @@ def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Op
         parameter.data = parameter.data.contiguous()
         alike.setdefault((ratios.get(name, 1.0), parameter.ndim < 2), []).append(parameter)
     groups = [
-        {
-            "params": alike[ratio, is_vector],
-            "weight_decay": 0.0 if is_vector else config.weight_decay,
-            "lr_ratio": ratio,
-        }
+        Group(alike[ratio, is_vector], 0.0 if is_vector else config.weight_decay, ratio)
         for ratio, is_vector in sorted(alike)
     ]
-    match config.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=0.0, fused=True)
-        case "adam":
-            return torch.optim.Adam(groups, lr=0.0, fused=True)
-        case "sgd":
-            return torch.optim.SGD(groups, lr=0.0, fused=True)
-        case "sgd_momentum":
-            return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of an update, in each group of parameters by its ratio."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_ratio"]
+    return Optimizer(config.optimizer, groups)
