@@ -321,13 +321,9 @@ def with_prefix(
     # Choices are read behind each prompt anew: only training sees the sequences themselves.
     splits = ("train",) if config.task.answer == "choice" else tuple(encoded)
     limits = config.train.tokens_per_pass, config.train.prefix_cache
-    prepared = {
-        split: replace(
-            encoded[split], sequences=with_frozen_states(model, encoded[split].sequences, *limits)
-        )
-        for split in splits
-    }
-    return encoded | prepared
+    sequences = {split: encoded[split].sequences for split in splits}
+    known = with_frozen_states(model, sequences, *limits)
+    return encoded | {split: replace(encoded[split], sequences=known[split]) for split in known}
 
 
 def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables | None:

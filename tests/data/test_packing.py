@@ -95,6 +95,7 @@ def test_the_number_of_scored_tokens_is_the_number_of_targets(labelled: bool, bo
     batches = list(pack(sequences, bound))
     for batch in batches:
         assert batch.num_scored == int((batch.targets != IGNORE).sum())
+        assert torch.equal(batch.scored, (batch.targets != IGNORE).nonzero().squeeze(1))
     assert sum(b.num_scored for b in batches) == sum(s.num_scored for s in sequences)
 
 

@@ -86,7 +86,7 @@ def after_training(model: LanguageModel, kind: str, sequences: list[Encoded]) ->
     """Return the model after a few updates; its dropout draws from the global source."""
     torch.manual_seed(0)
     prefixed = behind_prefix(model, kind, sequences)
-    config = TrainConfig(epochs=2, batch_size=2, learning_rate=0.01, warmup=0.0, dropout=0.1)
+    config = TrainConfig(epochs=2, batch_size=2, learning_rate=0.005, warmup=0.0, dropout=0.1)
     model.set_dropout(config.dropout)
     list(train(model, prefixed, config, seed=0))
     return model.eval()

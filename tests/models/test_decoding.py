@@ -509,9 +509,9 @@ def _record(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     read: list[int] = []
     scored: list[int] = []
 
-    def hidden(tokens: Tensor, *others: Any) -> Tensor:
+    def hidden(tokens: Tensor, *others: Any, **rows: Any) -> Tensor:
         read.append(len(tokens))
-        return type(model).hidden(model, tokens, *others)
+        return type(model).hidden(model, tokens, *others, **rows)
 
     def logits(states: Tensor) -> Tensor:
         scored.append(len(states))

@@ -89,7 +89,7 @@ def sequences_of(num_labels: int | None = None) -> list[Encoded]:
 
 
 def kept(model: LanguageModel, sequences: Sequence[Encoded], limit: float = 1.0) -> list[Encoded]:
-    return with_frozen_states(model, sequences, tokens_per_pass=64, limit=limit)
+    return with_frozen_states(model, {"train": sequences}, tokens_per_pass=64, limit=limit)["train"]
 
 
 def hidden(model: LanguageModel, batch: Batch) -> torch.Tensor:

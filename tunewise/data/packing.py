@@ -13,7 +13,7 @@ from tunewise.data.encode import IGNORE, Encoded
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences. Each tensor but `states` is (N,), one entry per token."""
+    """Packed sequences. A tensor is (N,), one entry per token, where nothing else is said."""
 
     tokens: Tensor
     positions: Tensor
@@ -22,12 +22,17 @@ class Batch:
     """Number of its sequence in the batch, from 0."""
     targets: Tensor
     """What is to be predicted here: the next token, a label, or IGNORE."""
+    scored: Tensor
+    """(M,) the places of the targets that are not IGNORE."""
     states: Tensor | None
     """(N, D) what frozen first blocks make of the tokens, if that is known."""
-    num_scored: int
-    """How many targets are not IGNORE."""
     num_tokens: int
     """How many tokens the sequences have; more than N where only their last ones are needed."""
+
+    @property
+    def num_scored(self) -> int:
+        """How many targets are not IGNORE."""
+        return len(self.scored)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -37,6 +42,7 @@ class Batch:
             positions=self.positions.to(device, non_blocking=True),
             segments=self.segments.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
+            scored=self.scored.to(device, non_blocking=True),
             states=None if self.states is None else self.states.to(device, non_blocking=True),
         )
 
@@ -76,8 +82,8 @@ def _batch(sequences: list[Encoded]) -> Batch:
         positions=torch.from_numpy(np.arange(len(tokens)) - np.repeat(starts, lengths)),
         segments=torch.from_numpy(np.repeat(order, lengths)),
         targets=torch.from_numpy(targets),
+        scored=torch.from_numpy(np.flatnonzero(targets != IGNORE)),
         states=torch.cat(states) if states else None,
-        num_scored=sum(sequence.num_scored for sequence in sequences),
         num_tokens=sum(len(sequence.ids) for sequence in sequences),
     )
 

@@ -129,7 +129,7 @@ POINTWISE = """
     add sub mul div sqrt rsqrt square pow neg reciprocal clamp sigmoid tanh gelu gelu_backward
 """
 LIKE_THEIR_FIRST = """
-    clone _to_copy empty_like zeros_like ones_like index_put dropout tril triu
+    clone _to_copy empty_like zeros_like ones_like index_put index_add dropout tril triu
     log_softmax _log_softmax _safe_softmax
 """
 
@@ -142,6 +142,7 @@ RESULTS: dict[str, Callable[..., Any]] = {
     "matmul": _product,
     "nll_loss_forward": _likelihood,
     "index": _chosen,
+    "index_select": lambda x, _dim, rows: _new((len(rows), *x.shape[1:]), x.dtype),
     "gather": lambda x, _dim, index, **_: _new(index.shape, x.dtype),
     "new_full": lambda x, size, _value, **_: _new(size, x.dtype),
     "embedding": lambda weight, ids, *_: _new((*ids.shape, weight.shape[1]), weight.dtype),

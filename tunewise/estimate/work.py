@@ -25,7 +25,7 @@ from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step, epoch_order, train
 from tunewise.training.optimizer import build_optimizer
-from tunewise.training.prefix import GIB, num_kept
+from tunewise.training.prefix import GIB, lengths_kept
 
 
 @dataclass(frozen=True)
@@ -171,25 +171,24 @@ def _states_bytes(ready: Prepared, model: LanguageModel) -> int:
         return 0
     splits = ("train",) if ready.config.task.answer == "choice" else tuple(ready.encoded)
     width = model.config.model_dim * model.compute_dtype.itemsize
-    sizes = [
-        width * sum(num_kept(model, sequence) for sequence in ready.encoded[split].sequences)
-        for split in splits
-    ]
+    sizes = [width * sum(lengths_kept(model, ready.encoded[split].sequences)) for split in splits]
     return sum(size for size in sizes if size <= limit * GIB)
 
 
 @torch.inference_mode()
 def _compute_states(model: LanguageModel, sequences: Sequence[Encoded]) -> None:
     (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
-    model.frozen_states(batch.tokens, batch.positions, batch.segments)
+    keeps_last = sum(lengths_kept(model, sequences)) == len(sequences)
+    rows = batch.scored if keeps_last else None
+    model.frozen_states(batch.tokens, batch.positions, batch.segments, rows)
 
 
 def _with_states(model: LanguageModel, sequences: Sequence[Encoded]) -> list[Encoded]:
     """Return sequences with the output of frozen blocks, of the right size."""
     width, dtype = model.config.model_dim, model.compute_dtype
     return [
-        replace(sequence, states=torch.empty(num_kept(model, sequence), width, dtype=dtype))
-        for sequence in sequences
+        replace(sequence, states=torch.empty(length, width, dtype=dtype))
+        for sequence, length in zip(sequences, lengths_kept(model, sequences), strict=True)
     ]
 
 

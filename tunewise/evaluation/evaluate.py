@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunewise.data.encode import IGNORE, Encoded
+from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
 from tunewise.data.packing import pack
 from tunewise.metrics import Prediction
@@ -92,12 +92,10 @@ def scored_states(
     try:
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
-            scored = batch.targets != IGNORE  # (N,)
-            hidden = model.hidden(
-                batch.tokens, batch.positions, batch.segments, states=batch.states
-            )[scored]  # (M, D)
-            owners = [order[first + segment] for segment in batch.segments[scored].tolist()]
-            yield hidden, batch.targets[scored], owners
+            places = batch.tokens, batch.positions, batch.segments
+            hidden = model.hidden(*places, states=batch.states, rows=batch.scored)  # (M, D)
+            owners = [order[first + segment] for segment in batch.segments[batch.scored].tolist()]
+            yield hidden, batch.targets[batch.scored], owners
             first += int(batch.segments.max()) + 1
     finally:
         model.train(training)

@@ -107,13 +107,17 @@ class Attention(nn.Module):
         self.out = Linear(model_dim, model_dim)
         self.prefix: Prefix | None = None
 
-    def forward(self, x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, runs: list[Run], past: Past | None = None, rows: Tensor | None = None
+    ) -> Tensor:
         """Return (N, D) from (N, D).
 
         Args:
             past: keys and values of what came before, which those of `x` are added to.
+            rows: (M,) those that are wanted, and returned as (M, D); without it, all.
         """
-        y: Tensor = self.out(self.mix(self.query(x), self.key(x), self.value(x), runs, past))
+        mixed = self.mix(self.query(x), self.key(x), self.value(x), runs, past)
+        y: Tensor = self.out(mixed if rows is None else mixed.index_select(0, rows))
         return y
 
     def mix(

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from tunewise.data.encode import IGNORE, Encoded
+from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ModelError
@@ -301,8 +301,9 @@ def _read(model: LanguageModel, texts: list[Text], cache: Cache, tokens_per_pass
     logits = []
     for batch in pack(prompts, tokens_per_pass):
         batch = batch.to(cache.device)
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments, cache)  # (N, D)
-        logits.append(model.logits(hidden[batch.targets != IGNORE]).float())
+        places = batch.tokens, batch.positions, batch.segments
+        hidden = model.hidden(*places, cache, rows=batch.scored)  # (M, D)
+        logits.append(model.logits(hidden).float())
     return torch.cat(logits)
 
 

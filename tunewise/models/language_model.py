@@ -6,7 +6,7 @@ takes packed tokens: (N,) ids, each with its position in its sequence and its se
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -84,9 +84,12 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.dropout = 0.0
 
-    def forward(self, x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
-        """Return (N, D) from (N, D)."""
-        x = x + self._drop(self.attention(cheap(self.attention_norm, x), runs, past))
+    def forward(
+        self, x: Tensor, runs: list[Run], past: Past | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Return (N, D) from (N, D), or of (M,) `rows` alone (M, D)."""
+        mixed = self.attention(cheap(self.attention_norm, x), runs, past, rows)
+        x = (x if rows is None else x.index_select(0, rows)) + self._drop(mixed)
         return x + self._drop(self.feed_forward(cheap(self.feed_forward_norm, x)))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -143,6 +146,7 @@ class LanguageModel(nn.Module):
         segments: Tensor,
         cache: Cache | None = None,
         states: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Return the hidden states (N, D) after the final norm.
 
@@ -152,12 +156,15 @@ class LanguageModel(nn.Module):
             segments: (N,) the number of its sequence; a sequence's tokens are neighbours.
             cache: what the model has read before, which these tokens are added to.
             states: (N, D) what `frozen_states` has made of these tokens, which goes on from there.
+            rows: (M,) the tokens whose states are wanted, and returned as (M, D). The last block
+                computes no others but for their keys and values.
         """
         if states is None:
             x, first = self._embedded(tokens, positions), 0
         else:
             x, first = states.to(self.compute_dtype), self.frozen_depth
-        return self._through(x, runs_of(segments), range(first, len(self.blocks) + 1), cache)
+        parts = range(first, len(self.blocks) + 1)
+        return self._through(x, runs_of(segments), parts, cache, rows)
 
     @property
     def frozen_depth(self) -> int:
@@ -170,10 +177,12 @@ class LanguageModel(nn.Module):
         parts = [*self.blocks, self.final_norm]
         return next((depth for depth, part in enumerate(parts) if _is_trained(part)), len(parts))
 
-    def frozen_states(self, tokens: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+    def frozen_states(
+        self, tokens: Tensor, positions: Tensor, segments: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         """Return what the first `frozen_depth` blocks make of tokens, (N, D); see `hidden`."""
         x = self._embedded(tokens, positions)
-        return self._through(x, runs_of(segments), range(self.frozen_depth))
+        return self._through(x, runs_of(segments), range(self.frozen_depth), rows=rows)
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = self.token_embedding(tokens)  # (N, D)
@@ -182,17 +191,27 @@ class LanguageModel(nn.Module):
         return F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
 
     def _through(
-        self, x: Tensor, runs: list[Run], parts: Iterable[int], cache: Cache | None = None
+        self,
+        x: Tensor,
+        runs: list[Run],
+        parts: range,
+        cache: Cache | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Return (N, D) from (N, D), through blocks by number; after the last comes the norm."""
+        last = len(self.blocks) - 1
+        if rows is not None and last not in parts:
+            x = x.index_select(0, rows)
         for index in parts:
-            if index == len(self.blocks):
+            wanted = rows if index == last else None
+            if index > last:
                 x = self.final_norm(x)
             elif self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(self.blocks[index], x, runs, use_reentrant=False)
+                x = checkpoint(self.blocks[index], x, runs, None, wanted, use_reentrant=False)
             else:
+                past = None if cache is None else cache.layers[index]
                 with recomputing(x):
-                    x = self.blocks[index](x, runs, None if cache is None else cache.layers[index])
+                    x = self.blocks[index](x, runs, past, wanted)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ def _compiled_in_training(block: Block) -> Callable[..., Tensor]:
     plain = block.forward
     compiled = torch.compile(plain, dynamic=True)
 
-    def forward(x: Tensor, runs: list[Run], past: Past | None = None) -> Tensor:
-        return (compiled if block.training else plain)(x, runs, past)
+    def forward(
+        x: Tensor, runs: list[Run], past: Past | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        return (compiled if block.training else plain)(x, runs, past, rows)
 
     return forward

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tunewise.data.encode import IGNORE, Encoded
+from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
 from tunewise.device import is_out_of_memory, keep_freed_memory
 from tunewise.errors import TrainingError
@@ -214,11 +214,10 @@ def _accumulate(model: LanguageModel, batches: list[Batch], num_scored: int) -> 
     total = torch.zeros((), device=device)
     for batch in batches:
         batch = batch.to(device)
-        scored = batch.targets != IGNORE  # (N,)
         hidden = model.hidden(
-            batch.tokens, batch.positions, batch.segments, states=batch.states
-        )  # (N, D)
-        loss = summed_loss(model, hidden[scored], batch.targets[scored]) / max(1, num_scored)
+            batch.tokens, batch.positions, batch.segments, states=batch.states, rows=batch.scored
+        )  # (M, D)
+        loss = summed_loss(model, hidden, batch.targets[batch.scored]) / max(1, num_scored)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         total += loss.detach()
     return total

@@ -7,7 +7,7 @@ blocks are all frozen needs one vector per example.
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,6 +19,8 @@ from tunewise import models
 from tunewise.data.cache import cache_folder
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
+from tunewise.data.rows import Split
+from tunewise.device import keep_freed_memory
 from tunewise.models import LanguageModel
 
 logger = logging.getLogger(__name__)
@@ -27,8 +29,11 @@ GIB = 2**30
 
 
 def with_frozen_states(
-    model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int, limit: float
-) -> list[Encoded]:
+    model: LanguageModel,
+    splits: Mapping[Split, Sequence[Encoded]],
+    tokens_per_pass: int,
+    limit: float,
+) -> dict[Split, list[Encoded]]:
     """Return the sequences with what the model's frozen first blocks make of them.
 
     They are returned as they are if no block is frozen, if dropout makes the output differ each
@@ -39,8 +44,22 @@ def with_frozen_states(
         limit: how many GiB the outputs may take on the disk, in all; 0 for none.
     """
     if limit == 0 or model.dropout > 0 or model.frozen_depth == 0:
-        return list(sequences)
-    lengths = [num_kept(model, sequence) for sequence in sequences]
+        return {split: list(sequences) for split, sequences in splits.items()}
+    key = _key(model)
+    return {
+        split: _with_states(model, sequences, key, tokens_per_pass, limit)
+        for split, sequences in splits.items()
+    }
+
+
+def _with_states(
+    model: LanguageModel,
+    sequences: Sequence[Encoded],
+    key: str,
+    tokens_per_pass: int,
+    limit: float,
+) -> list[Encoded]:
+    lengths = lengths_kept(model, sequences)
     shape = (sum(lengths), model.config.model_dim)
     size = shape[0] * shape[1] * model.compute_dtype.itemsize
     if size > limit * GIB:
@@ -50,7 +69,7 @@ def with_frozen_states(
             size / GIB,
         )
         return list(sequences)
-    path = cache_folder() / "prefix" / _key(model, sequences)
+    path = cache_folder() / "prefix" / _key_of_split(key, sequences)
     try:
         if not path.is_file() or path.stat().st_size != size:
             logger.info("the output of the frozen blocks is computed once (%.2g GiB)", size / GIB)
@@ -67,14 +86,17 @@ def with_frozen_states(
     ]
 
 
-def num_kept(model: LanguageModel, sequence: Encoded) -> int:
-    """Return of how many of a sequence's tokens the output is needed."""
+def lengths_kept(model: LanguageModel, sequences: Sequence[Encoded]) -> list[int]:
+    """Return of how many of each sequence's tokens, its last ones, the output is needed."""
     all_frozen = model.frozen_depth > len(model.blocks)
-    return 1 if all_frozen and sequence.label is not None else len(sequence.ids)
+    return [
+        1 if all_frozen and sequence.label is not None else len(sequence.ids)
+        for sequence in sequences
+    ]
 
 
-def _key(model: LanguageModel, sequences: Sequence[Encoded]) -> str:
-    """Return a hash of all that decides the output: code, weights, precision, device, tokens."""
+def _key(model: LanguageModel) -> str:
+    """Return a hash of what decides the output beside the tokens: code, weights, precision."""
     depth = model.frozen_depth
     device = next(model.parameters()).device.type
     key = hashlib.sha256(f"{torch.__version__} {device} {model.compute_dtype} {depth}".encode())
@@ -85,10 +107,15 @@ def _key(model: LanguageModel, sequences: Sequence[Encoded]) -> str:
     for part in [*parts, model.final_norm if depth > len(model.blocks) else None]:
         for parameter in part.parameters() if part is not None else ():
             key.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    for sequence in sequences:
-        key.update(f"{len(sequence.ids)} {sequence.label is not None} ".encode())
-        key.update(sequence.ids.data)
     return key.hexdigest()
+
+
+def _key_of_split(key: str, sequences: Sequence[Encoded]) -> str:
+    tokens = hashlib.sha256(key.encode())
+    for sequence in sequences:
+        tokens.update(f"{len(sequence.ids)} {sequence.label is not None} ".encode())
+        tokens.update(sequence.ids.data)
+    return tokens.hexdigest()
 
 
 @torch.inference_mode()
@@ -108,16 +135,20 @@ def _write(
         written = _mapped(temporary, shape, model.compute_dtype, shared=True)
         places = torch.split(written, lengths)
         device = next(model.parameters()).device
+        keep_freed_memory(device)
+        keeps_last = lengths != [len(sequence.ids) for sequence in sequences]
         order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
         done = 0
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
-            states = model.frozen_states(batch.tokens, batch.positions, batch.segments)  # (N, D)
-            segments, counts = torch.unique_consecutive(batch.segments, return_counts=True)
+            rows = batch.scored if keeps_last else None
+            packed = batch.tokens, batch.positions, batch.segments
+            states = model.frozen_states(*packed, rows)  # (M, D)
+            owners = batch.segments if rows is None else batch.segments[rows]
+            segments, counts = torch.unique_consecutive(owners, return_counts=True)
             parts = torch.split(states.cpu(), counts.tolist())
             for segment, part in zip(segments.tolist(), parts, strict=True):
-                place = places[order[done + segment]]
-                place.copy_(part[-len(place) :])
+                places[order[done + segment]].copy_(part)
             done += len(parts)
         temporary.replace(path)
     finally:

@@ -1,0 +1,125 @@
+"""States of some tokens alone are those that a pass returns which computes all."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tunewise.data.encode import Encoded
+from tunewise.data.packing import Batch, pack
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.methods import METHODS
+from tunewise.models import LanguageModel
+from tunewise.models.cache import Cache
+from tunewise.models.folder import build_model
+from tunewise.models.gpt2 import GPT2Config
+from tunewise.models.gpt_neo import GPTNeoConfig
+from tunewise.models.language_model import ModelConfig
+
+SHAPE = {
+    "vocabulary_size": 260,
+    "context_length": 64,
+    "model_dim": 24,
+    "num_heads": 3,
+    "num_layers": 3,
+    "mlp_dim": 48,
+}
+FAMILIES: dict[str, ModelConfig] = {
+    "gpt2": GPT2Config.model_validate(SHAPE),
+    "gpt_neo": GPTNeoConfig.model_validate(
+        SHAPE | {"window": 4, "attention": ["global", "local", "local"]}
+    ),
+}
+LENGTHS = (3, 11, 7, 7, 1, 12)
+
+
+def new_model(family: str, method: str, tokenizer: Tokenizer) -> LanguageModel:
+    model = build_model(FAMILIES[family], "cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2, generator=generator)
+    METHODS[method]().adapt(model, generator, tokenizer)
+    return model
+
+
+def packed(labelled: bool) -> Batch:
+    chance = np.random.default_rng(0)
+    ids = [chance.integers(0, 256, size=length).astype(np.int32) for length in LENGTHS]
+    sequences = [
+        Encoded(str(n), part, len(part) if labelled else 1 + n % 3, 0 if labelled else None)
+        for n, part in enumerate(ids)
+    ]
+    (batch,) = pack(sequences, 1000)
+    return batch
+
+
+def states(model: LanguageModel, batch: Batch, rows: Tensor | None) -> Tensor:
+    return model.hidden(batch.tokens, batch.positions, batch.segments, rows=rows)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("labelled", [False, True], ids=["text", "labels"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_values_and_gradients(
+    method: str, family: str, labelled: bool, checkpointing: bool, tokenizer: Tokenizer
+) -> None:
+    model, batch = new_model(family, method, tokenizer), packed(labelled)
+    model.checkpointing = checkpointing
+    every, some = states(model, batch, None)[batch.scored], states(model, batch, batch.scored)
+    torch.testing.assert_close(some, every, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(every.shape, generator=torch.Generator().manual_seed(1))
+    trained = [(name, p) for name, p in model.trainable() if "head" not in name]
+    if not trained:
+        assert not some.requires_grad
+        return
+    parameters = [parameter for _, parameter in trained]
+    wanted = torch.autograd.grad((every * weight).sum(), parameters, allow_unused=True)
+    found = torch.autograd.grad((some * weight).sum(), parameters, allow_unused=True)
+    for (name, _), one, other in zip(trained, found, wanted, strict=True):
+        if one is None or other is None:
+            assert one is other, name
+        else:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_cache_keeps_all_tokens(family: str, tokenizer: Tokenizer) -> None:
+    model = new_model(family, "full", tokenizer).eval()
+    batch = packed(labelled=True)
+    after = torch.arange(len(LENGTHS))
+    found = []
+    for rows in (None, batch.scored):
+        cache = Cache(3, list(LENGTHS), 2, len(LENGTHS), torch.device("cpu"))
+        with torch.inference_mode():
+            model.hidden(batch.tokens, batch.positions, batch.segments, cache, rows=rows)
+            found.append(model.hidden(after, cache.advance(), after, cache))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_going_on_from_frozen_blocks(family: str, depth: int, tokenizer: Tokenizer) -> None:
+    model, batch = new_model(family, "full", tokenizer), packed(labelled=False)
+    for part in (model.token_embedding, model.position_embedding, *model.blocks[:depth]):
+        if part is not None:
+            part.requires_grad_(False)
+    if depth > len(model.blocks):
+        model.final_norm.requires_grad_(False)
+    assert model.frozen_depth == depth
+    known = model.frozen_states(batch.tokens, batch.positions, batch.segments)
+    places = batch.tokens, batch.positions, batch.segments
+    found = model.hidden(*places, states=known, rows=batch.scored)
+    torch.testing.assert_close(found, states(model, batch, None)[batch.scored])
+
+
+def test_the_last_block_computes_no_others(tokenizer: Tokenizer) -> None:
+    model, batch = new_model("gpt2", "full", tokenizer), packed(labelled=True)
+    seen: dict[str, int] = {}
+    for name in ("attention.query", "attention.out", "feed_forward.up", "feed_forward.down"):
+        layer = model.blocks[-1].get_submodule(name)
+        layer.register_forward_hook(lambda _m, x, _y, name=name: seen.update({name: len(x[0])}))
+    states(model, batch, batch.scored)
+    num_tokens, num_rows = sum(LENGTHS), len(LENGTHS)
+    assert list(seen.values()) == [num_tokens, num_rows, num_rows, num_rows]
