@@ -44,7 +44,7 @@ def test_rows_of_equal_length_need_no_mask(model: LanguageModel, packed: Packed)
     prompts = [[1, 2, 3], [4, 5, 6]]
     cache, _ = _read(model, packed, prompts)
     cache.advance()
-    assert cache.mask is None
+    assert [part.mask for part in cache.parts] == [None]
     _assert_cached_equals_uncached(model, packed, prompts, atol=1e-4, kept=[[0, 1], [1, 0], [1]])
 
 
@@ -54,7 +54,8 @@ def test_columns_that_no_row_uses_any_more_are_left_out(
     cache, _ = _read(model, packed, [[1], [1, 2, 3], list(range(1, 30))])
     cache.keep([0, 1])
     cache.advance()
-    assert cache.mask is not None and cache.mask.shape == (2, 1, 1, 4)
+    (part,) = cache.parts
+    assert part.mask is not None and part.mask.shape == (2, 1, 1, 4)
 
 
 @torch.inference_mode()

@@ -132,38 +132,44 @@ class Attention(nn.Module):
     def _mix(
         self, query: Tensor, key: Tensor, value: Tensor, runs: list[Run], past: Past | None
     ) -> Tensor:
+        if past is not None and not past.is_reading:
+            return self._step(query, key, value, past)
+        sizes = [num_sequences * length for num_sequences, length in runs]
+        if past is not None:
+            parts = torch.split(key, sizes), torch.split(value, sizes)
+            for run, *read in zip(runs, *parts, strict=True):
+                past.read(*(_heads(part, run, self.num_heads) for part in read))
         dropout = self.dropout if self.training else 0.0
-        if query.device.type == "cpu" and past is None and dropout == 0:
+        if query.device.type == "cpu" and dropout == 0:
             mixed: Tensor = _FusedOnCPU.apply(  # type: ignore[no-untyped-call]  # torch has no types here
                 query, key, value, runs, self.num_heads, self.window, self.scale
             )
             return mixed
         # The backward of a split is one concatenation; that of a slice fills an (N, D) each.
-        sizes = [num_sequences * length for num_sequences, length in runs]
-        queries, keys, values = (
-            torch.split(_wide(part) if part.device.type == "cpu" else part, sizes)
-            for part in (query, key, value)
-        )
-        parts = zip(queries, keys, values, runs, strict=True)
-        mixed = torch.cat([self._attend(q, k, v, run, past, dropout) for q, k, v, run in parts])
+        queries, keys, values = (torch.split(_wide(part), sizes) for part in (query, key, value))
+        each = zip(queries, keys, values, runs, strict=True)
+        mixed = torch.cat([self._attend(q, k, v, run, dropout) for q, k, v, run in each])
         return mixed.to(query.dtype)
 
+    def _step(self, query: Tensor, key: Tensor, value: Tensor, past: Past) -> Tensor:
+        """Return (B, D) from (B, D): one token of each of B rows, and what it sees of its row."""
+        run = Run(len(query), 1)
+        query, key, value = (_heads(part, run, self.num_heads) for part in (query, key, value))
+        past.append(key, value)
+        mixed = [
+            F.scaled_dot_product_attention(
+                _wide(query[rows]), _wide(keys), _wide(values), attn_mask=mask, scale=self.scale
+            )
+            for rows, keys, values, mask in past.seen(self.window)
+        ]
+        return _joined(torch.cat(mixed)).to(query.dtype)
+
     def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        run: Run,
-        past: Past | None,
-        dropout: float,
+        self, query: Tensor, key: Tensor, value: Tensor, run: Run, dropout: float
     ) -> Tensor:
         """Return (B·T, D) from (B·T, D): one run of B sequences of T tokens."""
         query, key, value = (_heads(part, run, self.num_heads) for part in (query, key, value))
-        mask = None
-        if past is not None:
-            key, value, mask = past.add(key, value, self.window)
-        if mask is None:
-            mask = _band(run.length, self.window, query)
+        mask = _band(run.length, self.window, query)
         mixed = F.scaled_dot_product_attention(
             query,
             key,
@@ -265,6 +271,8 @@ def _heads_of(runs: list[Run], num_heads: int, *parts: Tensor) -> Iterator[Any]:
 
 def _wide(x: Tensor) -> Tensor:
     """Return x in fp32 if it is in bf16, which a processor's kernels are slow in on short runs."""
+    if x.device.type != "cpu":
+        return x
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

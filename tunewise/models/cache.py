@@ -5,10 +5,24 @@ right, and every row goes on in the next column, so a step is written with one s
 of the last tokens is one slice too. What lies left of a row's first token is never seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+ROWS_AT_ONCE = 4
+"""Rows that a processor attends to together: few enough for its cache, and of like length."""
+
+
+class Part(NamedTuple):
+    """Some rows that are looked at together."""
+
+    rows: slice
+    first: int
+    """The first column that any of them uses."""
+    mask: Tensor | None
+    """(B, 1, 1, T), true for the columns from the first on that a row uses; None if it is all."""
 
 
 class Cache:
@@ -36,7 +50,7 @@ class Cache:
         self.max_width = self.width + room
         self.device = device
         self.starts = [max(lengths) - length for length in lengths]
-        self.mask: Tensor | None = None  # (B, 1, 1, T) from the first column in use; None sees all
+        self.parts: list[Part] = []
         self.layers = [Past(self) for _ in range(num_layers)]
 
     @property
@@ -48,10 +62,18 @@ class Cache:
         """Open a column for the next token of every row and return their positions (B,)."""
         self.width += 1
         starts = torch.tensor(self.starts, device=self.device)  # (B,)
-        columns = torch.arange(self.first, self.width, device=self.device)  # (T,)
-        uneven = max(self.starts) > self.first
-        self.mask = (columns >= starts[:, None])[:, None, None] if uneven else None
+        size = ROWS_AT_ONCE if self.device.type == "cpu" else len(self.starts)
+        self.parts = [
+            self._part(slice(place, place + size), starts)
+            for place in range(0, len(self.starts), size)
+        ]
         return self.width - 1 - self.num_before - starts
+
+    def _part(self, rows: slice, starts: Tensor) -> Part:
+        first, last = min(self.starts[rows]), max(self.starts[rows])
+        columns = torch.arange(first, self.width, device=self.device)  # (T,)
+        mask = (columns >= starts[rows, None])[:, None, None] if first < last else None
+        return Part(rows, first, mask)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Make row i what row `rows[i]` was. Rows that stay in their place cost nothing."""
@@ -98,31 +120,8 @@ class Past:
         """Whether what comes next are prompts, and not yet one token of every row."""
         return self.num_read < self.num_prompts
 
-    def add(
-        self, key: Tensor, value: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the keys and values (B, H, T, K) that new tokens see, and their mask.
-
-        The prompts come first, some rows with each call, and see themselves alone. When all have
-        been read, a call brings one token of every row, which sees all of the row.
-
-        Args:
-            key: (B, H, T, K) of the new tokens; `value` likewise.
-            window: how many tokens back a token sees, itself included.
-        """
-        if self.is_reading:
-            self._read(key, value)
-            return key, value, None
-        width, num_rows = self.cache.width, len(self.cache.starts)
-        self.keys[:num_rows, :, width - 1] = key.squeeze(2)
-        self.values[:num_rows, :, width - 1] = value.squeeze(2)
-        first = self.cache.first if window is None else max(self.cache.first, width - window)
-        mask = self.cache.mask
-        seen = None if mask is None else mask[..., first - self.cache.first :]
-        return self.keys[:num_rows, :, first:width], self.values[:num_rows, :, first:width], seen
-
-    def _read(self, key: Tensor, value: Tensor) -> None:
-        """Write down the next prompts, all of one length."""
+    def read(self, key: Tensor, value: Tensor) -> None:
+        """Write down the next prompts, (B, H, T, K) all of one length."""
         num_prompts, _, length, _ = key.shape
         if self.num_read == 0:
             self._make_room(key)
@@ -131,6 +130,24 @@ class Past:
         self.keys[rows, :, columns] = key
         self.values[rows, :, columns] = value
         self.num_read += num_prompts
+
+    def append(self, key: Tensor, value: Tensor) -> None:
+        """Write down one token of every row, (B, H, 1, K), in the column that was opened."""
+        self.keys[: len(key), :, self.cache.width - 1] = key.squeeze(2)
+        self.values[: len(value), :, self.cache.width - 1] = value.squeeze(2)
+
+    def seen(self, window: int | None) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
+        """Yield some rows, the keys and values (B, H, T, K) that their last token sees, their mask.
+
+        Args:
+            window: how many tokens back a token sees, itself included.
+        """
+        width, num_rows = self.cache.width, len(self.cache.starts)
+        for rows, start, mask in self.cache.parts:
+            first = start if window is None else max(start, width - window)
+            seen = None if mask is None else mask[..., first - start :]
+            keys, values = (x[:num_rows][rows, :, first:width] for x in (self.keys, self.values))
+            yield rows, keys, values, seen
 
     def take(self, parts: Sequence["Past"]) -> None:
         """Write down the rows of others, in their order."""
