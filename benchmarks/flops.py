@@ -4,7 +4,8 @@ A product of (N, in) and (in, out) is 2 · N · in · out. Of each linear layer 
 forward product; the product for the weight's gradient, if it is trained; the product for the
 input's gradient, if anything before it is trained; for a LoRA pair of rank R, 2 · N · R · (in +
 out) forward, and 2 · N · R · (in + 2 · out) backward, with 2 · N · R · in more for the input's
-gradient. The output layer counts at scored positions only. Causal attention over T tokens is
+gradient. The output layer, and what comes after attention in the last block, count at scored
+positions only. Causal attention over T tokens is
 2 · T² · D forward (half of the square is masked) and twice that backward. Norms, activations,
 embeddings, the loss and the optimizer are left out, and nothing is counted that is computed twice
 or on padding.
@@ -37,9 +38,10 @@ def training_flops(model: LanguageModel, lengths: Sequence[int], num_scored: int
         total += sum(_layer_flops(layer, num_tokens, flows) for layer in inputs)
         flows |= any(_is_trained(layer) for layer in inputs)
         total += attention * (3 if flows else 1)
+        num_read = num_scored if block is model.blocks[-1] else num_tokens
         for name in REST:
             layer = block.get_submodule(name)
-            total += _layer_flops(layer, num_tokens, flows)
+            total += _layer_flops(layer, num_read, flows)
             flows |= _is_trained(layer)
     return total + _layer_flops(model.head, num_scored, flows)
 
@@ -54,10 +56,11 @@ def decoding_flops(
         new_tokens: tokens written after each.
     """
     lengths = [prompt + new - 1 for prompt, new in zip(prompts, new_tokens, strict=True)]
-    forward = (
-        2.0
-        * sum(lengths)
-        * sum(_size(b.get_submodule(n)) for b in model.blocks for n in (*INPUTS, *REST))
+    read = [sum(lengths)] * (len(model.blocks) - 1) + [sum(new_tokens)]
+    forward = 2.0 * sum(
+        sum(lengths) * sum(_size(block.get_submodule(name)) for name in INPUTS)
+        + num_read * sum(_size(block.get_submodule(name)) for name in REST)
+        for block, num_read in zip(model.blocks, read, strict=True)
     )
     attention = 2.0 * model.config.model_dim * sum(n**2 for n in lengths) * len(model.blocks)
     return forward + attention + 2.0 * _size(model.head) * sum(new_tokens)
