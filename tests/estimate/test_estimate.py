@@ -13,18 +13,23 @@ import torch
 from tunewise import store
 from tunewise.cli import main
 from tunewise.config import RunConfig, make_config
+from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device, free_bytes, held_bytes, total_bytes
 from tunewise.estimate import expected, warn_of_memory
 from tunewise.estimate.machines import GPUS, Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.survey import Row, Survey, survey
+from tunewise.estimate.work import Work, rehearsed
 from tunewise.methods import METHODS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model, find_folder, save_model
 from tunewise.models.language_model import initialise
+from tunewise.prepared import prepared
 from tunewise.run import run
+from tunewise.shared import Shared
 
+TASK = {"name": "pocket_reviews", "samples": 32}
 FIVE = ["full", "last_layer", "last_blocks", "lora", "soft_prompt"]
 
 
@@ -43,7 +48,7 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(config: RunConfig, folder: Path) -> store.Result:
     """Return the result of a run in a process of its own, whose memory is then its own too."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tunewise.run", "torch._dynamo"])
+    context.set_forkserver_preload(["tunewise.run"])
     process = context.Process(target=run, args=(config,), kwargs={"out": folder})
     process.start()
     process.join()
@@ -70,6 +75,21 @@ def test_memory_of_a_larger_model_is_known_before_to_a_tenth(
     result = measured(config, tmp_path / "run")
     assert result.estimate is not None
     assert result.estimate.peak_bytes == pytest.approx(result.memory.peak_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize(("method", "num_frozen"), [("last_layer", 6), ("last_blocks", 4)])
+def test_the_frozen_prefix_is_counted(method: str, num_frozen: int) -> None:
+    def work(*words: str) -> Work:
+        config = make_config(None, {"method": method, "task": TASK}, words)
+        return rehearsed(prepared(config, None, choose_device(), Shared(), SPLITS))
+
+    kept = work()
+    layers = [o.num_flops for o in kept.prefix if o.shapes and len(o.shapes[0]) == 2]
+    of_a_block = 2 * kept.prefix_tokens * 12 * 256**2
+    # The last of all computes little more than the keys and values of what is not scored.
+    num_whole = num_frozen - (num_frozen == 6)
+    assert num_whole * of_a_block <= sum(layers) < (num_whole + 0.4) * of_a_block
+    assert not work("train.prefix_cache=0").prefix
 
 
 def test_a_run_that_is_too_large_is_warned_of(

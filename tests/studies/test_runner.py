@@ -186,7 +186,7 @@ def test_a_study_killed_at_ten_random_moments_ends_like_one_undisturbed(
     (tmp_path / "study").rename(tmp_path / "undisturbed")
     # A server that has imported everything starts a process in milliseconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tunewise.studies.runner", "torch._dynamo"])
+    context.set_forkserver_preload(["tunewise.studies.runner"])
     chance = random.Random(0)
     for _ in range(10):
         open_folder(tmp_path / "study", resume=True)

@@ -90,7 +90,7 @@ def free_port() -> str:
 def in_two(*jobs: Values) -> None:
     """Make some runs, one after the other, in two processes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tunewise.run", "torch._dynamo"])
+    context.set_forkserver_preload(["tunewise.run"])
     address = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     given = {"environment": {**address, "CUDA_VISIBLE_DEVICES": ""}, "jobs": jobs}
     processes = [

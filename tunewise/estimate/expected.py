@@ -53,7 +53,8 @@ def on(machine: Machine, work: Work, train: TrainConfig, peak_bytes: int) -> Est
     of_a_token = machine.seconds(work.forward) / work.forward_tokens
     evaluated = num_evaluations(train, work.num_updates) * tokens["validation"]
     evaluation_seconds = of_a_token * (evaluated + tokens.get("test", 0))
-    prefix_seconds = of_a_token * sum(tokens.values()) if work.states_bytes else 0.0
+    passes = sum(tokens.values()) / work.prefix_tokens if work.prefix else 0.0
+    prefix_seconds = passes * machine.seconds(work.prefix)
     epoch_seconds = work.num_updates * machine.seconds(work.update)
     return Estimate(
         peak_bytes=peak_bytes,

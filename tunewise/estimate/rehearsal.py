@@ -179,6 +179,7 @@ def _attention(products: int, first: int = 0) -> Callable[[Sequence[Any]], int]:
 
 FLOPS: dict[str, Callable[[Sequence[Any]], int]] = {
     "mm": _product(0),
+    "matmul": _product(0),
     "bmm": _product(0),
     "addmm": _product(1),
     "baddbmm": _product(1),

@@ -48,6 +48,7 @@ def _dropped(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return (..., M, N) of (..., M, K) and (K, N) or (..., K, N)."""
     return _new((*a.shape[:-1], b.shape[-1]), a.dtype)
 
 

@@ -50,6 +50,10 @@ class Work:
     """Of a pass in evaluation."""
     forward_tokens: int
     """How many tokens that pass has."""
+    prefix: list[Operation]
+    """Of a pass that computes the output of frozen first blocks; none if it is not kept."""
+    prefix_tokens: int
+    """How many tokens that pass has."""
     tokens: dict[Split, int]
     """Of each split."""
 
@@ -70,12 +74,15 @@ def rehearsed(ready: Prepared) -> Work:
     states_bytes = _states_bytes(ready, model)
     keeps = states_bytes > 0
 
+    prefixed = _longest(sequences, tokens_per_pass) if keeps else []
+
     rehearsal = Rehearsal()
     rehearsal.hold(model.parameters())
     weight_bytes = rehearsal.held_bytes
     with rehearsal:
         if keeps:
-            _compute_states(model, _longest(sequences, tokens_per_pass))
+            _compute_states(model, prefixed)
+        of_prefix = rehearsal.operations[:]
         optimizer = build_optimizer(model, settings)
         best = BestState(METRICS[config.metric])
 
@@ -109,6 +116,8 @@ def rehearsed(ready: Prepared) -> Work:
         update=of_update,
         forward=rehearsal.operations[started:],
         forward_tokens=_num_tokens(evaluated),
+        prefix=of_prefix,
+        prefix_tokens=_num_tokens(prefixed),
         tokens={split: _num_tokens(part.sequences) for split, part in ready.encoded.items()},
     )
 
