@@ -1,7 +1,7 @@
 """Thousands of broken files, made from sound ones: each is read, or refused in one line, soon.
 
 What is tried depends on its kind and number alone, so that a failure can be had again. `make
-torture` tries TUNEWISE_FUZZ inputs in all; without it there are some 10,000.
+torture` tries TUNEWISE_FUZZ inputs in all; without it there are some 5,000.
 """
 
 import copy
@@ -35,7 +35,7 @@ from tunewise.settings import validate
 from tunewise.store import read_predictions, read_result
 from tunewise.studies.study import read_study
 
-NUM_INPUTS = int(os.environ.get("TUNEWISE_FUZZ", "10000"))
+NUM_INPUTS = int(os.environ.get("TUNEWISE_FUZZ", "5000"))
 SECONDS = 5.0
 """What one input may take; the slowest takes a tenth of it on an idle machine."""
 MEMORY = 2**30
