@@ -25,7 +25,7 @@ from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step, epoch_order, train
 from tunewise.training.optimizer import build_optimizer
-from tunewise.training.prefix import GIB, lengths_kept
+from tunewise.training.prefix import GIB, keeps_last, lengths_kept
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,7 @@ def _states_bytes(ready: Prepared, model: LanguageModel) -> int:
 @torch.inference_mode()
 def _compute_states(model: LanguageModel, sequences: Sequence[Encoded]) -> None:
     (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
-    keeps_last = sum(lengths_kept(model, sequences)) == len(sequences)
-    rows = batch.scored if keeps_last else None
+    rows = batch.scored if keeps_last(model, sequences) else None
     model.frozen_states(batch.tokens, batch.positions, batch.segments, rows)
 
 

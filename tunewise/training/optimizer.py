@@ -6,6 +6,7 @@ their first step, which costs every run a second and 70 MB.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,14 @@ class Group:
     """Their learning rate over that of the update."""
 
 
+class _Trained(NamedTuple):
+    """A parameter that has a gradient, and its state."""
+
+    parameter: Tensor
+    gradient: Tensor
+    state: dict[str, Tensor]
+
+
 class Optimizer:
     """Updates parameters by their gradients, and keeps what an update needs of those before it."""
 
@@ -43,16 +52,16 @@ class Optimizer:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Make an update; a parameter without a gradient stays as it is."""
-        states = iter(self.states)
+        states = dict(zip(self.parameters, self.states, strict=True))
         for group in self.groups:
             trained = [
-                (parameter, parameter.grad, state)
-                for parameter, state in zip(group.parameters, states, strict=False)
+                _Trained(parameter, parameter.grad, states[parameter])
+                for parameter in group.parameters
                 if parameter.grad is not None
             ]
             if trained:
                 update = _sgd if self.kind in ("sgd", "sgd_momentum") else _adam
-                update(self.kind, group, rate * group.lr_ratio, *zip(*trained, strict=True))
+                update(self.kind, trained, rate * group.lr_ratio, group.weight_decay)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -67,22 +76,17 @@ class Optimizer:
 
 
 def _sgd(
-    kind: OptimizerKind,
-    group: Group,
-    rate: float,
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    states: Sequence[dict[str, Tensor]],
+    kind: OptimizerKind, trained: Sequence[_Trained], rate: float, weight_decay: float
 ) -> None:
-    for parameter, state in zip(parameters, states, strict=True):
+    for parameter, _, state in trained:
         if not state and kind == "sgd_momentum":
             state["momentum_buffer"] = torch.zeros_like(parameter)
     sgd(
-        list(parameters),
-        list(gradients),
-        [state.get("momentum_buffer") for state in states],
+        [one.parameter for one in trained],
+        [one.gradient for one in trained],
+        [one.state.get("momentum_buffer") for one in trained],
         fused=True,
-        weight_decay=group.weight_decay,
+        weight_decay=weight_decay,
         momentum=MOMENTUM if kind == "sgd_momentum" else 0.0,
         lr=rate,
         dampening=0.0,
@@ -92,32 +96,27 @@ def _sgd(
 
 
 def _adam(
-    kind: OptimizerKind,
-    group: Group,
-    rate: float,
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    states: Sequence[dict[str, Tensor]],
+    kind: OptimizerKind, trained: Sequence[_Trained], rate: float, weight_decay: float
 ) -> None:
-    for parameter, state in zip(parameters, states, strict=True):
+    for parameter, _, state in trained:
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
     adam(
-        list(parameters),
-        list(gradients),
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
+        [one.parameter for one in trained],
+        [one.gradient for one in trained],
+        [one.state["exp_avg"] for one in trained],
+        [one.state["exp_avg_sq"] for one in trained],
         [],
-        [state["step"] for state in states],
+        [one.state["step"] for one in trained],
         fused=True,
         decoupled_weight_decay=kind == "adamw",
         amsgrad=False,
         beta1=BETA1,
         beta2=BETA2,
         lr=rate,
-        weight_decay=group.weight_decay,
+        weight_decay=weight_decay,
         eps=EPSILON,
         maximize=False,
     )

@@ -88,11 +88,14 @@ def _with_states(
 
 def lengths_kept(model: LanguageModel, sequences: Sequence[Encoded]) -> list[int]:
     """Return of how many of each sequence's tokens, its last ones, the output is needed."""
+    last = keeps_last(model, sequences)
+    return [1 if last else len(sequence.ids) for sequence in sequences]
+
+
+def keeps_last(model: LanguageModel, sequences: Sequence[Encoded]) -> bool:
+    """Return whether only the last token's output is needed: by a label layer on frozen blocks."""
     all_frozen = model.frozen_depth > len(model.blocks)
-    return [
-        1 if all_frozen and sequence.label is not None else len(sequence.ids)
-        for sequence in sequences
-    ]
+    return all_frozen and all(sequence.label is not None for sequence in sequences)
 
 
 def _key(model: LanguageModel) -> str:
@@ -136,12 +139,12 @@ def _write(
         places = torch.split(written, lengths)
         device = next(model.parameters()).device
         keep_freed_memory(device)
-        keeps_last = lengths != [len(sequence.ids) for sequence in sequences]
+        only_last = keeps_last(model, sequences)
         order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
         done = 0
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
-            rows = batch.scored if keeps_last else None
+            rows = batch.scored if only_last else None
             packed = batch.tokens, batch.positions, batch.segments
             states = model.frozen_states(*packed, rows)  # (M, D)
             owners = batch.segments if rows is None else batch.segments[rows]
