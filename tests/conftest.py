@@ -13,6 +13,7 @@ from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
+from tunewise.store import Estimate
 
 # The models are tiny: a second thread costs more than it brings, and very much more where another
 # program keeps its core busy.
@@ -26,6 +27,15 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device there is: the processor, and a GPU where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs on the processor, with few resamples and no rehearsal before them."""
+    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
+    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
+    expected = Estimate(**dict.fromkeys(Estimate.model_fields, 0))
+    monkeypatch.setattr("tunewise.run.estimated", lambda *_: expected)
 
 
 @pytest.fixture(scope="session")

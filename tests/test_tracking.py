@@ -22,18 +22,12 @@ from tunewise.run import RunRecord, run
 from tunewise.studies.study import folder_name
 from tunewise.training.loop import Step
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 Configured = Callable[..., RunConfig]
 Values = dict[str, dict[int, float]]
 """By name and update."""
 OFFERED = ["tensorboard", "wandb", "mlflow"]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
-    expected = store.Estimate(**dict.fromkeys(store.Estimate.model_fields, 0))
-    monkeypatch.setattr("tunewise.run.estimated", lambda *_: expected)  # no rehearsals
 
 
 @pytest.fixture

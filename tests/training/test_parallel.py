@@ -23,6 +23,8 @@ from tunewise.resuming import read_steps
 from tunewise.run import run
 from tunewise.training import parallel
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 WORKER = str(Path(__file__).parent / "one_of_two.py")
 SECONDS = 120
 """After which processes are taken to hang."""
@@ -47,14 +49,6 @@ CASES: dict[str, Values] = {
     "drawn texts": {"method": "lora", "task": {**GENERATION, **DRAWN}},
     "likeliest texts": {"method": "lora", "task": {**GENERATION, **LIKELIEST}},
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
-    expected = store.Estimate(**dict.fromkeys(store.Estimate.model_fields, 0))
-    monkeypatch.setattr("tunewise.run.estimated", lambda *_: expected)  # no rehearsals
 
 
 def values_of(case: Values, model: Path, rows: Path) -> Values:
