@@ -1,7 +1,9 @@
 """Fixtures that every folder of tests shares."""
 
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,15 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device there is: the processor, and a GPU where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def same_logging() -> Iterator[None]:
+    """Leave what is logged as it was: commands of the terminal set it for their whole process."""
+    logger = logging.getLogger("tunewise")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture
