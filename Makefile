@@ -9,9 +9,9 @@ demo: setup
 	$(BIN)/tunewise study studies/pocket_methods.yaml --out runs/demo --jobs 2 --resume
 	$(BIN)/tunewise report runs/demo
 
-# Two processes of one thread each.
+# Two processes of one thread each; the tests of a file share what they make.
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # The long forms of tests that need hours to be sure.
 torture: setup

@@ -42,10 +42,8 @@ Trained = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 5)
-    for module in ("run", "predict"):
-        monkeypatch.setattr(f"tunewise.{module}.choose_device", lambda: torch.device("cpu"))
+def on_the_processor(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunewise.predict.choose_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from tunewise.run import RunRecord, run
 from tunewise.training import checkpoint
 from tunewise.training.loop import Step
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 KILLS = int(os.environ.get("TUNEWISE_KILLS", "20"))
 """`make torture` asks for more."""
 Configured = Callable[..., RunConfig]
@@ -56,12 +58,6 @@ class SignalAt(Progress):
     def step(self, step: Step) -> None:
         if step.number == self._number:
             os.kill(os.getpid(), self._what)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture
@@ -306,11 +302,6 @@ def not_finite_at(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         return summed_loss(model, hidden, targets) * factor
 
     monkeypatch.setattr("tunewise.training.loop.summed_loss", loss)
-    # The estimate rehearses updates with the same function.
-    known = store.Estimate(
-        peak_bytes=0, epoch_seconds=0, prefix_seconds=0, evaluation_seconds=0, seconds=0
-    )
-    monkeypatch.setattr("tunewise.run.estimated", lambda *_: known)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_rows_and_the_last_checkpoint(

@@ -171,7 +171,6 @@ def found() -> Survey:
     return survey(make_config(None, {}, words), None)
 
 
-@pytest.mark.xdist_group("survey")
 def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert found.asked.name == "lora"
     assert [row.name for row in found.methods] == list(METHODS)
@@ -185,7 +184,6 @@ def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert found.advice == "it fits"
 
 
-@pytest.mark.xdist_group("survey")
 def test_a_pass_may_be_longer_than_one_that_is_known_to_fit(found: Survey) -> None:
     tokens = found.asked.pass_tokens
     assert tokens is not None
@@ -210,7 +208,6 @@ def test_what_to_do_where_it_does_not_fit(
     assert re.search(advice, Survey(asked, [method], [machine]).advice)
 
 
-@pytest.mark.xdist_group("survey")
 def test_the_command_prints_tables_or_json(
     found: Survey, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,9 +43,8 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 5)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
+def all_quick(quick: None) -> None:
+    """Make every run of these tests a quick one."""
 
 
 @pytest.fixture(scope="session")

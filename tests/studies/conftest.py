@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tunewise.settings import validate
 from tunewise.studies.runner import Event, open_folder, run_study
@@ -16,10 +15,9 @@ RunStudy = Callable[..., tuple[list[str], list[Event]]]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
+def quick_studies(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every run and comparison of these tests a quick one."""
     monkeypatch.setattr("tunewise.studies.statistics.NUM_RESAMPLES", 50)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture
