@@ -93,6 +93,12 @@ def test_a_base_is_in_memory_once_and_computed_once(
     names = [str(bases["gpt2"]), run_of("lora"), run_of("other lora"), run_of("ia3")]
     models = [predictor.model for predictor in load_all(names).values()]
     places = {name: p.data_ptr() for name, p in models[0].named_parameters()}
+    mix = Mix(models[:3])
+    copies: dict[int, Tensor | None] = {}
+    for layer in (layer for model in models[:3] for layer in model.modules()):
+        if isinstance(layer, Linear):
+            assert layer.prepacked is not None
+            assert copies.setdefault(layer.weight.data_ptr(), layer.prepacked) is layer.prepacked
     for model in models:
         assert model.get_parameter("token_embedding.weight").data_ptr() in places.values()
         for name, parameter in frozen(model):
@@ -107,7 +113,7 @@ def test_a_base_is_in_memory_once_and_computed_once(
 
     monkeypatch.setattr(Linear, "forward", noting)
     predictors = [tw.load(name) for name in names]
-    logits_of(Mix(models[:3]), all_of(predictors[:3], "A"), [1, 2, 3], torch.arange(3))
+    logits_of(mix, all_of(predictors[:3], "A"), [1, 2, 3], torch.arange(3))
     assert sizes == [1 + 5 + 9, 3]
 
 

@@ -79,6 +79,9 @@ class LoRALinear(nn.Module):
 
     def _updated(self, x: Tensor, bias: Tensor | None) -> Tensor:
         dropout = self.dropout if self.training else 0.0
+        if not torch.is_grad_enabled() and not dropout:
+            low = x @ self.A.to(x.dtype).T  # (N, in) -> (N, R)
+            return self.base.product(x, bias).addmm_(low, self.B.to(x.dtype).T, alpha=self.scale)
         y: Tensor = _LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch has no types here
             x, self.base.weight, bias, self.A, self.B, self.scale, dropout
         )

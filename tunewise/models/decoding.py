@@ -21,6 +21,7 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ModelError
 from tunewise.models.cache import Cache
 from tunewise.models.language_model import LanguageModel
+from tunewise.models.prepacked import prepacked
 from tunewise.models.scoring import SLICE
 from tunewise.settings import Settings
 
@@ -91,9 +92,10 @@ def generate(
     was_training = model.training
     model.eval()
     rows = SLICE // model.config.vocabulary_size
-    for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, rows):
-        for _ in _write(model, group, Ends(tokenizer, decoding), decoding, tokens_per_pass):
-            pass
+    with prepacked(model):
+        for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, rows):
+            for _ in _write(model, group, Ends(tokenizer, decoding), decoding, tokens_per_pass):
+                pass
     model.train(was_training)
     return [text.output for text in texts]
 
@@ -119,9 +121,10 @@ def stream(
     """
     text = begun(model, prompt, decoding, (seed, 0))
     pieces = Pieces(tokenizer, decoding)
-    for _ in _write(model, [text], Ends(tokenizer, decoding), decoding, len(prompt)):
-        if piece := pieces.next(text.output):
-            yield piece
+    with prepacked(model):
+        for _ in _write(model, [text], Ends(tokenizer, decoding), decoding, len(prompt)):
+            if piece := pieces.next(text.output):
+                yield piece
     if rest := pieces.rest(text.output):
         yield rest
 

@@ -23,6 +23,9 @@ TILE = 2**18
 class Linear(nn.Linear):
     """y = x Wᵀ + b, with W of shape (out, in)."""
 
+    prepacked: Tensor | None = None
+    """A copy of W in the order of oneDNN's blocks, while there is one; see `prepack`."""
+
     def reset_parameters(self) -> None:
         """Draw fresh values, but not on the meta device: that imports 800 modules, for a second."""
         if not self.weight.is_meta:
@@ -30,8 +33,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        return self.product(x, self.bias)
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x Wᵀ plus a bias, (N, out) from (N, in)."""
+        bias = None if bias is None else bias.to(x.dtype)
+        if self.prepacked is None:
+            return F.linear(x, self.weight.to(x.dtype), bias)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.prepacked, bias, "none", [], "")
+        return y
 
 
 class LayerNorm(nn.LayerNorm):

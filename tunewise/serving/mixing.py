@@ -16,6 +16,7 @@ from tunewise.methods.lora_layers import LoRALinear
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
 from tunewise.models.folder import build_model
+from tunewise.models.prepacked import prepack
 
 
 class Weights:
@@ -57,6 +58,7 @@ class Mix:
             _round_updates(model)
         self._owners = _Owners()
         self._model = models[0] if len(models) == 1 else _mixed(models, self._owners)
+        prepack(self._model)
 
     def hidden(
         self, tokens: Tensor, positions: Tensor, segments: Tensor, cache: Cache, owners: Tensor

@@ -1,0 +1,128 @@
+"""Prepacked weights give the products of plain ones, and are gone when they are not wanted."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from tunewise.data.packing import Batch
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.methods.lora import LoRA
+from tunewise.models import LanguageModel, decoding
+from tunewise.models.decoding import DecodingConfig, generate
+from tunewise.models.layers import Linear
+from tunewise.models.prepacked import prepack, prepacked
+
+Packed = Callable[..., Batch]
+Sequences = list[list[int]]
+
+PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+def layers_of(model: LanguageModel) -> list[Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, Linear)]
+
+
+def read(model: LanguageModel, packed: Packed, sequences: Sequences) -> Tensor:
+    batch = packed(sequences)
+    with torch.inference_mode():
+        return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+
+
+def adapted(model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
+    """Return the model, on the processor, with LoRA that does something."""
+    LoRA(rank=4).adapt(model.cpu(), torch.Generator().manual_seed(0))
+    for _, parameter in model.trainable():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
+    model.set_precision(dtype)
+    return model
+
+
+@PRECISIONS
+def test_products_are_those_of_plain_weights(
+    model: LanguageModel, packed: Packed, sequences: Sequences, dtype: torch.dtype
+) -> None:
+    adapted(model, dtype)
+    plain = read(model, packed, sequences)
+    with prepacked(model):
+        assert all(layer.prepacked is not None for layer in layers_of(model))
+        found = read(model, packed, sequences)
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(found, plain, rtol=tolerance, atol=tolerance)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("num_tokens", [1, 3, 64, 200])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_within_rounding_of_a_product_in_float64(
+    dtype: torch.dtype, num_tokens: int, bias: bool, model: LanguageModel
+) -> None:
+    layer = Linear(48, 257, bias=bias)
+    model.head, model.compute_dtype = layer, dtype
+    x = torch.randn(num_tokens, 48).to(dtype)
+    weight = layer.weight.to(dtype).double()
+    expected = x.double() @ weight.T + (layer.bias.to(dtype).double() if bias else 0)
+    with torch.inference_mode(), prepacked(model.cpu()):
+        found = layer(x).double()
+    assert (found - expected).abs().max() < 4 * torch.finfo(dtype).eps * expected.abs().max()
+
+
+def test_what_is_written_is_the_same(
+    model: LanguageModel,
+    sequences: Sequences,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapted(model, torch.float32)
+    way = DecodingConfig(max_new_tokens=8)
+    found = generate(model, sequences, tokenizer, way)
+    monkeypatch.setattr(decoding, "prepacked", lambda model: nullcontext())
+    assert generate(model, sequences, tokenizer, way) == found
+
+
+def test_nothing_is_left_after_writing_so_that_training_is_seen(
+    model: LanguageModel, sequences: Sequences, tokenizer: Tokenizer
+) -> None:
+    way = DecodingConfig(max_new_tokens=8)
+    model.cpu()
+    before = generate(model, sequences, tokenizer, way)
+    assert all(layer.prepacked is None for layer in layers_of(model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    assert generate(model, sequences, tokenizer, way) != before
+
+
+def test_nothing_is_left_after_an_error(model: LanguageModel) -> None:
+    with pytest.raises(RuntimeError, match="stop"), prepacked(model.cpu()):
+        raise RuntimeError("stop")
+    assert all(layer.prepacked is None for layer in layers_of(model))
+
+
+def test_what_was_prepacked_before_stays_so(model: LanguageModel) -> None:
+    assert len(prepack(model.cpu())) == len(layers_of(model))
+    first = [layer.prepacked for layer in layers_of(model)]
+    with prepacked(model):
+        pass
+    assert all(layer.prepacked is copy for layer, copy in zip(layers_of(model), first, strict=True))
+
+
+def test_layers_that_share_a_weight_share_its_copy(model: LanguageModel) -> None:
+    one, other, *_ = layers_of(model.cpu())
+    other.weight = one.weight
+    prepack(model)
+    assert other.prepacked is one.prepacked
+
+
+def test_other_precisions_are_multiplied_as_they_are(model: LanguageModel) -> None:
+    model.cpu().set_precision(torch.float64)
+    assert prepack(model) == []
+
+
+def test_a_checkpoint_does_not_hold_copies(model: LanguageModel) -> None:
+    names = model.state_dict().keys()
+    prepack(model.cpu())
+    assert model.state_dict().keys() == names
