@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,12 +24,22 @@ def stop_requests() -> Iterator[list[int]]:
         requested.append(number)
         logger.warning("stopping after this update, with a checkpoint; once more stops at once")
 
+    with on_stop_signals(ask):
+        yield requested
+
+
+@contextmanager
+def on_stop_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call a function.
+
+    Outside the main thread, where signals cannot be caught, they do what they did.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield requested
+        yield
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield requested
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

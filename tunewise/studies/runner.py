@@ -1,26 +1,16 @@
 """The runs of a study, one after the other or several at once, in this session or the next."""
 
-import logging
 import math
-import multiprocessing
-import os
 import shlex
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
-
-import torch
 
 from tunewise import store
 from tunewise.config import write_yaml
-from tunewise.errors import ConfigError, TrainingError, TunewiseError
+from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import write_whole
 from tunewise.progress import Progress
 from tunewise.run import run
@@ -36,14 +26,11 @@ from tunewise.studies.plan import (
 )
 from tunewise.studies.search import Watch, search
 from tunewise.studies.study import Cell, Study
+from tunewise.studies.workers import POLL_SECONDS, workers
 from tunewise.training.loop import Step
-
-logger = logging.getLogger(__name__)
 
 OF_A_BEGINNING = (store.LOCK, f"{STUDY}.part")
 """What a study may leave that is stopped at once."""
-POLL_SECONDS = 0.2
-"""How often the progress of other processes is looked at."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ def run_study(study: Study, folder: Path, data: Path | None, jobs: int, tell: Te
         TrainingError: if a process was killed.
     """
     cells = study.cells()
-    with store.locked(folder), _workers(jobs, tell) as work_off:
+    with store.locked(folder), workers(jobs, _do, tell) as work_off:
         write_yaml(study, folder / STUDY)
         write_whole(folder / COMMAND, _command(folder, data) + "\n")
         candidates = [
@@ -158,68 +145,6 @@ def failures(study: Study, folder: Path) -> list[str]:
 
 def _is_open(work: Work) -> bool:
     return work.planned is None or not work.planned.is_finished
-
-
-@contextmanager
-def _workers(jobs: int, tell: Tell) -> Iterator[Callable[[Sequence[Work]], None]]:
-    """Give a function that does all of some work: here, or in several processes."""
-    if jobs == 1:
-        shared = Shared()
-
-        def one_by_one(works: Sequence[Work]) -> None:
-            for work in works:
-                _do(work, shared, tell)
-
-        yield one_by_one
-        return
-    context = multiprocessing.get_context("spawn")
-    events: Any = context.SimpleQueue()
-    threads = max(1, torch.get_num_threads() // jobs)
-    arguments = (threads, os.getpid(), events)
-    with ProcessPoolExecutor(jobs, context, _begin_process, arguments) as pool:
-
-        def side_by_side(works: Sequence[Work]) -> None:
-            futures: set[Future[None]] = {pool.submit(_do_in_process, work) for work in works}
-            try:
-                while futures:
-                    done, futures = wait(futures, POLL_SECONDS, FIRST_COMPLETED)
-                    while not events.empty():
-                        tell(events.get())
-                    for future in done:
-                        future.result()
-            except BrokenProcessPool as error:
-                raise TrainingError(
-                    "a process was killed, as happens where memory runs out; "
-                    "--resume goes on, with fewer --jobs perhaps"
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-        yield side_by_side
-
-
-_here: tuple[Shared, Tell]
-"""Of a process that works for another."""
-
-
-def _begin_process(threads: int, parent: int, events: Any) -> None:
-    global _here
-    logging.getLogger("tunewise").setLevel(logging.ERROR)
-    torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _here = Shared(), events.put
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that it works for is gone, however that ended."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
-
-
-def _do_in_process(work: Work) -> None:
-    _do(work, *_here)
 
 
 def _do(work: Work, shared: Shared, tell: Tell) -> None:
