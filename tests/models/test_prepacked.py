@@ -96,6 +96,25 @@ def test_nothing_is_left_after_writing_so_that_training_is_seen(
     assert generate(model, sequences, tokenizer, way) != before
 
 
+@PRECISIONS
+def test_frozen_weights_are_there_once_and_come_back_bit_for_bit(
+    model: LanguageModel, packed: Packed, sequences: Sequences, dtype: torch.dtype
+) -> None:
+    adapted(model, dtype)
+    model.blocks[0].feed_forward.up.base.weight.requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.inference_mode(), prepacked(model):
+        held = {name for name, p in model.named_parameters() if p.numel()}
+    empty = before.keys() - held
+    assert {name.rpartition(".base.")[2] for name in empty} == {"weight"}
+    assert len(empty) == len(layers_of(model)) - 2  # but for the tied head, and what is trained
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+    batch = packed(sequences)
+    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    model.logits(hidden).float().sum().backward()  # weights of inference mode would refuse
+
+
 def test_nothing_is_left_after_an_error(model: LanguageModel) -> None:
     with pytest.raises(RuntimeError, match="stop"), prepacked(model.cpu()):
         raise RuntimeError("stop")

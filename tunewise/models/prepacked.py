@@ -5,6 +5,7 @@ these blocks anew: with up to four tokens that takes as long as to multiply, wit
 time. Where texts are written a pass has one token of each, so there the blocks are made once.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,36 +18,53 @@ from tunewise.models.layers import Linear
 
 @contextmanager
 def prepacked(model: LanguageModel) -> Iterator[None]:
-    """Have the linear layers of a model multiply by prepacked copies for as long as this lasts."""
+    """Have the linear layers of a model multiply by prepacked weights for as long as this lasts.
+
+    Frozen weights that nothing else holds are only there in this form meanwhile, and take no more
+    memory than before.
+    """
     layers = prepack(model)
+    named = model.named_parameters(remove_duplicate=False)
+    uses = Counter(parameter.data_ptr() for _, parameter in named)
+    moved = []
+    for layer in layers:
+        weight = layer.weight
+        is_own = uses[weight.data_ptr()] == 1 and not weight.requires_grad
+        if is_own and weight.dtype == model.compute_dtype:
+            moved.append(layer)
+            weight.data = weight.new_empty(0)
     try:
         yield
     finally:
+        # An inference tensor could not take part in training.
+        with torch.inference_mode(False):
+            for layer in moved:
+                assert layer.prepacked is not None
+                layer.weight.data = layer.prepacked.to_dense()
         for layer in layers:
             layer.prepacked = None
 
 
+@torch.no_grad()
 def prepack(model: LanguageModel) -> list[Linear]:
     """Give the linear layers of a model prepacked copies of their weights, in its precision.
 
-    Layers that share a weight share its copy, and those that have one keep it. What is done to a
-    weight later does not reach its copy, so a model that is trained wants `prepacked`.
+    Layers that share a weight share its copy, which no change of the weight reaches.
 
     Returns:
-        The layers that were given one: none at all where oneDNN does not multiply.
+        The layers that had none before: none at all where oneDNN does not multiply.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
     layers = [layer for layer in layers if layer.prepacked is None]
     if not layers or not _is_multiplied(layers[0].weight, model.compute_dtype):
         return []
     copies: dict[int, Tensor] = {}
-    with torch.inference_mode():
-        for layer in layers:
-            key = layer.weight.data_ptr()
-            if key not in copies:
-                weight = layer.weight.to(model.compute_dtype)
-                copies[key] = torch.ops.mkldnn._reorder_linear_weight(weight)
-            layer.prepacked = copies[key]
+    for layer in layers:
+        place = layer.weight.data_ptr()
+        if place not in copies:
+            weight = layer.weight.to(model.compute_dtype)
+            copies[place] = torch.ops.mkldnn._reorder_linear_weight(weight)
+        layer.prepacked = copies[place]
     return layers
 
 
