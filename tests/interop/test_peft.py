@@ -267,12 +267,34 @@ def test_a_soft_prompt_answers_alike_in_peft(
     )
 
 
-@pytest.mark.parametrize("kind", ["full", "last_layer", "last_blocks"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", [{"kind": "prefix", "tokens": 4}, {"kind": "ia3"}])
+@pytest.mark.parametrize("task", ["language", "labels"])
+def test_prefixes_and_scales_answer_alike_in_peft(
+    family: str,
+    method: dict[str, Any],
+    task: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tokenizer: Tokenizer,
+    our_logits: Logits,
+    tmp_path: Path,
+) -> None:
+    folder = shaken(trained(family, method, task))
+    export(folder, "peft", tmp_path / "out")
+    _, model, _ = load_trained(folder)
+    theirs = in_peft(tmp_path / "out", folders[family], num_labels=model.num_labels)
+    assert_same_answers(model, theirs, tokenizer, our_logits)
+
+
+@pytest.mark.parametrize("kind", ["full", "last_layer", "last_blocks", "bitfit", "adapter"])
 def test_what_peft_has_no_adapter_for_is_refused(
     kind: str, trained: Trained, tmp_path: Path
 ) -> None:
     folder = trained("gpt2", {"kind": kind})
-    with pytest.raises(TunewiseError, match=f"{kind}.*--format hf"):
+    with pytest.raises(
+        TunewiseError, match=f"not {kind}" + ("$" if kind == "adapter" else "; use --format hf")
+    ):
         export(folder, "peft", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -9,13 +9,11 @@ from tunewise.adapted import read_trained
 from tunewise.errors import ConfigError, nearest
 from tunewise.files import writing
 from tunewise.interop.card import write_card
-from tunewise.interop.peft import write_adapter
+from tunewise.interop.peft import ADAPTERS, write_adapter
 from tunewise.methods.method import merge
 from tunewise.models.folder import save_model
 
 FORMATS = ("peft", "hf")
-ADAPTERS = ("lora", "soft_prompt")
-"""The methods that can be written as an adapter of PEFT."""
 NOT_MERGED = {
     "soft_prompt": "virtual tokens are no weights of a model",
     "prefix": "trained keys and values are no weights of a model",
@@ -28,7 +26,7 @@ def export(run: Path, form: str, out: Path) -> None:
     """Write a run's model to a new folder, in fp32, with a model card.
 
     Args:
-        form: `peft`, an adapter (LoRA and soft prompts); or `hf`, a whole model with what was
+        form: `peft`, an adapter, if PEFT has the method; or `hf`, a whole model with what was
             trained merged into it, and its tokenizer.
 
     Raises:
@@ -44,7 +42,7 @@ def export(run: Path, form: str, out: Path) -> None:
     kind = result.config.method.kind
     if form == "peft" and kind not in ADAPTERS:
         instead = "" if kind in NOT_MERGED else "; use --format hf"
-        raise ConfigError(f"--format peft: for {' and '.join(ADAPTERS)}, not {kind}{instead}")
+        raise ConfigError(f"--format peft: for {', '.join(ADAPTERS)}, not {kind}{instead}")
     if form == "hf" and kind in NOT_MERGED:
         instead = "; use --format peft" if kind in ADAPTERS else ""
         raise ConfigError(f"--format hf: not for {kind}: {NOT_MERGED[kind]}{instead}")

@@ -1,4 +1,4 @@
-"""LoRA and soft prompts as PEFT keeps them, for `peft.PeftModel.from_pretrained`."""
+"""Trained methods as PEFT keeps them, for `peft.PeftModel.from_pretrained`."""
 
 import json
 import re
@@ -14,27 +14,32 @@ from torch import Tensor, nn
 
 from tunewise.config import RunConfig
 from tunewise.methods import peft_folder
+from tunewise.methods.ia3 import IA3, ScaledLinear
 from tunewise.methods.lora import LoRA
 from tunewise.methods.lora_layers import DoRALinear, LoRALinear, row_lengths
 from tunewise.methods.peft_folder import (
-    LORA_PREFIX,
+    LAYER_PREFIX,
     MAGNITUDE,
     PROMPT,
     PROMPT_PREFIX,
     Update,
     their_layers,
 )
+from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.folder import find_folder
 from tunewise.models.weights import LABEL_HEAD
+
+ADAPTERS = ("lora", "soft_prompt", "prefix", "ia3")
+"""The methods that PEFT has too."""
 
 
 def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors.
 
     Args:
-        model: adapted by LoRA or a soft prompt, in fp32.
+        model: adapted by one of `ADAPTERS`, in fp32.
     """
     method = config.method
     fields: dict[str, Any] = {
@@ -42,6 +47,7 @@ def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None
         "base_model_name_or_path": base_model(config.model),
         "inference_mode": True,
     }
+    prefix = LAYER_PREFIX
     if isinstance(method, LoRA):
         updates = lora_updates(model)
         rooted = method.scaling == "alpha/sqrt(r)"
@@ -49,23 +55,28 @@ def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None
         fields["lora_dropout"] = method.dropout
         tensors = {}
         for name, update in updates.items():
-            tensors[f"{LORA_PREFIX}{name}.lora_A.weight"] = update.a
-            tensors[f"{LORA_PREFIX}{name}.lora_B.weight"] = update.b
+            tensors[f"{prefix}{name}.lora_A.weight"] = update.a
+            tensors[f"{prefix}{name}.lora_B.weight"] = update.b
             if update.magnitude is not None:
-                tensors[f"{LORA_PREFIX}{name}.{MAGNITUDE}"] = update.magnitude
-        prefix = LORA_PREFIX
+                tensors[f"{prefix}{name}.{MAGNITUDE}"] = update.magnitude
+    elif isinstance(method, IA3):
+        scales = ia3_scales(model)
+        fields |= {"peft_type": "IA3", **_ia3_fields(scales, model)}
+        tensors = {f"{prefix}{name}.ia3_l": scale for name, scale in scales.items()}
     else:
-        prompt = model.get_parameter("token_embedding.prompt").detach()  # (P, D)
+        is_prompt = isinstance(method, SoftPrompt)
+        prompt = model.get_parameter("token_embedding.prompt") if is_prompt else _prefixes(model)
         fields |= {
-            "peft_type": "PROMPT_TUNING",
+            "peft_type": "PROMPT_TUNING" if is_prompt else "PREFIX_TUNING",
             "num_virtual_tokens": len(prompt),
             "token_dim": model.config.model_dim,
             "num_layers": model.config.num_layers,
             "num_attention_heads": model.config.num_heads,
             "num_transformer_submodules": 1,
-            "prompt_tuning_init": "RANDOM",  # how it started is of no matter to what it is now
         }
-        tensors, prefix = {PROMPT: prompt}, PROMPT_PREFIX
+        if is_prompt:
+            fields["prompt_tuning_init"] = "RANDOM"  # of no matter to what it is now
+        tensors, prefix = {PROMPT: prompt.detach()}, PROMPT_PREFIX
     if model.num_labels is not None:
         fields["modules_to_save"] = ["score"]
         tensors[prefix + LABEL_HEAD] = model.get_parameter("head.weight").detach()
@@ -100,6 +111,47 @@ def lora_updates(model: LanguageModel) -> dict[str, Update]:
             magnitude = torch.cat([_magnitude(layer) for layer in layers]) if is_dora else None
             updates[theirs] = Update(a, b, adapted[0].scale, magnitude)
     return updates
+
+
+def ia3_scales(model: LanguageModel) -> dict[str, Tensor]:
+    """Return the scale of each layer of transformers that has one, by its name there.
+
+    It is (out, 1) where outputs are scaled, and (1, in) where inputs are. Where a layer holds
+    several of ours, those that are not scaled get ones.
+    """
+    scales = {}
+    for theirs, ours in their_layers(model).items():
+        layers = [model.get_submodule(name) for name in ours]
+        scaled = [layer for layer in layers if isinstance(layer, ScaledLinear)]
+        if scaled:
+            parts: list[Tensor] = [
+                layer.scale.detach()
+                if isinstance(layer, ScaledLinear)
+                else torch.ones(len(layer.get_parameter("weight")))
+                for layer in layers
+            ]
+            scales[theirs] = torch.cat(parts).unsqueeze(0 if scaled[0].side == "input" else 1)
+    return scales
+
+
+def _ia3_fields(scales: Mapping[str, Tensor], model: LanguageModel) -> dict[str, Any]:
+    """Return the fields of an IA3Config that say which layers are scaled, and where."""
+    kinds = {match[2]: scale for name, scale in scales.items() if (match := BLOCK.fullmatch(name))}
+    return {
+        "target_modules": sorted(kinds),
+        "feedforward_modules": sorted(kind for kind in kinds if len(kinds[kind]) == 1),
+        "fan_in_fan_out": model.config.family == "gpt2",
+    }
+
+
+def _prefixes(model: LanguageModel) -> Tensor:
+    """Return the prefix (P, 2 · layers · D): each layer's keys, then its values."""
+    parts: list[Tensor] = [
+        block.get_parameter(f"attention.prefix.{part}")
+        for block in model.blocks
+        for part in ("keys", "values")
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def _factors(layer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,10 @@ from tunewise.settings import Settings
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-LORA_PREFIX = "base_model.model."
-"""What stands before a tensor's name in transformers, in an adapter of LoRA."""
+LAYER_PREFIX = "base_model.model."
+"""What stands before a tensor's name in transformers, in an adapter of layers."""
 PROMPT_PREFIX = "base_model."
-"""The same, in a soft prompt with a label layer."""
+"""The same, in an adapter of virtual tokens with a label layer."""
 PROMPT = "prompt_embeddings"
 MAGNITUDE = "lora_magnitude_vector"
 """The lengths of a layer's rows, in an adapter of DoRA."""
@@ -102,7 +102,7 @@ def read_lora(folder: Path, model: LanguageModel) -> dict[str, Update]:
     Raises:
         ModelError: if the folder is not a LoRA that can be had here, or not one of this model.
     """
-    config, tensors = _read(folder, "LORA", LORA_PREFIX)
+    config, tensors = _read(folder, "LORA", LAYER_PREFIX)
     _take_label_layer(folder, tensors, model)
     copy = tensors.pop(HEAD_COPY, None)
     head = model.get_parameter("head.weight")
