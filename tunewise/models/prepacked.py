@@ -23,11 +23,11 @@ def prepacked(model: LanguageModel) -> Iterator[None]:
     Frozen weights that nothing else holds are only there in this form meanwhile, and take no more
     memory than before.
     """
-    layers = prepack(model)
     named = model.named_parameters(remove_duplicate=False)
     uses = Counter(parameter.data_ptr() for _, parameter in named)
-    moved = []
-    for layer in layers:
+    layers, moved = [], []
+    for layer in _prepacking(model):
+        layers.append(layer)
         weight = layer.weight
         is_own = uses[weight.data_ptr()] == 1 and not weight.requires_grad
         if is_own and weight.dtype == model.compute_dtype:
@@ -41,31 +41,35 @@ def prepacked(model: LanguageModel) -> Iterator[None]:
             for layer in moved:
                 assert layer.prepacked is not None
                 layer.weight.data = layer.prepacked.to_dense()
+                layer.prepacked = None
         for layer in layers:
             layer.prepacked = None
 
 
-@torch.no_grad()
-def prepack(model: LanguageModel) -> list[Linear]:
+def prepack(model: LanguageModel) -> None:
     """Give the linear layers of a model prepacked copies of their weights, in its precision.
 
     Layers that share a weight share its copy, which no change of the weight reaches.
-
-    Returns:
-        The layers that had none before: none at all where oneDNN does not multiply.
     """
+    for _ in _prepacking(model):
+        pass
+
+
+@torch.no_grad()
+def _prepacking(model: LanguageModel) -> Iterator[Linear]:
+    """Yield each layer that had no prepacked weight, once it has: none that oneDNN cannot use."""
     layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
     layers = [layer for layer in layers if layer.prepacked is None]
-    if not layers or not _is_multiplied(layers[0].weight, model.compute_dtype):
-        return []
     copies: dict[int, Tensor] = {}
     for layer in layers:
+        if not _is_multiplied(layer.weight, model.compute_dtype):
+            return
         place = layer.weight.data_ptr()
         if place not in copies:
             weight = layer.weight.to(model.compute_dtype)
             copies[place] = torch.ops.mkldnn._reorder_linear_weight(weight)
         layer.prepacked = copies[place]
-    return layers
+        yield layer
 
 
 def _is_multiplied(weight: Tensor, dtype: torch.dtype) -> bool:
