@@ -49,15 +49,16 @@ class StopAt(Progress):
 
 
 class SignalAt(Progress):
-    """Sends this process a signal at an update."""
+    """Sends this process signals at an update."""
 
-    def __init__(self, number: int, what: signal.Signals) -> None:
+    def __init__(self, number: int, *signals: signal.Signals) -> None:
         super().__init__()
-        self._number, self._what = number, what
+        self._number, self._signals = number, signals
 
     def step(self, step: Step) -> None:
         if step.number == self._number:
-            os.kill(os.getpid(), self._what)
+            for what in self._signals:
+                os.kill(os.getpid(), what)
 
 
 @pytest.fixture
@@ -146,6 +147,25 @@ def test_a_signal_ends_a_run_after_its_update_with_a_checkpoint(
     assert last is not None and last.number == 5
     assert left(run(config, out=tmp_path / "parts", resume=True)) == left(whole)
     assert not (tmp_path / "parts" / store.CHECKPOINT).exists()
+
+
+def test_signals_that_come_together_are_one(configured: Configured, tmp_path: Path) -> None:
+    config = configured("train.checkpoint_every=null")
+    both = SignalAt(5, signal.SIGINT, signal.SIGTERM, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, out=tmp_path / "run", progress=both)
+    last = checkpoint.read_last(tmp_path / "run" / store.CHECKPOINT)
+    assert last is not None and last.number == 5
+
+
+def test_asked_again_a_run_stops_at_once(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunewise.stopping.ONE_REQUEST_SECONDS", 0.0)
+    config = configured("train.checkpoint_every=null")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, out=tmp_path / "run", progress=SignalAt(5, *[signal.SIGINT] * 2))
+    assert checkpoint.read_last(tmp_path / "run" / store.CHECKPOINT) is None
 
 
 def test_a_finished_run_is_not_run_again(configured: Configured, tmp_path: Path) -> None:

@@ -3,25 +3,33 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
+ONE_REQUEST_SECONDS = 1.0
+"""What follows a signal within this time belongs to it: terminals and schedulers signal every
+process of a group, and these each other."""
+
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Give a list that is empty until SIGINT or SIGTERM asks to stop; the second stops at once.
+def stop_requests() -> Iterator[list[float]]:
+    """Give a list that is empty until SIGINT or SIGTERM asks to stop; asked again, stop at once.
 
     Outside the main thread, where signals cannot be caught, it stays empty.
     """
-    requested: list[int] = []
+    requested: list[float] = []
 
     def ask(number: int, _: Any) -> None:
+        now = time.monotonic()
         if requested:
-            raise KeyboardInterrupt
-        requested.append(number)
+            if now - requested[0] > ONE_REQUEST_SECONDS:
+                raise KeyboardInterrupt
+            return
+        requested.append(now)
         logger.warning("stopping after this update, with a checkpoint; once more stops at once")
 
     with on_stop_signals(ask):

@@ -15,7 +15,10 @@ from tunewise.config import write_yaml
 from .conftest import MakeStudy
 
 
-@pytest.mark.parametrize(("what", "reaches_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(
+    ("what", "reaches_all"),
+    [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGTERM, False)],
+)
 def test_a_signal_ends_each_run_with_a_checkpoint_and_no_other_is_begun(
     what: signal.Signals, reaches_all: bool, make_study: MakeStudy, tmp_path: Path
 ) -> None:
@@ -33,7 +36,7 @@ def test_a_signal_ends_each_run_with_a_checkpoint_and_no_other_is_begun(
         while sum(path.stat().st_size > 0 for path in out.glob(f"runs/*/{store.METRICS}")) < 2:
             assert process.poll() is None
             time.sleep(0.1)
-        if reaches_all:  # as Ctrl-C in a terminal does
+        if reaches_all:  # as by Ctrl-C in a terminal, or from a scheduler
             os.killpg(process.pid, what)
         else:
             process.send_signal(what)

@@ -34,9 +34,8 @@ DoAll = Callable[[Sequence[Any]], None]
 def workers(jobs: int, do: Do, tell: Tell) -> Iterator[DoAll]:
     """Give a function that does all of some work: here, or in several processes.
 
-    SIGINT and SIGTERM reach those processes through this one alone, so that a key pressed in a
-    terminal, which signals all, is one request to stop: each finishes its update, writes a
-    checkpoint and begins nothing more.
+    SIGINT and SIGTERM are passed on to those processes, whoever they have reached: each finishes
+    its update, writes a checkpoint and begins nothing more.
 
     Args:
         do: a function of a module, and what it is given and tells can be pickled.
@@ -101,9 +100,10 @@ class _Worker:
 
     def ask_to_stop(self, number: int, frame: Any) -> None:
         """Stop what is being done, and refuse what comes; a run that trains stops by itself."""
-        self._is_to_stop = True
-        if self._is_busy:
+        if self._is_busy and not self._is_to_stop:
+            self._is_to_stop = True
             raise KeyboardInterrupt
+        self._is_to_stop = True
 
     def do(self, work: Any) -> None:
         """Do a piece of work. Another may wait in this process when it is asked to stop."""
@@ -125,9 +125,9 @@ _here: _Worker
 
 def _begin(do: Do, events: Any, threads: int, parent: int) -> None:
     global _here
-    os.setpgrp()  # a terminal signals the group of the process that it has begun
     _here = _Worker(do, events.put)
-    signal.signal(signal.SIGTERM, _here.ask_to_stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _here.ask_to_stop)
     logging.getLogger("tunewise").setLevel(logging.ERROR)
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
