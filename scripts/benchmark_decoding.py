@@ -1,17 +1,20 @@
 """Tokens per second of greedy decoding: with the cache, in transformers, and without a cache.
 
     python scripts/benchmark_decoding.py --model gpt2 cache transformers
+    python scripts/benchmark_decoding.py --model gpt2 --texts 4 --bf16 cache not-prepacked
 
-16 random prompts of 10 to 60 tokens get 64 new tokens each, in fp32 from random weights. The ways
-take turns in one process, three rounds; the best of each is shown, by the clock and by the seconds
-the processor was at work, which other programs disturb less.
+Random prompts of 10 to 60 tokens get 64 new tokens each, from random weights. The ways take turns
+in one process, three rounds; the best of each is shown, by the clock and by the seconds the
+processor was at work, which other programs disturb less.
 """
 
 import argparse
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -19,6 +22,7 @@ import transformers
 from tunewise.data.encode import IGNORE, Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.models import decoding
 from tunewise.models.decoding import DecodingConfig, generate
 from tunewise.models.folder import POCKET_FOLDER, build_model, save_model, shape_of
 from tunewise.models.language_model import initialise
@@ -30,6 +34,12 @@ TOKENIZER = Tokenizer.load(POCKET_FOLDER)
 def with_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
     """Decode as tunewise does."""
     generate(ours, prompts, TOKENIZER, DecodingConfig(max_new_tokens=NEW))
+
+
+def not_prepacked(ours: Any, theirs: Any, prompts: list[Any]) -> None:
+    """Decode as tunewise does, but by weights as PyTorch keeps them."""
+    with patch.object(decoding, "prepacked", lambda model: nullcontext()):
+        with_cache(ours, theirs, prompts)
 
 
 def by_transformers(ours: Any, theirs: Any, prompts: list[Any]) -> None:
@@ -53,20 +63,30 @@ def without_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
             texts[place].append(int(token))
 
 
-WAYS = {"cache": with_cache, "transformers": by_transformers, "no-cache": without_cache}
+WAYS = {
+    "cache": with_cache,
+    "not-prepacked": not_prepacked,
+    "transformers": by_transformers,
+    "no-cache": without_cache,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="pocket", help="whose shape to take")
+    parser.add_argument("--texts", type=int, default=16)
+    parser.add_argument("--bf16", action="store_true", help="in place of fp32")
     parser.add_argument("ways", nargs="*", default=list(WAYS), help=", ".join(WAYS))
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     ours = build_model(shape_of(arguments.model), "cpu")
-    initialise(ours, generator)
+    initialise(ours.requires_grad_(False), generator)
     with tempfile.TemporaryDirectory() as folder:
         save_model(ours, Path(folder), TOKENIZER.end_of_text)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    lengths = torch.randint(10, 61, (16,), generator=generator).tolist()
+    if arguments.bf16:
+        ours.set_precision(torch.bfloat16)
+        theirs.to(torch.bfloat16)
+    lengths = torch.randint(10, 61, (arguments.texts,), generator=generator).tolist()
     size = TOKENIZER.size
     prompts = [torch.randint(size, (n,), generator=generator).tolist() for n in lengths]
     best = {way: (float("inf"), float("inf")) for way in arguments.ways}
@@ -77,5 +97,6 @@ if __name__ == "__main__":
             taken = time.perf_counter() - wall, time.process_time() - busy
             best[way] = min(best[way][0], taken[0]), min(best[way][1], taken[1])
     for way, (wall, busy) in best.items():
-        rates = f"{16 * NEW / wall:9.0f} tokens/s by the clock {16 * NEW / busy:9.0f} at work"
+        size = arguments.texts * NEW
+        rates = f"{size / wall:9.0f} tokens/s by the clock {size / busy:9.0f} at work"
         print(f"{way:<14}{rates}")

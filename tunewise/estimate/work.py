@@ -1,7 +1,7 @@
 """What a set-up takes, before anything of its model is loaded: its own code, in rehearsal.
 
-A model without contents makes its largest update, an evaluation, and an ordinary update. See
-`rehearsal` for how.
+A model without contents makes an ordinary update, its largest, and the largest passes of its
+evaluations. See `rehearsal` for how.
 """
 
 import math
@@ -68,9 +68,11 @@ def rehearsed(ready: Prepared) -> Work:
     updates = list(_updates(sequences, settings.batch_size, ready.config.seed))
     by_size = sorted(updates, key=_num_tokens)
     largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
-    evaluated = _longest(ready.encoded["validation"].sequences, tokens_per_pass)
-    names = {sequence.example_id for sequence in evaluated}
-    examples = [example for example in ready.examples["validation"] if example.id in names]
+    evaluated: dict[Split, list[Encoded]] = {
+        split: _longest(encoded.sequences, tokens_per_pass)
+        for split, encoded in ready.encoded.items()
+        if split != "train"
+    }
     states_bytes = _states_bytes(ready, model)
     keeps = states_bytes > 0
 
@@ -92,11 +94,14 @@ def rehearsed(ready: Prepared) -> Work:
             (step,) = train(model, known, one, config.seed, optimizer)
             return step
 
-        def evaluation(step: Step) -> None:
-            known = _with_states(model, evaluated) if keeps else evaluated
-            split = replace(ready.encoded["validation"], sequences=known)
-            answer(config, model, ready.tokenizer, examples, split, metrics=())
-            best.offer(model, 0.0, step)
+        def evaluation(split: Split) -> list[Operation]:
+            started = len(rehearsal.operations)
+            names = {sequence.example_id for sequence in evaluated[split]}
+            examples = [example for example in ready.examples[split] if example.id in names]
+            known = _with_states(model, evaluated[split]) if keeps else evaluated[split]
+            encoded = replace(ready.encoded[split], sequences=known)
+            answer(config, model, ready.tokenizer, examples, encoded, metrics=())
+            return rehearsal.operations[started:]
 
         started = len(rehearsal.operations)
         update(ordinary)
@@ -104,8 +109,12 @@ def rehearsed(ready: Prepared) -> Work:
         # What is kept at one evaluation is there in the updates before the next.
         for _ in range(2 if num_evaluations(ready.config.train, len(updates)) > 1 else 1):
             step = update(largest)
-            started = len(rehearsal.operations)
-            evaluation(step)
+            of_evaluation = evaluation("validation")
+            best.offer(model, 0.0, step)
+        if "test" in evaluated:
+            del optimizer
+            best.restore(model)
+            evaluation("test")
     return Work(
         peak_bytes=rehearsal.peak_bytes,
         heap_bytes=weight_bytes + rehearsal.heap.size,
@@ -114,8 +123,8 @@ def rehearsed(ready: Prepared) -> Work:
         num_updates=len(updates),
         num_sizes=len({_num_tokens(update) for update in updates}),
         update=of_update,
-        forward=rehearsal.operations[started:],
-        forward_tokens=_num_tokens(evaluated),
+        forward=of_evaluation,
+        forward_tokens=_num_tokens(evaluated["validation"]),
         prefix=of_prefix,
         prefix_tokens=_num_tokens(prefixed),
         tokens={split: _num_tokens(part.sequences) for split, part in ready.encoded.items()},
