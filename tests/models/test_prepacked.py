@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tunewise.config import make_config
 from tunewise.data.packing import Batch
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.lora import LoRA
+from tunewise.methods import METHODS
 from tunewise.models import LanguageModel, decoding
 from tunewise.models.decoding import DecodingConfig, generate
 from tunewise.models.layers import Linear
@@ -18,6 +20,8 @@ from tunewise.models.prepacked import prepack, prepacked
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]
 
+LORA = {"kind": "lora", "rank": 4}
+EVERY_METHOD = [{"kind": kind} for kind in METHODS]
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 
 
@@ -31,11 +35,15 @@ def read(model: LanguageModel, packed: Packed, sequences: Sequences) -> Tensor:
         return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
 
 
-def adapted(model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
-    """Return the model, on the processor, with LoRA that does something."""
-    LoRA(rank=4).adapt(model.cpu(), torch.Generator().manual_seed(0))
+def adapted(
+    model: LanguageModel, dtype: torch.dtype, method: dict[str, Any] = LORA
+) -> LanguageModel:
+    """Return the model, on the processor, adapted by a method that does something."""
+    config = make_config(fields={"task": {"kind": "language_modeling"}, "method": method})
+    config.method.adapt(model.cpu(), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
     for _, parameter in model.trainable():
-        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     model.set_precision(dtype)
     return model
 
@@ -70,13 +78,15 @@ def test_a_layer_is_within_rounding_of_a_product_in_float64(
     assert (found - expected).abs().max() < 4 * torch.finfo(dtype).eps * expected.abs().max()
 
 
+@pytest.mark.parametrize("method", [*EVERY_METHOD, {"kind": "lora", "dora": True}], ids=str)
 def test_what_is_written_is_the_same(
+    method: dict[str, Any],
     model: LanguageModel,
     sequences: Sequences,
     tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    adapted(model, torch.float32)
+    adapted(model, torch.float32, method)
     way = DecodingConfig(max_new_tokens=8)
     found = generate(model, sequences, tokenizer, way)
     monkeypatch.setattr(decoding, "prepacked", lambda model: nullcontext())

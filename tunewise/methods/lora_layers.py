@@ -126,6 +126,7 @@ class DoRALinear(LoRALinear):
 
     def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__(base, rank, scale, dropout)
+        base.is_only_multiplied = False  # the norm of V needs W itself
         self.magnitude = nn.Parameter(torch.empty(len(self.B), device=self.B.device))
 
     def initialise(self, init: Init, generator: torch.Generator) -> None:

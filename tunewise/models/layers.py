@@ -24,7 +24,9 @@ class Linear(nn.Linear):
     """y = x Wᵀ + b, with W of shape (out, in)."""
 
     prepacked: Tensor | None = None
-    """A copy of W in the order of oneDNN's blocks, while there is one; see `prepack`."""
+    """W in the order of oneDNN's blocks, while it is there; see `prepack`."""
+    is_only_multiplied = True
+    """Whether W serves for nothing but the product."""
 
     def reset_parameters(self) -> None:
         """Draw fresh values, but not on the meta device: that imports 800 modules, for a second."""

@@ -20,20 +20,20 @@ from tunewise.models.layers import Linear
 def prepacked(model: LanguageModel) -> Iterator[None]:
     """Have the linear layers of a model multiply by prepacked weights for as long as this lasts.
 
-    Frozen weights that nothing else holds are only there in this form meanwhile, and take no more
+    Frozen weights that nothing else needs are only there in this form meanwhile, and take no more
     memory than before.
     """
     named = model.named_parameters(remove_duplicate=False)
     uses = Counter(parameter.data_ptr() for _, parameter in named)
     layers, moved = [], []
-    for layer in _prepacking(model):
-        layers.append(layer)
-        weight = layer.weight
-        is_own = uses[weight.data_ptr()] == 1 and not weight.requires_grad
-        if is_own and weight.dtype == model.compute_dtype:
-            moved.append(layer)
-            weight.data = weight.new_empty(0)
     try:
+        for layer in _prepacking(model):
+            layers.append(layer)
+            weight = layer.weight
+            is_needed = uses[weight.data_ptr()] > 1 or not layer.is_only_multiplied
+            if not is_needed and not weight.requires_grad and weight.dtype == model.compute_dtype:
+                moved.append(layer)
+                weight.data = weight.new_empty(0)
         yield
     finally:
         # An inference tensor could not take part in training.
