@@ -287,18 +287,6 @@ def test_prefixes_and_scales_answer_alike_in_peft(
     assert_same_answers(model, theirs, tokenizer, our_logits)
 
 
-@pytest.mark.parametrize("kind", ["full", "last_layer", "last_blocks", "bitfit", "adapter"])
-def test_what_peft_has_no_adapter_for_is_refused(
-    kind: str, trained: Trained, tmp_path: Path
-) -> None:
-    folder = trained("gpt2", {"kind": kind})
-    with pytest.raises(
-        TunewiseError, match=f"not {kind}" + ("$" if kind == "adapter" else "; use --format hf")
-    ):
-        export(folder, "peft", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 # What PEFT wrote goes on here.
 
 LORAS: dict[str, dict[str, Any]] = {

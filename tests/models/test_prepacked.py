@@ -21,6 +21,7 @@ Packed = Callable[..., Batch]
 Sequences = list[list[int]]
 
 LORA = {"kind": "lora", "rank": 4}
+DORA = {"kind": "lora", "dora": True}
 EVERY_METHOD = [{"kind": kind} for kind in METHODS]
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 
@@ -78,7 +79,7 @@ def test_a_layer_is_within_rounding_of_a_product_in_float64(
     assert (found - expected).abs().max() < 4 * torch.finfo(dtype).eps * expected.abs().max()
 
 
-@pytest.mark.parametrize("method", [*EVERY_METHOD, {"kind": "lora", "dora": True}], ids=str)
+@pytest.mark.parametrize("method", [*EVERY_METHOD, DORA], ids=str)
 def test_what_is_written_is_the_same(
     method: dict[str, Any],
     model: LanguageModel,
@@ -93,15 +94,16 @@ def test_what_is_written_is_the_same(
     assert generate(model, sequences, tokenizer, way) == found
 
 
+@pytest.mark.parametrize("method", [{"kind": "full"}, DORA], ids=str)
 def test_nothing_is_left_after_writing_so_that_training_is_seen(
-    model: LanguageModel, sequences: Sequences, tokenizer: Tokenizer
+    method: dict[str, Any], model: LanguageModel, sequences: Sequences, tokenizer: Tokenizer
 ) -> None:
     way = DecodingConfig(max_new_tokens=8)
-    model.cpu()
+    adapted(model, torch.float32, method)
     before = generate(model, sequences, tokenizer, way)
     assert all(layer.prepacked is None for layer in layers_of(model))
     with torch.no_grad():
-        for parameter in model.parameters():
+        for _, parameter in model.trainable():
             parameter.mul_(-1.5)
     assert generate(model, sequences, tokenizer, way) != before
 

@@ -5,6 +5,7 @@ Shapes: N packed tokens, R rank.
 
 import math
 from typing import Any, Literal
+from weakref import ReferenceType, ref
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +128,7 @@ class DoRALinear(LoRALinear):
     def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__(base, rank, scale, dropout)
         base.is_only_multiplied = False  # the norm of V needs W itself
+        self._kept: tuple[ReferenceType[Tensor], Tensor] | None = None
         self.magnitude = nn.Parameter(torch.empty(len(self.B), device=self.B.device))
 
     def initialise(self, init: Init, generator: torch.Generator) -> None:
@@ -141,7 +143,16 @@ class DoRALinear(LoRALinear):
         return (y if self.base.bias is None else y + self.base.bias).to(x.dtype)
 
     def _gain(self) -> Tensor:
-        return self.magnitude / self._norm()  # (out,)
+        """Return m / ‖V‖, (out,). It is computed once for as long as W is prepacked.
+
+        The norm takes as long as the products of several tokens.
+        """
+        prepacked = self.base.prepacked
+        if prepacked is None:
+            return self.magnitude / self._norm()
+        if self._kept is None or self._kept[0]() is not prepacked:
+            self._kept = ref(prepacked), self.magnitude / self._norm()
+        return self._kept[1]
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
