@@ -23,7 +23,14 @@ Sequences = list[list[int]]
 LORA = {"kind": "lora", "rank": 4}
 DORA = {"kind": "lora", "dora": True}
 EVERY_METHOD = [{"kind": kind} for kind in METHODS]
-PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no types here
+HAS_BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+BF16 = pytest.param(
+    torch.bfloat16, marks=pytest.mark.skipif(not HAS_BF16, reason="no bf16 in oneDNN here")
+)
+PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+
+pytestmark = pytest.mark.skipif(not HAS_ONEDNN, reason="PyTorch without oneDNN")
 
 
 def layers_of(model: LanguageModel) -> list[Linear]:

@@ -17,6 +17,7 @@ from tunewise.methods import peft_folder
 from tunewise.methods.ia3 import IA3, ScaledLinear
 from tunewise.methods.lora import LoRA
 from tunewise.methods.lora_layers import DoRALinear, LoRALinear, row_lengths
+from tunewise.methods.method import Method
 from tunewise.methods.peft_folder import (
     LAYER_PREFIX,
     MAGNITUDE,
@@ -33,6 +34,8 @@ from tunewise.models.weights import LABEL_HEAD
 
 ADAPTERS = ("lora", "soft_prompt", "prefix", "ia3")
 """The methods that PEFT has too."""
+Adapter = tuple[dict[str, Any], dict[str, Tensor]]
+"""The fields of a configuration, and tensors, that belong to a method."""
 
 
 def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None:
@@ -49,34 +52,13 @@ def write_adapter(model: LanguageModel, config: RunConfig, folder: Path) -> None
     }
     prefix = LAYER_PREFIX
     if isinstance(method, LoRA):
-        updates = lora_updates(model)
-        rooted = method.scaling == "alpha/sqrt(r)"
-        fields |= {"peft_type": "LORA", **_lora_fields(updates, model, rooted)}
-        fields["lora_dropout"] = method.dropout
-        tensors = {}
-        for name, update in updates.items():
-            tensors[f"{prefix}{name}.lora_A.weight"] = update.a
-            tensors[f"{prefix}{name}.lora_B.weight"] = update.b
-            if update.magnitude is not None:
-                tensors[f"{prefix}{name}.{MAGNITUDE}"] = update.magnitude
+        own, tensors = _lora(model, method)
     elif isinstance(method, IA3):
-        scales = ia3_scales(model)
-        fields |= {"peft_type": "IA3", **_ia3_fields(scales, model)}
-        tensors = {f"{prefix}{name}.ia3_l": scale for name, scale in scales.items()}
+        own, tensors = _ia3(model)
     else:
-        is_prompt = isinstance(method, SoftPrompt)
-        prompt = model.get_parameter("token_embedding.prompt") if is_prompt else _prefixes(model)
-        fields |= {
-            "peft_type": "PROMPT_TUNING" if is_prompt else "PREFIX_TUNING",
-            "num_virtual_tokens": len(prompt),
-            "token_dim": model.config.model_dim,
-            "num_layers": model.config.num_layers,
-            "num_attention_heads": model.config.num_heads,
-            "num_transformer_submodules": 1,
-        }
-        if is_prompt:
-            fields["prompt_tuning_init"] = "RANDOM"  # of no matter to what it is now
-        tensors, prefix = {PROMPT: prompt.detach()}, PROMPT_PREFIX
+        own, tensors = _virtual_tokens(model, method)
+        prefix = PROMPT_PREFIX
+    fields |= own
     if model.num_labels is not None:
         fields["modules_to_save"] = ["score"]
         tensors[prefix + LABEL_HEAD] = model.get_parameter("head.weight").detach()
@@ -91,6 +73,49 @@ def base_model(name: str) -> str:
     if name in KNOWN_MODELS and name != POCKET:
         return KNOWN_MODELS[name].home
     return str(find_folder(name).absolute()) if name == POCKET or Path(name).is_dir() else name
+
+
+def _lora(model: LanguageModel, method: LoRA) -> Adapter:
+    updates = lora_updates(model)
+    rooted = method.scaling == "alpha/sqrt(r)"
+    fields = {"peft_type": "LORA", **_lora_fields(updates, model, rooted)}
+    fields["lora_dropout"] = method.dropout
+    tensors = {}
+    for name, update in updates.items():
+        tensors[f"{LAYER_PREFIX}{name}.lora_A.weight"] = update.a
+        tensors[f"{LAYER_PREFIX}{name}.lora_B.weight"] = update.b
+        if update.magnitude is not None:
+            tensors[f"{LAYER_PREFIX}{name}.{MAGNITUDE}"] = update.magnitude
+    return fields, tensors
+
+
+def _ia3(model: LanguageModel) -> Adapter:
+    scales = ia3_scales(model)
+    kinds = {match[2]: scale for name, scale in scales.items() if (match := BLOCK.fullmatch(name))}
+    fields = {
+        "peft_type": "IA3",
+        "target_modules": sorted(kinds),
+        "feedforward_modules": sorted(kind for kind in kinds if len(kinds[kind]) == 1),
+        "fan_in_fan_out": model.config.family == "gpt2",
+    }
+    return fields, {f"{LAYER_PREFIX}{name}.ia3_l": scale for name, scale in scales.items()}
+
+
+def _virtual_tokens(model: LanguageModel, method: Method) -> Adapter:
+    if isinstance(method, SoftPrompt):
+        prompt: Tensor = model.get_parameter("token_embedding.prompt")  # (P, D)
+        # How it started is of no matter to what it is now.
+        fields = {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM"}
+    else:
+        prompt, fields = _prefixes(model), {"peft_type": "PREFIX_TUNING"}
+    shape = {
+        "num_virtual_tokens": len(prompt),
+        "token_dim": model.config.model_dim,
+        "num_layers": model.config.num_layers,
+        "num_attention_heads": model.config.num_heads,
+        "num_transformer_submodules": 1,
+    }
+    return fields | shape, {PROMPT: prompt.detach()}
 
 
 def lora_updates(model: LanguageModel) -> dict[str, Update]:
@@ -132,16 +157,6 @@ def ia3_scales(model: LanguageModel) -> dict[str, Tensor]:
             ]
             scales[theirs] = torch.cat(parts).unsqueeze(0 if scaled[0].side == "input" else 1)
     return scales
-
-
-def _ia3_fields(scales: Mapping[str, Tensor], model: LanguageModel) -> dict[str, Any]:
-    """Return the fields of an IA3Config that say which layers are scaled, and where."""
-    kinds = {match[2]: scale for name, scale in scales.items() if (match := BLOCK.fullmatch(name))}
-    return {
-        "target_modules": sorted(kinds),
-        "feedforward_modules": sorted(kind for kind in kinds if len(kinds[kind]) == 1),
-        "fan_in_fan_out": model.config.family == "gpt2",
-    }
 
 
 def _prefixes(model: LanguageModel) -> Tensor:

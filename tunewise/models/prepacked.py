@@ -1,7 +1,7 @@
 """Weights laid out as a processor's products read them, for passes of few tokens.
 
 oneDNN multiplies block by block. From a weight as PyTorch keeps it, (out, in), every product makes
-these blocks anew: with up to four tokens that takes as long as to multiply, with 64 a fifth of the
+these blocks anew: with one token that takes longer than to multiply, with 64 an eighth of the
 time. Where texts are written a pass has one token of each, so there the blocks are made once.
 """
 

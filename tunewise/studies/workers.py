@@ -100,10 +100,9 @@ class _Worker:
 
     def ask_to_stop(self, number: int, frame: Any) -> None:
         """Stop what is being done, and refuse what comes; a run that trains stops by itself."""
-        if self._is_busy and not self._is_to_stop:
-            self._is_to_stop = True
+        is_first, self._is_to_stop = not self._is_to_stop, True
+        if is_first and self._is_busy:
             raise KeyboardInterrupt
-        self._is_to_stop = True
 
     def do(self, work: Any) -> None:
         """Do a piece of work. Another may wait in this process when it is asked to stop."""
