@@ -5,16 +5,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.worker import Clock, Measured, Work, main
-from tunewise.adapted import adapted_model
-from tunewise.answers import virtual_tokens
 from tunewise.config import RunConfig
 from tunewise.data.encode import Encoded, joined
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device
-from tunewise.models.decoding import DecodingConfig, generate
+from tunewise.generation.generate import DecodingConfig, generate
 from tunewise.models.folder import load_model
-from tunewise.progress import Progress
 from tunewise.run import run
+from tunewise.runs.answer import virtual_tokens
+from tunewise.runs.model import adapted_model
+from tunewise.runs.progress import Progress
 from tunewise.training.loop import Step, train
 
 

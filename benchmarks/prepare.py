@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from benchmarks.flops import decoding_flops, training_flops
 from benchmarks.items import COMMON, Item
 from benchmarks.worker import Row, Work
-from tunewise.adapted import adapted_model
-from tunewise.answers import encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import POCKET_FOLDER, build_model, save_model
 from tunewise.models.language_model import initialise
+from tunewise.runs.answer import encode
+from tunewise.runs.model import adapted_model
 from tunewise.training.loop import epoch_order, updates_per_epoch
 
 SEED = 0

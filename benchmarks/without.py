@@ -22,8 +22,9 @@ from benchmarks.ours import training
 from benchmarks.prepare import make_folder, make_work
 from benchmarks.profile import DATA
 from benchmarks.worker import read_work
-from tunewise.models import language_model, layers, scoring
+from tunewise.models import language_model, layers
 from tunewise.models.attention import Attention, Run
+from tunewise.models.fast import loss as scoring
 from tunewise.training.loop import Step
 
 

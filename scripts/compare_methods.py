@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from tunewise.config import make_config
-from tunewise.progress import Progress
 from tunewise.run import run
+from tunewise.runs.progress import Progress
 
 RATES = {
     "full": (1e-4, 3e-4, 1e-3),

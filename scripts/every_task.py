@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from tunewise.config import make_config
-from tunewise.progress import Progress
 from tunewise.run import run
+from tunewise.runs.progress import Progress
 from tunewise.tasks.named import task_names
 
 METHODS = ("lora", "last_blocks")

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from tunewise.config import RunConfig
 from tunewise.data.hub import HubData
+from tunewise.generation.generate import DecodingConfig
 from tunewise.methods import METHODS
-from tunewise.models.decoding import DecodingConfig
 from tunewise.settings import Settings
 from tunewise.tasks import TASKS, Task
 from tunewise.training.config import EarlyStopping, TrainConfig

@@ -15,7 +15,7 @@ from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
-from tunewise.store import Estimate
+from tunewise.runs.result import Estimate
 
 # The models are tiny: a second thread costs more than it brings, and very much more where another
 # program keeps its core busy.
@@ -46,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
     monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
     expected = Estimate(**dict.fromkeys(Estimate.model_fields, 0))
-    monkeypatch.setattr("tunewise.run.estimated", lambda *_: expected)
+    monkeypatch.setattr("tunewise.run.estimate_run", lambda *_: expected)
 
 
 @pytest.fixture(scope="session")

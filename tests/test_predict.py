@@ -13,14 +13,16 @@ import pytest
 import torch
 
 import tunewise as tw
-from tunewise import cli, predict, store
+from tunewise import predict
+from tunewise.cli.main import main as cli
 from tunewise.config import make_config
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
-from tunewise.models.decoding import DecodingConfig, generate, stream, text_of
+from tunewise.generation.generate import DecodingConfig, generate, stream, text_of
 from tunewise.models.folder import find_folder, load_model
 from tunewise.run import run
+from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.tasks import TASKS
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -85,7 +87,7 @@ def test_rows_without_answers_get_what_the_run_predicted_for_them(
     output = tmp_path / "answers.jsonl"
     assert predict.predict_file(folder, questions, output) == 12
     found = lines_of(output)
-    expected = store.read_predictions(folder / store.PREDICTIONS)
+    expected = read_predictions(folder / PREDICTIONS_FILE)
     assert [line["id"] for line in found] == [p.example_id for p in expected]
     for line, prediction in zip(found, expected, strict=True):
         if task in ("classification", "cloze"):
@@ -251,7 +253,7 @@ def test_a_run_writes_with_its_own_decoding_and_prompt(trained: Trained) -> None
     folder = trained("instruction", "soft_prompt")
     predictor = tw.load(folder)
     assert predictor.config.method.prefix_length == 12
-    for prediction in store.read_predictions(folder / store.PREDICTIONS):
+    for prediction in read_predictions(folder / PREDICTIONS_FILE):
         assert predictor.generate(prediction.prompt).strip() == prediction.predicted
 
 
@@ -329,5 +331,5 @@ def test_generate_takes_a_prompt_or_lines(
 
 
 def test_importing_tunewise_imports_no_torch() -> None:
-    code = "import sys, tunewise, tunewise.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, tunewise, tunewise.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

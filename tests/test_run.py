@@ -12,22 +12,29 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tunewise import store
-from tunewise.adapted import adapted_model, load_trained
-from tunewise.answers import answer, encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, ModelError, TrainingError
 from tunewise.evaluation.complete import complete
 from tunewise.evaluation.evaluate import evaluate
+from tunewise.generation.generate import generate
 from tunewise.methods import METHODS
 from tunewise.metrics import METRICS, Prediction
-from tunewise.models.decoding import generate
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
 from tunewise.run import RunRecord, run
+from tunewise.runs.answer import answer, encode
+from tunewise.runs.folder import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    read_predictions,
+)
+from tunewise.runs.model import adapted_model, load_trained
+from tunewise.runs.result import Best
 from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
 
@@ -87,7 +94,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def validations(record: RunRecord) -> list[dict[str, Any]]:
-    return [line for line in lines_of(record.folder / store.METRICS) if "validation" in line]
+    return [line for line in lines_of(record.folder / METRICS_FILE) if "validation" in line]
 
 
 def without_seconds(steps: list[Step]) -> list[dict[str, Any]]:
@@ -160,19 +167,19 @@ def test_the_numbers_of_a_result_agree_with_each_other(start: Start) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_metric_can_be_computed_again_from_the_predictions(start: Start, task: str) -> None:
     record = start(task=task)
-    predictions = store.read_predictions(record.folder / store.PREDICTIONS)
+    predictions = read_predictions(record.folder / PREDICTIONS_FILE)
     assert predictions == record.predictions
     assert [p.example_id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
     found = record.result.metrics["test"]
     assert found.keys() == set(TASKS[task].metrics)
     assert found == {name: METRICS[name].compute(predictions) for name in found}
-    for line in lines_of(record.folder / store.PREDICTIONS):
+    for line in lines_of(record.folder / PREDICTIONS_FILE):
         assert line.keys() == {field.name for field in fields(Prediction)}
 
 
 def test_there_is_a_line_for_every_update_and_every_evaluation(start: Start) -> None:
     record = start("train.evaluate_every=2")
-    lines = lines_of(record.folder / store.METRICS)
+    lines = lines_of(record.folder / METRICS_FILE)
     assert [line for line in lines if "validation" not in line] == list(map(asdict, record.steps))
     assert [step.number for step in record.steps] == [1, 2, 3, 4, 5, 6]
     assert [line["number"] for line in lines] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
@@ -207,7 +214,7 @@ def test_the_configuration_that_is_left_repeats_the_run_number_for_number(
 ) -> None:
     record = start(f"method={kind}", "train.dropout=0.1", task=task)
     torch.rand(3)  # whatever else happened in this process
-    config = make_config(record.folder / store.CONFIG)
+    config = make_config(record.folder / CONFIG_FILE)
     assert config == record.result.config
     again = run(config, out=tmp_path / "again")
     assert without_seconds(again.steps) == without_seconds(record.steps)
@@ -221,7 +228,7 @@ def test_another_seed_gives_another_run(start: Start) -> None:
 
 
 def test_the_configuration_that_is_left_leaves_nothing_open(start: Start) -> None:
-    values = yaml.safe_load((start("train.precision=auto").folder / store.CONFIG).read_text())
+    values = yaml.safe_load((start("train.precision=auto").folder / CONFIG_FILE).read_text())
     assert values["task"]["labels"] == {"bad": "bad", "good": "good"}
     assert values["train"]["precision"] in ("fp32", "bf16")
     assert values["train"]["learning_rate"] == 0.01
@@ -278,7 +285,7 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
         written.append(examples[0].id.partition(".")[0])
         return complete(predictions, model, task, examples, *rest)
 
-    monkeypatch.setattr("tunewise.answers.complete", watched)
+    monkeypatch.setattr("tunewise.runs.answer.complete", watched)
     by_loss = start(task=task, out="by loss")
     assert written == ["test"]
     assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
@@ -347,7 +354,7 @@ def test_what_is_kept_is_the_best_state_and_not_the_last(start: Start, method: s
     losses = [line["validation"]["loss"] for line in evaluated]
     best = evaluated[losses.index(min(losses))]
     assert min(losses) < losses[-1]  # else this would show nothing
-    assert record.result.best == store.Best(
+    assert record.result.best == Best(
         epoch=best["epoch"], step=best["number"], metric="loss", value=min(losses)
     )
     assert record.result.metrics["validation"] == best["validation"]
@@ -380,7 +387,7 @@ def test_the_test_split_is_read_once_and_last(
         seen.append(examples[0].id.partition(".")[0])
         return evaluate(model, examples, *rest)
 
-    monkeypatch.setattr("tunewise.answers.evaluate", watched)
+    monkeypatch.setattr("tunewise.runs.answer.evaluate", watched)
     start("train.epochs=3")
     assert seen == ["validation"] * 3 + ["test"]
 
@@ -479,7 +486,7 @@ def test_a_folder_that_is_no_run_cannot_be_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "truncated", "renamed", "reshaped"])
 def test_a_damaged_adapter_is_named(start: Start, damage: str) -> None:
     folder = start().folder
-    path = folder / store.ADAPTER
+    path = folder / ADAPTER_FILE
     if damage == "missing":
         path.unlink()
     elif damage == "truncated":

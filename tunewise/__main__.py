@@ -1,5 +1,5 @@
 """`python -m tunewise`."""
 
-from tunewise.cli import main
+from tunewise.cli.main import main
 
 main()

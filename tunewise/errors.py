@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-MOST_CHARACTERS = 2000
+MAX_CHARACTERS = 2000
 """Of a message, which may quote a file of any size."""
 
 
@@ -15,8 +15,8 @@ class TunewiseError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        if len(message) > MOST_CHARACTERS:
-            message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
+        if len(message) > MAX_CHARACTERS:
+            message = f"{message[: MAX_CHARACTERS // 2]} ... {message[-MAX_CHARACTERS // 2 :]}"
         line = " ".join(part.strip() for part in message.splitlines())
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 

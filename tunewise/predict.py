@@ -10,9 +10,6 @@ from typing import Any
 
 import torch
 
-from tunewise import store
-from tunewise.adapted import adapted_model, load_trained
-from tunewise.answers import room, virtual_tokens
 from tunewise.config import RunConfig, make_config
 from tunewise.data.cache import Ids
 from tunewise.data.encode import Encoded, encode_prompts, joined
@@ -23,9 +20,12 @@ from tunewise.device import choose_device, choose_dtype
 from tunewise.errors import ConfigError
 from tunewise.evaluation.choices import log_shares_of
 from tunewise.evaluation.evaluate import scored_states
+from tunewise.generation.generate import DecodingConfig, generate, stream, text_of
 from tunewise.models import LanguageModel
-from tunewise.models.decoding import DecodingConfig, generate, stream, text_of
 from tunewise.models.folder import find_folder
+from tunewise.runs.answer import room, virtual_tokens
+from tunewise.runs.folder import CONFIG_FILE
+from tunewise.runs.model import adapted_model, load_trained
 from tunewise.settings import validate
 from tunewise.tasks import Answered
 
@@ -155,7 +155,7 @@ def load(name: str | Path) -> Predictor:
         ModelError: if there is no such model, or it cannot be read.
     """
     device = choose_device()
-    if (Path(name) / store.CONFIG).is_file():
+    if (Path(name) / CONFIG_FILE).is_file():
         config, model, tokenizer = load_trained(Path(name))
     else:
         task = {"kind": "language_modeling"}

@@ -15,32 +15,57 @@ from typing import Any
 import torch
 
 import tunewise
-from tunewise import store
-from tunewise.adapted import adapted_model, save_trained
-from tunewise.answers import (
-    answer,
-    check_metrics,
-    compute,
-    metrics_while_training,
-)
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
 from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
 from tunewise.errors import TrainingError
-from tunewise.estimate import estimated, warn_of_memory
+from tunewise.estimate import estimate_run, warn_of_memory
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
-from tunewise.prepared import Prepared, prepared
-from tunewise.progress import Progress
-from tunewise.resuming import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
-from tunewise.shared import Shared
-from tunewise.stopping import stop_requests
+from tunewise.runs.answer import (
+    answer,
+    check_metrics,
+    compute,
+    metrics_while_training,
+)
+from tunewise.runs.folder import (
+    CHECKPOINT_FOLDER,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    append_line,
+    locked,
+    read_lines,
+    read_predictions,
+    read_result,
+    run_folder,
+    write_predictions,
+    write_result,
+)
+from tunewise.runs.interrupts import stop_requests
+from tunewise.runs.memo import Shared
+from tunewise.runs.model import adapted_model, save_trained
+from tunewise.runs.prepare import Prepared, prepare
+from tunewise.runs.progress import Progress
+from tunewise.runs.result import (
+    Best,
+    Environment,
+    Estimate,
+    Memory,
+    Parameters,
+    Result,
+    SplitSize,
+    Tables,
+    Time,
+    Tokens,
+)
+from tunewise.runs.resume import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
+from tunewise.runs.tracking import Tracking, check_trackers, tracked
 from tunewise.tasks import Answered
-from tunewise.tracking import Tracking, check_trackers, tracked
 from tunewise.training.best import BestState
+from tunewise.training.frozen_blocks import with_frozen_states
 from tunewise.training.loop import Step, train, updates_per_epoch
 from tunewise.training.optimizer import build_optimizer
 from tunewise.training.parallel import (
@@ -52,7 +77,6 @@ from tunewise.training.parallel import (
     num_launched,
     shared_out,
 )
-from tunewise.training.prefix import with_frozen_states
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +99,7 @@ class RunRecord:
     """What a run left: in memory, and in its folder."""
 
     folder: Path
-    result: store.Result
+    result: Result
     steps: list[Step]
     predictions: list[Prediction]
     """Of the test split; none if it was not read."""
@@ -113,56 +137,56 @@ def run(
     join_others()
     device, shared = choose_device(), shared or Shared()
     reset_peak_bytes(device)
-    ready = prepared(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
-    expected = from_main(partial(estimated, ready, shared))
+    prepared = prepare(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
+    expected = from_main(partial(estimate_run, prepared, shared))
     warn_of_memory(expected, device)
-    model = _model(ready)
-    folder = from_main(partial(store.run_folder, out, ready.name, resume))
-    with store.locked(folder) if is_main() else nullcontext():
-        from_main(partial(begin_or_go_on, ready.config, folder))
-        if (result := from_main(partial(store.read_result, folder))) is not None:
+    model = _model(prepared)
+    folder = from_main(partial(run_folder, out, prepared.name, resume))
+    with locked(folder) if is_main() else nullcontext():
+        from_main(partial(begin_or_go_on, prepared.config, folder))
+        if (result := from_main(partial(read_result, folder))) is not None:
             return _record(folder, result)
         preparing = Stopwatch()
         with preparing:
-            encoded = main_first(partial(with_prefix, ready.config, model, ready.encoded))
-            ready = replace(ready, encoded=encoded)
-        with tracked(ready.config, folder) as tracking:
+            encoded = main_first(partial(with_prefix, prepared.config, model, prepared.encoded))
+            prepared = replace(prepared, encoded=encoded)
+        with tracked(prepared.config, folder) as tracking:
             try:
-                trained = _trained(ready, model, folder, progress or Progress(), tracking)
+                trained = _trained(prepared, model, folder, progress or Progress(), tracking)
             except TrainingError as error:
                 raise TrainingError(f"{error}{last_checkpoint(folder)}") from error
-            tested = _tested(ready, model, trained) if read_test else None
+            tested = _tested(prepared, model, trained) if read_test else None
             times = expected, preparing.seconds
-            result = from_main(partial(_finished, ready, model, folder, trained, tested, *times))
+            result = from_main(partial(_finished, prepared, model, folder, trained, tested, *times))
             tracking.metrics("test", result.metrics.get("test", {}), len(trained.steps))
         return _record(folder, result)
 
 
-def _model(ready: Prepared) -> LanguageModel:
+def _model(prepared: Prepared) -> LanguageModel:
     """Return the adapted model on its device, ready to be trained."""
-    config = ready.config
+    config = prepared.config
     torch.manual_seed(config.seed)  # dropout draws from the global source
-    model = adapted_model(config, ready.source, ready.tokenizer)
-    model.set_precision(choose_dtype(config.train.precision, ready.device))
-    model.to(ready.device)
+    model = adapted_model(config, prepared.source, prepared.tokenizer)
+    model.set_precision(choose_dtype(config.train.precision, prepared.device))
+    model.to(prepared.device)
     model.set_dropout(config.train.dropout)
     model.checkpointing = config.train.checkpointing
     return model
 
 
 def _answers(
-    ready: Prepared, model: LanguageModel, split: Split, metrics: Sequence[str]
+    prepared: Prepared, model: LanguageModel, split: Split, metrics: Sequence[str]
 ) -> list[Prediction]:
     """Return one prediction per example of a split, by the model as it is now."""
-    config, encoded = ready.config, ready.encoded[split]
+    config, encoded = prepared.config, prepared.encoded[split]
 
     def answered(examples: Sequence[Example]) -> list[Prediction]:
         ids = {example.id for example in examples}
         sequences = [some for some in encoded.sequences if some.example_id in ids]
         own = replace(encoded, sequences=sequences)
-        return answer(config, model, ready.tokenizer, examples, own, metrics)
+        return answer(config, model, prepared.tokenizer, examples, own, metrics)
 
-    examples, task = ready.examples[split], config.task
+    examples, task = prepared.examples[split], config.task
     if isinstance(task, Answered) and task.decoding.temperature > 0:
         # What is drawn depends on an example's place among all.
         return from_main(partial(answered, examples))
@@ -181,30 +205,32 @@ class Trained:
 
 
 def _trained(
-    ready: Prepared, model: LanguageModel, folder: Path, progress: Progress, tracking: Tracking
+    prepared: Prepared, model: LanguageModel, folder: Path, progress: Progress, tracking: Tracking
 ) -> Trained:
     """Train, from the last checkpoint if there is one, and put the best state into the model."""
-    config = ready.config
-    sequences = ready.encoded["train"].sequences
+    config = prepared.config
+    sequences = prepared.encoded["train"].sequences
     per_epoch = updates_per_epoch(len(sequences), config.train)
     num_updates = config.train.epochs * per_epoch
     while_training = metrics_while_training(config)
     best = BestState(METRICS[config.metric])
     optimizer = build_optimizer(model, config.train)
-    saver = Saver(folder, model, optimizer, best, fingerprint(ready.encoded), config.train)
+    saver = Saver(folder, model, optimizer, best, fingerprint(prepared.encoded), config.train)
     steps, validation, seconds = saver.go_on()
     evaluation = Stopwatch(seconds)
-    for line in store.read_lines(folder / store.METRICS):
+    for line in read_lines(folder / METRICS_FILE):
         tracking.line(line)
 
     def keep(line: dict[str, Any]) -> None:
         if is_main():
-            store.append_line(folder / store.METRICS, line)
+            append_line(folder / METRICS_FILE, line)
         tracking.line(line)
 
     def evaluated(step: Step | None) -> dict[str, float]:
         with evaluation:
-            values = compute(while_training, _answers(ready, model, "validation", while_training))
+            values = compute(
+                while_training, _answers(prepared, model, "validation", while_training)
+            )
         is_best = best.offer(model, values[config.metric], step)
         if step is not None:
             progress.evaluated(step, values, is_best)
@@ -233,43 +259,41 @@ def _trained(
     return Trained(steps, best, validation, evaluation)
 
 
-def _tested(ready: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
+def _tested(prepared: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
     """Return one prediction per example of the test split, by the best state."""
     with trained.evaluation:
-        return _answers(ready, model, "test", ready.config.task.metrics)
+        return _answers(prepared, model, "test", prepared.config.task.metrics)
 
 
 def _finished(
-    ready: Prepared,
+    prepared: Prepared,
     model: LanguageModel,
     folder: Path,
     trained: Trained,
     tested: list[Prediction] | None,
-    expected: store.Estimate,
+    expected: Estimate,
     prefix_seconds: float,
-) -> store.Result:
+) -> Result:
     """Write everything down, and return the result."""
-    config, steps, best = ready.config, trained.steps, trained.best
+    config, steps, best = prepared.config, trained.steps, trained.best
     metrics: dict[str, dict[str, float]] = {"validation": trained.validation}
     if tested is not None:
         metrics["test"] = compute(config.task.metrics, tested)
     predictions = tested or []
-    store.write_predictions(folder / store.PREDICTIONS, predictions)
-    save_trained(model, config, folder, ready.tokenizer)
+    write_predictions(folder / PREDICTIONS_FILE, predictions)
+    save_trained(model, config, folder, prepared.tokenizer)
     train_seconds = sum(step.seconds for step in steps)
     num_tokens = sum(step.num_tokens for step in steps)
     total, trainable = model.count_parameters()
-    device = ready.device
-    result = store.Result(
-        name=ready.name,
+    device = prepared.device
+    result = Result(
+        name=prepared.name,
         status="finished",
         config=config,
-        parameters=store.Parameters(
-            total=total, trainable=trainable, percent=100 * trainable / total
-        ),
+        parameters=Parameters(total=total, trainable=trainable, percent=100 * trainable / total),
         data={
-            split: _size(ready.encoded[split], len(ready.examples[split]))
-            for split in ready.encoded
+            split: _size(prepared.encoded[split], len(prepared.examples[split]))
+            for split in prepared.encoded
         },
         metrics=metrics,
         intervals={
@@ -279,20 +303,18 @@ def _finished(
             }
         },
         tables=None if tested is None else tables(config, tested),
-        best=store.Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
-        time=store.Time(
+        best=Best(epoch=best.epoch, step=best.step, metric=config.metric, value=best.value),
+        time=Time(
             train_seconds=train_seconds,
             prefix_seconds=prefix_seconds,
             epoch_seconds=_per_epoch(steps),
             evaluation_seconds=trained.evaluation.seconds,
         ),
-        memory=store.Memory(peak_bytes=peak_bytes(device), device=describe(device)),
+        memory=Memory(peak_bytes=peak_bytes(device), device=describe(device)),
         estimate=expected,
-        tokens=store.Tokens(
-            trained=num_tokens, per_second=num_tokens / train_seconds if steps else 0.0
-        ),
+        tokens=Tokens(trained=num_tokens, per_second=num_tokens / train_seconds if steps else 0.0),
         updates_left_out=sum(not math.isfinite(step.loss + step.grad_norm) for step in steps),
-        environment=store.Environment(
+        environment=Environment(
             python=platform.python_version(),
             torch=torch.__version__,
             tunewise=tunewise.__version__,
@@ -303,14 +325,14 @@ def _finished(
             seed=config.seed,
         ),
     )
-    store.write_result(folder, result)
-    rmtree(folder / store.CHECKPOINT, ignore_errors=True)  # a finished run needs none
+    write_result(folder, result)
+    rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)  # a finished run needs none
     return result
 
 
-def _record(folder: Path, result: store.Result) -> RunRecord:
+def _record(folder: Path, result: Result) -> RunRecord:
     """Return what a finished run has left in its folder."""
-    predictions = store.read_predictions(folder / store.PREDICTIONS)
+    predictions = read_predictions(folder / PREDICTIONS_FILE)
     return RunRecord(folder, result, read_steps(folder), predictions)
 
 
@@ -326,12 +348,12 @@ def with_prefix(
     return encoded | {split: replace(encoded[split], sequences=known[split]) for split in known}
 
 
-def tables(config: RunConfig, predictions: Sequence[Prediction]) -> store.Tables | None:
+def tables(config: RunConfig, predictions: Sequence[Prediction]) -> Tables | None:
     """Return how each label fares, for a task with labels."""
     if config.task.answer not in ("label", "choice"):
         return None
     labels = config.task.label_names or ()
-    return store.Tables(
+    return Tables(
         per_class=per_class(predictions, labels),
         confusion=confusion_matrix(predictions, labels),
     )
@@ -344,8 +366,8 @@ def _per_epoch(steps: Sequence[Step]) -> list[float]:
     return seconds
 
 
-def _size(encoded: EncodedSplit, num_examples: int) -> store.SplitSize:
-    return store.SplitSize(
+def _size(encoded: EncodedSplit, num_examples: int) -> SplitSize:
+    return SplitSize(
         examples=num_examples,
         sequences=len(encoded.sequences),
         tokens=sum(len(sequence.ids) for sequence in encoded.sequences),

@@ -11,11 +11,11 @@ from yaml.composer import ComposerError
 
 from tunewise.errors import ConfigError, nearest
 
-MOST_CHARACTERS = 200_000
+MAX_CHARACTERS = 200_000
 """Of a YAML text."""
-MOST_VALUES = 20_000
+MAX_VALUES = 20_000
 """In a YAML text, with what its aliases stand for."""
-MOST_DEEP = 20
+MAX_DEEP = 20
 """Lists and mappings inside each other in a YAML text, aliases too."""
 
 YAML_TAG = "tag:yaml.org,2002:"
@@ -62,8 +62,8 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _refusal(event, "tags are not read; a number in quotes is text")
         self._depth += 1
-        if self._depth > MOST_DEEP:
-            raise _refusal(event, f"more than {MOST_DEEP} lists or mappings inside each other")
+        if self._depth > MAX_DEEP:
+            raise _refusal(event, f"more than {MAX_DEEP} lists or mappings inside each other")
         node = super().compose_node(parent, index)
         self._depth -= 1
         if not isinstance(event, yaml.AliasEvent):
@@ -71,8 +71,8 @@ class _Loader(yaml.SafeLoader):
         elif id(node) not in self._sizes:
             raise _refusal(event, "an alias within what it stands for")
         size = self._sizes[id(node)]
-        if max(size.values, len(self._sizes)) > MOST_VALUES or size.depth > MOST_DEEP:
-            problem = f"more than {MOST_VALUES:,} values, or {MOST_DEEP} inside each other"
+        if max(size.values, len(self._sizes)) > MAX_VALUES or size.depth > MAX_DEEP:
+            problem = f"more than {MAX_VALUES:,} values, or {MAX_DEEP} inside each other"
             raise _refusal(event, problem)
         return node
 
@@ -118,11 +118,11 @@ def load_yaml(text: str) -> Any:
     """Return what a YAML text says.
 
     Raises:
-        yaml.YAMLError: if it says nothing that can be read, or more than MOST_CHARACTERS,
-            MOST_VALUES or MOST_DEEP allow.
+        yaml.YAMLError: if it says nothing that can be read, or more than MAX_CHARACTERS,
+            MAX_VALUES or MAX_DEEP allow.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise yaml.YAMLError(f"longer than {MOST_CHARACTERS:,} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"longer than {MAX_CHARACTERS:,} characters")
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except ValueError as error:  # half a character, or a number with thousands of digits

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tunewise import store
-from tunewise.cli import main
+from tunewise.cli.main import main
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
@@ -20,14 +19,16 @@ from tunewise.estimate import expected, warn_of_memory
 from tunewise.estimate.machines import GPUS, Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.survey import Row, Survey, survey
-from tunewise.estimate.work import Work, rehearsed
+from tunewise.estimate.work import Work, rehearse
 from tunewise.methods import METHODS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model, find_folder, save_model
 from tunewise.models.language_model import initialise
-from tunewise.prepared import prepared
 from tunewise.run import run
-from tunewise.shared import Shared
+from tunewise.runs.folder import read_result
+from tunewise.runs.memo import Shared
+from tunewise.runs.prepare import prepare
+from tunewise.runs.result import Estimate, Result
 
 TASK = {"name": "pocket_reviews", "samples": 32}
 FIVE = ["full", "last_layer", "last_blocks", "lora", "soft_prompt"]
@@ -45,14 +46,14 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def measured(config: RunConfig, folder: Path) -> store.Result:
+def measured(config: RunConfig, folder: Path) -> Result:
     """Return the result of a run in a process of its own, whose memory is then its own too."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tunewise.run"])
     process = context.Process(target=run, args=(config,), kwargs={"out": folder})
     process.start()
     process.join()
-    result = store.read_result(folder)
+    result = read_result(folder)
     assert result is not None
     return result
 
@@ -81,7 +82,7 @@ def test_memory_of_a_larger_model_is_known_before_to_a_tenth(
 def test_the_frozen_prefix_is_counted(method: str, num_frozen: int) -> None:
     def work(*words: str) -> Work:
         config = make_config(None, {"method": method, "task": TASK}, words)
-        return rehearsed(prepared(config, None, choose_device(), Shared(), SPLITS))
+        return rehearse(prepare(config, None, choose_device(), Shared(), SPLITS))
 
     kept = work()
     layers = [o.num_flops for o in kept.prefix if o.shapes and len(o.shapes[0]) == 2]
@@ -96,7 +97,7 @@ def test_a_run_that_is_too_large_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     device = torch.device("cpu")
-    known = store.Estimate(
+    known = Estimate(
         peak_bytes=held_bytes(device) + 2**30,
         epoch_seconds=1,
         prefix_seconds=0,

@@ -24,15 +24,15 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from tunewise.adapted import adapted_model
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.models.folder import load_model
 from tunewise.predict import load
+from tunewise.runs.folder import read_predictions, read_result
+from tunewise.runs.model import adapted_model
 from tunewise.settings import validate
-from tunewise.store import read_predictions, read_result
 from tunewise.studies.study import read_study
 
 NUM_INPUTS = int(os.environ.get("TUNEWISE_FUZZ", "5000"))

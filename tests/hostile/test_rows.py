@@ -161,7 +161,7 @@ def test_columns_of_parquet_that_hold_no_text_are_refused(tmp_path: Path) -> Non
 def test_a_gzipped_file_that_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
 ) -> None:
-    monkeypatch.setattr(rows_module, "MOST_ROW", 2**20)
+    monkeypatch.setattr(rows_module, "MAX_ROW", 2**20)
     path = tmp_path / "train.jsonl.gz"
     path.write_bytes(gzip.compress(b" " * 2**25))
     with pytest.raises(DataError, match=r"more than|longer than") as caught:

@@ -15,8 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tunewise import store
-from tunewise.adapted import save_trained
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, TunewiseError
@@ -25,13 +23,29 @@ from tunewise.interop import export
 from tunewise.judging import JudgeConfig, judge_run
 from tunewise.models.folder import load_model
 from tunewise.predict import load, predict_file
-from tunewise.progress import Progress
 from tunewise.reports.report import write_report
 from tunewise.run import run
+from tunewise.runs.folder import (
+    ADAPTER_FILE,
+    CHECKPOINT_FOLDER,
+    ERROR_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    append_line,
+    locked,
+    read_error,
+    read_lines,
+    read_predictions,
+    read_result,
+)
+from tunewise.runs.model import save_trained
+from tunewise.runs.progress import Progress
 from tunewise.settings import validate
-from tunewise.studies.plan import search_file
 from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.study import Study
+from tunewise.studies.trials import search_file
 from tunewise.training.loop import Step
 
 Copy = Callable[[Path], Path]
@@ -82,9 +96,9 @@ def test_an_adapter_that_is_not_of_its_run_is_refused(
 ) -> None:
     folder = copy(finished("lora"))
     change, word = ADAPTERS[what]
-    with_tensors(folder / store.ADAPTER, change)
+    with_tensors(folder / ADAPTER_FILE, change)
     message = refusal(lambda: load(folder))
-    assert str(store.ADAPTER) in message
+    assert str(ADAPTER_FILE) in message
     assert word in message
 
 
@@ -119,15 +133,15 @@ def test_results_that_are_none_are_refused_by_each_that_reads_them(
     finished: MakeRun, copy: Copy, content: str, tmp_path: Path
 ) -> None:
     folder = copy(finished("lora"))
-    for name in (store.RESULT, store.ERROR):
+    for name in (RESULT_FILE, ERROR_FILE):
         (folder / name).write_bytes(content.encode("latin-1"))
-    (folder / store.METRICS).write_bytes(content.encode("latin-1") + b"\n")
-    (folder / store.PREDICTIONS).write_bytes(content.encode("latin-1") + b"\n")
+    (folder / METRICS_FILE).write_bytes(content.encode("latin-1") + b"\n")
+    (folder / PREDICTIONS_FILE).write_bytes(content.encode("latin-1") + b"\n")
     for call in (
-        lambda: store.read_result(folder),
-        lambda: store.read_error(folder),
-        lambda: store.read_lines(folder / store.METRICS),
-        lambda: store.read_predictions(folder / store.PREDICTIONS),
+        lambda: read_result(folder),
+        lambda: read_error(folder),
+        lambda: read_lines(folder / METRICS_FILE),
+        lambda: read_predictions(folder / PREDICTIONS_FILE),
         lambda: export(folder, "peft", tmp_path / "out"),
         lambda: judge_run(folder, validate(JudgeConfig, {"model": "none"}, "test")),
         lambda: run(make_config(folder / "config.yaml"), out=folder, resume=True),
@@ -202,7 +216,7 @@ def test_a_whole_checkpoint_that_is_none_of_this_run_is_refused(
     stopped: Path, copy: Copy, what: str
 ) -> None:
     folder = copy(stopped)
-    last = max((folder / store.CHECKPOINT).glob("*.safetensors"))
+    last = max((folder / CHECKPOINT_FOLDER).glob("*.safetensors"))
     with safe_open(last, "pt") as file:
         metadata = file.metadata()
     tensors, values = load_file(last), json.loads(metadata["values"])
@@ -223,7 +237,7 @@ def test_a_checkpoint_without_its_values_is_refused(
     stopped: Path, copy: Copy, metadata: dict[str, str] | None
 ) -> None:
     folder = copy(stopped)
-    last = max((folder / store.CHECKPOINT).glob("*.safetensors"))
+    last = max((folder / CHECKPOINT_FOLDER).glob("*.safetensors"))
     tensors = load_file(last)
     last.unlink()
     save_file(tensors, last, metadata)
@@ -234,7 +248,7 @@ def test_a_checkpoint_without_its_values_is_refused(
 
 def test_a_checkpoint_that_is_no_safetensors_file_is_refused(stopped: Path, copy: Copy) -> None:
     folder = copy(stopped)
-    last = max((folder / store.CHECKPOINT).glob("*.safetensors"))
+    last = max((folder / CHECKPOINT_FOLDER).glob("*.safetensors"))
     last.write_bytes(b"\x80\x04.")  # a pickle
     rename_by_content(last)
     config = make_config(folder / "config.yaml")
@@ -272,12 +286,12 @@ def one_run(folder: Path) -> Path:
 
 
 def shorter(folder: Path) -> None:
-    path = one_run(folder) / store.PREDICTIONS
+    path = one_run(folder) / PREDICTIONS_FILE
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
 def untested(folder: Path) -> None:
-    path = one_run(folder) / store.RESULT
+    path = one_run(folder) / RESULT_FILE
     result = json.loads(path.read_text())
     del result["metrics"]["test"]
     path.write_text(json.dumps(result))
@@ -286,8 +300,8 @@ def untested(folder: Path) -> None:
 STUDIES: dict[str, Callable[[Path], Any]] = {
     "fewer predictions than examples": shorter,
     "a result without a test": untested,
-    "no predictions": lambda folder: (one_run(folder) / store.PREDICTIONS).unlink(),
-    "steps of no form": lambda folder: (one_run(folder) / store.METRICS).write_text("{}\n"),
+    "no predictions": lambda folder: (one_run(folder) / PREDICTIONS_FILE).unlink(),
+    "steps of no form": lambda folder: (one_run(folder) / METRICS_FILE).write_text("{}\n"),
     "a study that is none": lambda folder: (folder / "study.yaml").write_text("name: [a]"),
     "a study called as a folder above": lambda folder: (folder / "study.yaml").write_text(
         (folder / "study.yaml").read_text().replace("name: tiny", "name: ../tiny")
@@ -360,7 +374,7 @@ def test_a_folder_that_may_only_be_read_is_told_in_one_line(
         lambda: run_study(validate(Study, yaml_of(folders[1]), "test"), folders[1], None, 1, print),
         lambda: write_report(folders[1]),
         lambda: predict_file(done, rows, tmp_path / "predictions.jsonl"),
-        lambda: store.append_line(folders[0] / store.METRICS, {}),
+        lambda: append_line(folders[0] / METRICS_FILE, {}),
         lambda: write_whole(folders[0] / "x", "x"),
     ):
         message = refusal(call)
@@ -404,10 +418,10 @@ def test_a_link_where_a_file_is_written_does_not_lead_out_of_the_folder(tmp_path
     outside.write_text("mine")
     folder = tmp_path / "folder"
     folder.mkdir()
-    for name in ("a.txt", "a.txt.part", store.LOCK):
+    for name in ("a.txt", "a.txt.part", LOCK_FILE):
         (folder / name).symlink_to(outside)
     write_whole(folder / "a.txt", "theirs")
-    with store.locked(folder):
+    with locked(folder):
         pass
     assert outside.read_text() == "mine"
     assert (folder / "a.txt").read_text() == "theirs"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tunewise.adapted import adapted_model
 from tunewise.config import RunConfig
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ModelError
 from tunewise.predict import load
+from tunewise.runs.model import adapted_model
 from tunewise.settings import validate
 
 Copy = Callable[[Path], Path]

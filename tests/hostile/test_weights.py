@@ -12,7 +12,7 @@ import pytest
 
 from tunewise.errors import ModelError
 from tunewise.models.folder import find_folder, load_model, read_config
-from tunewise.models.weights import MOST_HEADER, read_tensors
+from tunewise.models.weights import MAX_HEADER, read_tensors
 
 Copy = Callable[[Path], Path]
 Header = dict[str, Any]
@@ -82,7 +82,7 @@ def test_weights_that_are_no_floats_we_know_are_refused(
     assert "transformer.wpe.weight" in message(folder)
 
 
-@pytest.mark.parametrize("length", [0, 1, MOST_HEADER + 1, 2**40, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [0, 1, MAX_HEADER + 1, 2**40, 2**63, 2**64 - 1])
 def test_the_size_of_a_header_is_not_believed(model_folder: Path, copy: Copy, length: int) -> None:
     folder = copy(model_folder)
     path = folder / "model.safetensors"
@@ -94,7 +94,7 @@ def test_a_header_of_a_million_tensors_is_not_read(model_folder: Path, copy: Cop
     folder = copy(model_folder)
     entry = '"t%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = "{" + ",".join(entry % number for number in range(300_000)) + "}"
-    assert len(text) > MOST_HEADER
+    assert len(text) > MAX_HEADER
     path = folder / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text.encode())
     assert "a header of" in message(folder)

@@ -9,7 +9,7 @@ import yaml
 
 from tunewise.config import make_config, parse_word
 from tunewise.errors import ConfigError
-from tunewise.settings import MOST_CHARACTERS, MOST_DEEP, MOST_VALUES, dump_yaml, load_yaml
+from tunewise.settings import MAX_CHARACTERS, MAX_DEEP, MAX_VALUES, dump_yaml, load_yaml
 from tunewise.studies.study import read_study
 
 LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(
@@ -29,8 +29,8 @@ REFUSED = {
     "deep lists": ("[" * 50_000, "inside each other"),
     "deep mappings": ("{a: " * 50_000, "inside each other"),
     "deep blocks": ("- " * 50_000, "inside each other"),
-    "too many values": ("[" + "1, " * (MOST_VALUES + 1) + "]", "values"),
-    "too long": ("#" * (MOST_CHARACTERS + 1), "characters"),
+    "too many values": ("[" + "1, " * (MAX_VALUES + 1) + "]", "values"),
+    "too long": ("#" * (MAX_CHARACTERS + 1), "characters"),
     "a key twice": ("seed: 1\nmodel: a\nseed: 2", "'seed' is there twice"),
     "a key twice, in quotes": ("a: {b: 1, 'b': 2}", "'b' is there twice"),
     "a Python object": ("!!python/object/apply:os.system ['false']", "tags"),
@@ -60,9 +60,9 @@ def test_it_is_refused_in_one_line_and_soon(tmp_path: Path, what: str) -> None:
 
 
 def test_what_is_just_within_the_bounds_is_read() -> None:
-    assert load_yaml("[" * (MOST_DEEP - 1) + "]" * (MOST_DEEP - 1))
-    assert len(load_yaml("[" + "1, " * (MOST_VALUES - 1) + "]")) == MOST_VALUES - 1
-    assert load_yaml("#" * MOST_CHARACTERS) is None
+    assert load_yaml("[" * (MAX_DEEP - 1) + "]" * (MAX_DEEP - 1))
+    assert len(load_yaml("[" + "1, " * (MAX_VALUES - 1) + "]")) == MAX_VALUES - 1
+    assert load_yaml("#" * MAX_CHARACTERS) is None
 
 
 def test_aliases_and_merges_of_honest_files_are_read() -> None:

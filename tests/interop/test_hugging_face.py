@@ -15,13 +15,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tunewise import cli, store
-from tunewise.adapted import load_trained
+from tunewise.cli.main import main as cli
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
 from tunewise.methods import METHODS
 from tunewise.models.folder import load_model
+from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions, read_result
+from tunewise.runs.model import load_trained
 
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
@@ -130,7 +131,7 @@ def test_a_pipeline_writes_what_the_run_wrote(
     settings = transformers.GenerationConfig(
         max_new_tokens=4, do_sample=False, eos_token_id=0, pad_token_id=0
     )
-    for prediction in store.read_predictions(folder / store.PREDICTIONS):
+    for prediction in read_predictions(folder / PREDICTIONS_FILE):
         (found,) = write(prediction.prompt, generation_config=settings, return_full_text=False)
         assert found["generated_text"].strip() == prediction.predicted
 
@@ -182,7 +183,7 @@ def test_the_model_card_says_what_it_is_and_its_code_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = trained("gpt2", {"kind": "lora", "rank": 2}, task)
-    result = store.read_result(folder)
+    result = read_result(folder)
     assert result is not None
     export(folder, form, tmp_path / "this folder")
     _, front, body = (tmp_path / "this folder" / "README.md").read_text().split("---\n", 2)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tunewise import store
 from tunewise.judging import JudgeConfig
 from tunewise.metrics import Prediction
+from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, write_predictions
 
 KEY = "sk-very-secret-0123456789"
 RESPONSE = re.compile(r"<response-\w+>\n(.*)\n</response-\w+>", re.DOTALL)
@@ -161,7 +161,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
             "metrics": {"validation": {"loss": 1.5}, "test": {"loss": 0.1 + 0.2}},
             "intervals": {"test": {"loss": [0.25, 0.5]}},
         }
-        (folder / store.RESULT).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
         predictions = [
             Prediction(
                 **{
@@ -176,7 +176,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
             )
             for n, response in enumerate(responses)
         ]
-        store.write_predictions(folder / store.PREDICTIONS, predictions)
+        write_predictions(folder / PREDICTIONS_FILE, predictions)
         return folder
 
     return make

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tunewise import store
 from tunewise.errors import TunewiseError
 from tunewise.judging import JudgeConfig, JudgeError, judge_run
 from tunewise.judging.prompts import SCORE_TEMPLATE, fill
+from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE
 from tunewise.settings import validate
 
 ConfigOf = Callable[..., JudgeConfig]
@@ -153,7 +153,7 @@ def test_the_result_gets_the_metric_and_keeps_everything_else(
 ) -> None:
     server.behaviour = lambda prompt: str(len(server.response_in(prompt)))
     folder = run_of("a", "bb", "cccc")
-    path = folder / store.RESULT
+    path = folder / RESULT_FILE
     before = json.loads(path.read_text("utf-8"))
     judgement = judge_run(folder, config_of())
     after = json.loads(path.read_text("utf-8"))
@@ -378,7 +378,7 @@ def test_model_and_endpoint_may_be_set_once_for_all(monkeypatch: pytest.MonkeyPa
 
 def test_a_run_that_is_not_finished_is_not_judged(config_of: ConfigOf, run_of: RunOf) -> None:
     folder = run_of("fine")
-    (folder / store.RESULT).unlink()
+    (folder / RESULT_FILE).unlink()
     with pytest.raises(JudgeError, match=r"run: no result\.json"):
         judge_run(folder, config_of())
 
@@ -393,7 +393,7 @@ def test_broken_predictions_are_told_in_one_line(
     config_of: ConfigOf, run_of: RunOf, content: str
 ) -> None:
     folder = run_of("good")
-    (folder / store.PREDICTIONS).write_text(content)
+    (folder / PREDICTIONS_FILE).write_text(content)
     unlike = r"predictions\.jsonl: not as a run leaves it"
     with pytest.raises(TunewiseError, match=unlike) as caught:
         judge_run(folder, config_of())

@@ -10,9 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunewise import store
-from tunewise.adapted import load_trained
-from tunewise.answers import answer, encode
 from tunewise.config import make_config
 from tunewise.data.cache import Ids
 from tunewise.data.encode import IGNORE, Encoded
@@ -20,12 +17,15 @@ from tunewise.data.packing import pack
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
+from tunewise.generation.generate import DecodingConfig, generate
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
-from tunewise.models.decoding import DecodingConfig, generate
+from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import build_model, load_model, read_config
-from tunewise.models.scoring import summed_loss
 from tunewise.run import run
+from tunewise.runs.answer import answer, encode
+from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
+from tunewise.runs.model import load_trained
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
@@ -302,7 +302,7 @@ def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
     encoded = encode(config, "test", examples, model.config, tokenizer)
     predictions = answer(config, model, tokenizer, examples, encoded, config.task.metrics)
     assert predictions == record.predictions
-    assert predictions == store.read_predictions(tmp_path / "run" / store.PREDICTIONS)
+    assert predictions == read_predictions(tmp_path / "run" / PREDICTIONS_FILE)
     base = load_model(folders["gpt2"])
     if task == "language_modeling" and kind != "soft_prompt":  # else the base cannot be asked
         untrained = evaluate(base, examples, encoded.sequences, config.train.tokens_per_pass)

@@ -27,8 +27,8 @@ from tunewise.methods.lora_layers import LoRALinear
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel
+from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import load_model
-from tunewise.models.scoring import summed_loss
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 

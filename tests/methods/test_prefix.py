@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunewise.answers import room
 from tunewise.config import RunConfig, make_config
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError
+from tunewise.generation.generate import DecodingConfig, generate
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
-from tunewise.models.decoding import DecodingConfig, generate
 from tunewise.models.folder import load_model
+from tunewise.runs.answer import room
 
 TEXT = "a good cast"
 both_families = pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])

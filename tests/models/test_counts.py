@@ -4,7 +4,7 @@ import pytest
 
 from tunewise.config import make_config
 from tunewise.models.catalog import KNOWN_MODELS
-from tunewise.parameters import count_parameters
+from tunewise.runs.parameters import count_parameters
 
 EVERYWHERE = "method.targets=[query, key, value, out, up, down, head]"
 

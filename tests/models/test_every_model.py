@@ -11,9 +11,9 @@ from tunewise.data.packing import Batch
 from tunewise.methods import METHODS
 from tunewise.models import LanguageModel, ModelConfig
 from tunewise.models.attention import Attention
+from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import build_model
 from tunewise.models.language_model import Block, initialise
-from tunewise.models.scoring import summed_loss
 
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tunewise.data.encode import IGNORE
 from tunewise.data.packing import Batch
 from tunewise.models import FAMILIES, LanguageModel
+from tunewise.models.fast.loss import score, summed_loss
 from tunewise.models.folder import load_model
-from tunewise.models.scoring import score, summed_loss
 
 Reference = Callable[..., nn.Module]
 Packed = Callable[..., Batch]

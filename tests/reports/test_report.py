@@ -13,11 +13,11 @@ import pytest
 
 from tunewise.errors import ConfigError
 from tunewise.reports.answer import answer, warnings
-from tunewise.reports.figures import pareto, sections
 from tunewise.reports.markdown import markdown
 from tunewise.reports.page import page
 from tunewise.reports.report import write_report
-from tunewise.reports.table import cells_csv, columns, pairs_csv
+from tunewise.reports.sections import pareto, sections
+from tunewise.reports.tables import cells_csv, columns, pairs_csv
 from tunewise.studies.compare import Comparison, compare
 
 from .conftest import HOSTILE, StudyFolder

@@ -12,8 +12,6 @@ import pytest
 import torch
 import uvicorn
 
-from tunewise import store
-from tunewise.adapted import adapted_model, save_trained
 from tunewise.config import make_config, write_yaml
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
@@ -21,6 +19,8 @@ from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.gpt_neo import GPTNeoConfig
 from tunewise.models.language_model import initialise
+from tunewise.runs.folder import CONFIG_FILE
+from tunewise.runs.model import adapted_model, save_trained
 from tunewise.serving.app import make_app
 from tunewise.serving.engine import Engine
 from tunewise.serving.metrics import Metrics
@@ -139,7 +139,7 @@ def run_of(
         folder = tmp_path_factory.mktemp(method.replace(" ", "_"))
         model = adapted_model(config, bases[on], tokenizer)
         _stir(model, config.seed, scale=0.2)
-        write_yaml(config, folder / store.CONFIG)
+        write_yaml(config, folder / CONFIG_FILE)
         save_trained(model, config, folder, tokenizer)
         return str(folder)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tunewise as tw
-from tunewise.models.decoding import begun, generate, text_of
+from tunewise.generation.generate import begun, generate, text_of
 from tunewise.predict import Predictor
 from tunewise.serving.batch import Batch, Piece, Writing
 from tunewise.serving.mixing import Mix

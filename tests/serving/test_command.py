@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tunewise import cli
+from tunewise.cli.main import main as cli
 from tunewise.errors import ConfigError
 from tunewise.serving import ServeConfig, serve
 
@@ -100,7 +100,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_the_web_framework_is_imported_by_serve_alone() -> None:
     code = (
-        "import sys, tunewise.cli, tunewise.serving, tunewise.predict;"
+        "import sys, tunewise.cli.main, tunewise.serving, tunewise.predict;"
         "sys.exit(any(name in sys.modules for name in ('fastapi', 'uvicorn', 'starlette')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

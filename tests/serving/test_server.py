@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 import tunewise as tw
-from tunewise.models.decoding import generate, text_of
+from tunewise.generation.generate import generate, text_of
 from tunewise.serving.batch import Batch
 from tunewise.serving.mixing import Mix
 

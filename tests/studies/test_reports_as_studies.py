@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tunewise.answers import room
 from tunewise.metrics import METRICS
 from tunewise.models.folder import shape_of
-from tunewise.parameters import count_parameters
-from tunewise.studies.plan import planned_seeds
+from tunewise.runs.answer import room
+from tunewise.runs.parameters import count_parameters
 from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.study import Cell, Study, grid, read_study
+from tunewise.studies.trials import planned_seeds
 from tunewise.tasks import Classification
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
-from tunewise import store
 from tunewise.errors import ConfigError
+from tunewise.runs.folder import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    locked,
+    read_lines,
+    read_result,
+)
 from tunewise.studies.compare import compare
-from tunewise.studies.plan import RUNS, STUDY, candidates_of, planned_seeds
 from tunewise.studies.runner import open_folder, run_study
+from tunewise.studies.trials import RUNS, STUDY, candidates_of, planned_seeds
 
 from .conftest import MakeStudy, RunStudy
 
@@ -29,11 +36,11 @@ def what_is_measured(study: Path) -> dict[str, dict[str, Any]]:
     """Return what every finished run left, without what a clock or the machine decides."""
     found = {}
     for path in sorted((study / RUNS).iterdir()):
-        values = json.loads((path / store.RESULT).read_text())
+        values = json.loads((path / RESULT_FILE).read_text())
         for name in ("time", "memory", "estimate", "tokens", "intervals"):
             del values[name]  # other processes draw as many resamples as a user's
         found[path.name] = values | {
-            "answers": (path / store.PREDICTIONS).read_text() if values["tables"] else ""
+            "answers": (path / PREDICTIONS_FILE).read_text() if values["tables"] else ""
         }
     return found
 
@@ -52,7 +59,7 @@ def test_a_study_runs_each_cell_once_per_seed(
     ]
     for cell in study.cells():
         for planned in planned_seeds(study, cell, tmp_path / "study"):
-            result = store.read_result(planned.folder)
+            result = read_result(planned.folder)
             assert result is not None
             assert result.config.seed == planned.config.seed
             assert result.config.method == planned.config.method
@@ -69,12 +76,12 @@ def test_a_candidate_is_judged_on_validation_data_and_never_sees_the_test_split(
     for cell in study.cells():
         candidates = candidates_of(study, cell, tmp_path / "study")
         for candidate in candidates:
-            result = store.read_result(candidate.folder)
+            result = read_result(candidate.folder)
             assert result is not None
             assert set(result.metrics) == {"validation"}
             assert "test" not in result.data
             assert result.environment.seed == 0
-            assert not (candidate.folder / store.PREDICTIONS).read_text()
+            assert not (candidate.folder / PREDICTIONS_FILE).read_text()
         best = max(candidates, key=lambda candidate: candidate.value)
         for planned in planned_seeds(study, cell, tmp_path / "study"):
             assert planned.config.train.learning_rate == best.overrides["train.learning_rate"]
@@ -85,10 +92,10 @@ def test_a_finished_study_runs_nothing_again(
 ) -> None:
     study = make_study(vary=GRID, tune=RATES)
     go(study)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(store.RESULT)}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT_FILE)}
     failed, events = go(study)
     assert (failed, events) == ([], [])
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(store.RESULT)} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT_FILE)} == before
 
 
 def test_a_changed_study_runs_what_changed_and_keeps_the_rest(
@@ -136,11 +143,11 @@ def test_what_a_stopped_run_left_is_begun_anew(
     study = make_study()
     go(study)
     (planned,) = planned_seeds(study, study.cells()[0], tmp_path / "study")
-    (planned.folder / store.RESULT).unlink()
-    (planned.folder / store.METRICS).write_text('{"number": 1, "lo')
+    (planned.folder / RESULT_FILE).unlink()
+    (planned.folder / METRICS_FILE).write_text('{"number": 1, "lo')
     failed, _ = go(study)
     assert failed == []
-    assert store.read_lines(planned.folder / store.METRICS)[0]["number"] == 1
+    assert read_lines(planned.folder / METRICS_FILE)[0]["number"] == 1
 
 
 def test_several_processes_come_to_the_same_results(
@@ -172,7 +179,7 @@ def test_a_study_that_runs_elsewhere_is_left_alone(
     make_study: MakeStudy, go: RunStudy, tmp_path: Path
 ) -> None:
     go(make_study())
-    with store.locked(tmp_path / "study"), pytest.raises(ConfigError, match="another process"):
+    with locked(tmp_path / "study"), pytest.raises(ConfigError, match="another process"):
         go(make_study())
 
 

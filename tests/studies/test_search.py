@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tunewise import store
 from tunewise.errors import ConfigError
+from tunewise.runs.folder import RESULT_FILE
 from tunewise.studies import search as searching
 from tunewise.studies.compare import compare
-from tunewise.studies.plan import RUNS, Planned, candidates_of, planned_seeds, search_file
 from tunewise.studies.runner import open_folder
 from tunewise.studies.search import search
 from tunewise.studies.study import Study
+from tunewise.studies.trials import RUNS, Planned, candidates_of, planned_seeds, search_file
 
 from .conftest import MakeStudy, RunStudy
 
@@ -140,7 +140,7 @@ def test_a_pruned_run_leaves_no_result_and_does_not_win(
     assert failed == []
     for candidate in candidates_of(study, study.cells()[0], tmp_path / "study"):
         assert candidate.status in ("finished", "pruned")
-        assert (candidate.folder / store.RESULT).is_file() == (candidate.status == "finished")
+        assert (candidate.folder / RESULT_FILE).is_file() == (candidate.status == "finished")
 
 
 def test_a_failed_candidate_counts_as_tried(make_study: MakeStudy, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewise import store
 from tunewise.config import write_yaml
+from tunewise.runs.folder import CHECKPOINT_FOLDER, METRICS_FILE, RESULT_FILE
 
 from .conftest import MakeStudy
 
@@ -33,7 +33,7 @@ def test_a_signal_ends_each_run_with_a_checkpoint_and_no_other_is_begun(
         text=True,
         start_new_session=True,
     ) as process:
-        while sum(path.stat().st_size > 0 for path in out.glob(f"runs/*/{store.METRICS}")) < 2:
+        while sum(path.stat().st_size > 0 for path in out.glob(f"runs/*/{METRICS_FILE}")) < 2:
             assert process.poll() is None
             time.sleep(0.1)
         if reaches_all:  # as by Ctrl-C in a terminal, or from a scheduler
@@ -46,5 +46,5 @@ def test_a_signal_ends_each_run_with_a_checkpoint_and_no_other_is_begun(
     runs = list((out / "runs").iterdir())
     assert len(runs) == 2
     for run in runs:
-        assert list((run / store.CHECKPOINT).iterdir())
-        assert not (run / store.RESULT).exists()
+        assert list((run / CHECKPOINT_FOLDER).iterdir())
+        assert not (run / RESULT_FILE).exists()

@@ -79,7 +79,7 @@ def test_the_columns_can_have_any_name(tmp_path: Path) -> None:
 def test_a_settled_task_reads_a_split_without_the_training_rows(tmp_path: Path) -> None:
     path = folder(tmp_path, train=[2, 0, 1], test=[0, 0])
     task = Classification(path=path)
-    settled = task.settled(task.examples("train"))
+    settled = task.resolve(task.examples("train"))
     (tmp_path / "train.jsonl").unlink()
     assert settled.label_names == ("0", "1", "2")
     assert [example.target for example in settled.examples("test")] == ["0", "0"]

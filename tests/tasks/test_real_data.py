@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from tunewise import store
 from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
 from tunewise.metrics import METRICS
 from tunewise.run import metrics_while_training, run
+from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, read_predictions
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
 
@@ -49,7 +49,7 @@ def test_a_few_updates_leave_a_result_with_every_metric_and_every_answer(
 
     assert len(record.steps) == 2
     assert all(math.isfinite(step.loss) for step in record.steps)
-    result = json.loads((tmp_path / "run" / store.RESULT).read_text("utf-8"))
+    result = json.loads((tmp_path / "run" / RESULT_FILE).read_text("utf-8"))
     assert result["metrics"]["test"].keys() == set(config.task.metrics)
     assert result["metrics"]["validation"].keys() == set(metrics_while_training(config))
     assert {split: result["data"][split]["examples"] for split in SPLITS} == dict.fromkeys(
@@ -59,8 +59,8 @@ def test_a_few_updates_leave_a_result_with_every_metric_and_every_answer(
         assert math.isfinite(value)
 
     examples = config.task.examples("test", data)
-    lines = (tmp_path / "run" / store.PREDICTIONS).read_text("utf-8").splitlines()
-    predictions = store.read_predictions(tmp_path / "run" / store.PREDICTIONS)
+    lines = (tmp_path / "run" / PREDICTIONS_FILE).read_text("utf-8").splitlines()
+    predictions = read_predictions(tmp_path / "run" / PREDICTIONS_FILE)
     assert len(lines) == 8
     assert [p.example_id for p in predictions] == [example.id for example in examples]
     for prediction, example in zip(predictions, examples, strict=True):

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from tunewise import store
 from tunewise.config import make_config
 from tunewise.errors import TunewiseError
 from tunewise.metrics import metric
-from tunewise.progress import Progress
 from tunewise.run import run
+from tunewise.runs.progress import Progress
+from tunewise.runs.result import Estimate
 from tunewise.training.loop import Step
 
-EXPECTED = store.Estimate(**dict.fromkeys(store.Estimate.model_fields, 0))
+EXPECTED = Estimate(**dict.fromkeys(Estimate.model_fields, 0))
 """In place of a rehearsal before every run."""
 rank: int = globals()["rank"]
 environment: dict[str, str] = globals()["environment"]
@@ -54,6 +54,6 @@ def ending(values: dict[str, Any], out: str, resume: bool, at: dict[int, dict[in
 os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 torch.set_num_threads(1)
 metric.NUM_RESAMPLES = 20
-sys.modules["tunewise.run"].estimated = lambda *_: EXPECTED  # type: ignore[attr-defined]
+sys.modules["tunewise.run"].estimate_run = lambda *_: EXPECTED  # type: ignore[attr-defined]
 for job in jobs:
     Path(f"{job['out']}.{rank}").write_text(ending(**job))

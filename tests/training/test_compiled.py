@@ -22,7 +22,7 @@ NewModel = Callable[..., LanguageModel]
 def test_compiled_blocks_make_the_same_updates(
     new_model: NewModel, texts: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewise.models.recompute.WORTH_IT", 0)
+    monkeypatch.setattr("tunewise.models.fast.recompute.WORTH_IT", 0)
     results = []
     for choice in ("off", "on"):
         torch._dynamo.utils.counters.clear()

@@ -14,13 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tunewise import store
-from tunewise.cli import study
+from tunewise.cli.main import study
 from tunewise.config import make_config
 from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
-from tunewise.resuming import read_steps
 from tunewise.run import run
+from tunewise.runs.folder import (
+    CHECKPOINT_FOLDER,
+    LOCK_FILE,
+    PREDICTIONS_FILE,
+    read_predictions,
+    read_result,
+)
+from tunewise.runs.resume import read_steps
 from tunewise.training import parallel
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -142,11 +148,11 @@ def assert_same(one: Path, two: Path, tolerance: float = 1e-5) -> None:
     weights = [load_file(next(folder.glob("*/*.safetensors"))) for folder in (one, two)]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=tolerance)
-    predictions = [store.read_predictions(folder / store.PREDICTIONS) for folder in (one, two)]
+    predictions = [read_predictions(folder / PREDICTIONS_FILE) for folder in (one, two)]
     for answer, same in zip(*predictions, strict=True):
         expected = {**asdict(answer), "log_likelihood": close(answer.log_likelihood)}
         assert asdict(same) == expected
-    mine, other = (store.read_result(folder) for folder in (one, two))
+    mine, other = (read_result(folder) for folder in (one, two))
     assert mine is not None and other is not None
     assert other.metrics == {split: close(values) for split, values in mine.metrics.items()}
     assert other.best.step == mine.best.step and other.data == mine.data
@@ -173,7 +179,7 @@ def test_what_two_have_begun_can_be_ended_by_one(
     shared: Path, model_folder: Path, rows: Path, tmp_path: Path
 ) -> None:
     assert endings(shared / "begun") == ["stopped", "stopped"]
-    (last,) = (shared / "begun" / store.CHECKPOINT).iterdir()
+    (last,) = (shared / "begun" / CHECKPOINT_FOLDER).iterdir()
     assert last.name.startswith("000000004-")
     config = make_config(fields=values_of(CASES["lora"], model_folder, rows))
     one = run(config, out=tmp_path / "one")
@@ -196,7 +202,7 @@ def test_a_process_that_fails_leaves_no_other_waiting(
     assert said[failing] == "this process has failed"
     assert said[1 - failing].startswith("the processes of this run have lost each other")
     assert "the last checkpoint is of update 2" in said[1 - failing]
-    assert not (tmp_path / "run" / store.LOCK).exists()
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
 
 
 def test_each_process_and_update_has_its_own_chance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +236,7 @@ def test_accelerate_launch_trains_and_only_the_main_process_speaks(tmp_path: Pat
     assert done.stdout.count("update 1/3") == done.stdout.count("test accuracy") == 1
     assert_same(tmp_path / "one", tmp_path / "two")
     assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 1
-    result = store.read_result(tmp_path / "two")
+    result = read_result(tmp_path / "two")
     assert result is not None and result.environment.device.startswith("2 x cpu")
 
 

@@ -17,9 +17,9 @@ from tunewise.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-MOST_ROW = 2**27
+MAX_ROW = 2**27
 """Bytes of a row that is read alone."""
-MOST_PACKED = 200
+MAX_PACKED = 200
 """Bytes of text in a byte of a gzipped file: rows pack to a tenth, copies of one to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
@@ -126,10 +126,10 @@ def stream_rows(path: Path) -> Iterator[Row]:
         return
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-            lines = iter(partial(file.readline, MOST_ROW + 1), b"")
+            lines = iter(partial(file.readline, MAX_ROW + 1), b"")
             for number, content in enumerate(lines, start=1):
-                if len(content) > MOST_ROW:
-                    raise DataError(f"{path}:{number}: the row is longer than {MOST_ROW:,} bytes")
+                if len(content) > MAX_ROW:
+                    raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
                 yield from _json_lines([_decoded(content, path, number)], path, number)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
@@ -162,7 +162,7 @@ def _text(path: Path) -> str:
 
 def _unpacked(path: Path) -> bytes:
     """Return what is in a gzipped file, unless it is far more than any text packs to."""
-    most = max(MOST_ROW, MOST_PACKED * path.stat().st_size)
+    most = max(MAX_ROW, MAX_PACKED * path.stat().st_size)
     with gzip.open(path) as file:
         content = file.read(most + 1)
     if len(content) > most:

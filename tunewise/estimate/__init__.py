@@ -1,5 +1,5 @@
 """What a run will take, before anything of its model is loaded."""
 
-from tunewise.estimate.expected import clock, estimated, warn_of_memory
+from tunewise.estimate.expected import clock, estimate_run, warn_of_memory
 
-__all__ = ["clock", "estimated", "warn_of_memory"]
+__all__ = ["clock", "estimate_run", "warn_of_memory"]

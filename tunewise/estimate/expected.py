@@ -8,10 +8,10 @@ import torch
 from tunewise.device import KEPT_KERNELS, free_bytes, give_back_memory, held_bytes
 from tunewise.estimate.machines import Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
-from tunewise.estimate.work import Work, num_evaluations, rehearsed
-from tunewise.prepared import Prepared
-from tunewise.shared import Shared
-from tunewise.store import Estimate
+from tunewise.estimate.work import Work, num_evaluations, rehearse
+from tunewise.runs.memo import Shared
+from tunewise.runs.prepare import Prepared
+from tunewise.runs.result import Estimate
 from tunewise.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -21,23 +21,23 @@ KERNEL_BYTES = 5 * 2**18
 on average in LoRA's updates, and 1.4 to 1.6 in those of all weights."""
 
 
-def estimated(ready: Prepared, shared: Shared) -> Estimate:
+def estimate_run(prepared: Prepared, shared: Shared) -> Estimate:
     """Return what a run is expected to take, by a process that holds its rows already.
 
     Args:
         shared: keeps what runs take that differ in their seed or learning rate alone.
     """
     machine = this_machine()  # first, while large blocks still go back to the system
-    work = work_of(ready, shared)
-    return on(machine, work, ready.config.train, memory_of(work, ready.device))
+    work = work_of(prepared, shared)
+    return on(machine, work, prepared.config.train, memory_of(work, prepared.device))
 
 
-def work_of(ready: Prepared, shared: Shared) -> Work:
+def work_of(prepared: Prepared, shared: Shared) -> Work:
     """Return what a set-up takes, from what is known or by a rehearsal."""
-    epochs = min(2, ready.config.train.epochs)  # what is kept differs between one and two
-    train = ready.config.train.model_copy(update={"learning_rate": None, "epochs": epochs})
-    alike = ready.config.model_copy(update={"seed": 0, "train": train}).model_dump_json()
-    return shared.get(("work", alike, *ready.encoded), lambda: rehearsed(ready))
+    epochs = min(2, prepared.config.train.epochs)  # what is kept differs between one and two
+    train = prepared.config.train.model_copy(update={"learning_rate": None, "epochs": epochs})
+    alike = prepared.config.model_copy(update={"seed": 0, "train": train}).model_dump_json()
+    return shared.get(("work", alike, *prepared.encoded), lambda: rehearse(prepared))
 
 
 def memory_of(work: Work, device: torch.device) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunewise.estimate.heap import Heap
-from tunewise.estimate.results import RESULTS
+from tunewise.estimate.operations import RESULTS
 
 aten = torch.ops.aten
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from tunewise.config import RunConfig
 from tunewise.data.rows import SPLITS
 from tunewise.device import Precision, choose_device, free_bytes, held_bytes
-from tunewise.estimate.expected import estimated, on, work_of
+from tunewise.estimate.expected import estimate_run, on, work_of
 from tunewise.estimate.machines import GIB, GPUS, Machine
-from tunewise.estimate.work import rehearsed
+from tunewise.estimate.work import rehearse
 from tunewise.methods import METHODS
-from tunewise.prepared import Prepared, prepared
+from tunewise.runs.memo import Shared
+from tunewise.runs.prepare import Prepared, prepare
+from tunewise.runs.result import Estimate
 from tunewise.settings import validate
-from tunewise.shared import Shared
-from tunewise.store import Estimate
 
 CONTEXT = GIB
 """Bytes of a GPU that CUDA, its kernels and the holes between tensors take."""
@@ -88,16 +88,16 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
     shared, device = Shared(), choose_device()
 
     def here(config: RunConfig) -> Row:
-        ready = prepared(config, data, device, shared, SPLITS)
+        prepared = prepare(config, data, device, shared, SPLITS)
         room = free_bytes(device) + held_bytes(device)
-        return _row(config.method.kind, estimated(ready, shared), room)
+        return _row(config.method.kind, estimate_run(prepared, shared), room)
 
-    ready = prepared(config, data, device, shared, SPLITS)
+    prepared = prepare(config, data, device, shared, SPLITS)
     asked = here(config)
     return Survey(
-        asked=replace(asked, pass_tokens=_pass_tokens(asked, ready, shared)),
+        asked=replace(asked, pass_tokens=_pass_tokens(asked, prepared, shared)),
         methods=[here(other) for other in _by_method(config)],
-        machines=[_on_gpu(machine, ready, config.train.precision, shared) for machine in GPUS],
+        machines=[_on_gpu(machine, prepared, config.train.precision, shared) for machine in GPUS],
     )
 
 
@@ -112,44 +112,44 @@ def _by_method(config: RunConfig) -> Iterator[RunConfig]:
         yield validate(RunConfig, values, f"with {kind}")
 
 
-def _on_gpu(machine: Machine, ready: Prepared, precision: Precision, shared: Shared) -> Row:
+def _on_gpu(machine: Machine, prepared: Prepared, precision: Precision, shared: Shared) -> Row:
     """Return what a set-up takes on a GPU, which keeps the rows elsewhere."""
     if precision == "auto":
         precision = "bf16" if machine.bf16_flops else "fp32"
-    train = ready.config.train.model_copy(update={"precision": precision})
-    ready = replace(ready, config=ready.config.model_copy(update={"train": train}))
-    work = work_of(ready, shared)
+    train = prepared.config.train.model_copy(update={"precision": precision})
+    prepared = replace(prepared, config=prepared.config.model_copy(update={"train": train}))
+    work = work_of(prepared, shared)
     expected = on(machine, work, train, work.peak_bytes)
     row = _row(machine.name, expected, machine.memory_bytes - CONTEXT)
-    return replace(row, pass_tokens=_pass_tokens(row, ready, shared))
+    return replace(row, pass_tokens=_pass_tokens(row, prepared, shared))
 
 
 def _row(name: str, expected: Estimate, room: int) -> Row:
     return Row(name=name, room_bytes=room, **expected.model_dump())
 
 
-def _pass_tokens(row: Row, ready: Prepared, shared: Shared) -> int:
-    more_tokens = (row.room_bytes - row.peak_bytes) / _bytes_of_a_token(ready, shared)
-    pass_tokens = int(work_of(ready, shared).pass_tokens + more_tokens)
-    longest = max(len(sequence.ids) for sequence in ready.encoded["train"].sequences)
+def _pass_tokens(row: Row, prepared: Prepared, shared: Shared) -> int:
+    more_tokens = (row.room_bytes - row.peak_bytes) / _bytes_of_a_token(prepared, shared)
+    pass_tokens = int(work_of(prepared, shared).pass_tokens + more_tokens)
+    longest = max(len(sequence.ids) for sequence in prepared.encoded["train"].sequences)
     return pass_tokens if pass_tokens >= longest else 0
 
 
-def _bytes_of_a_token(ready: Prepared, shared: Shared) -> float:
+def _bytes_of_a_token(prepared: Prepared, shared: Shared) -> float:
     """Return how much memory grows with each token of a pass."""
-    sequences = ready.encoded["train"].sequences
+    sequences = prepared.encoded["train"].sequences
     longest = max(sequences, key=lambda sequence: len(sequence.ids))
 
     def peak(count: int) -> int:
         """Return that of an update that is one pass over some sequences like the longest."""
         num_tokens = count * len(longest.ids)
         changed = {"batch_size": count, "tokens_per_pass": num_tokens}
-        train = ready.config.train.model_copy(update=changed)
-        config = ready.config.model_copy(update={"train": train})
-        alike = replace(ready.encoded["train"], sequences=[longest] * count)
-        encoded = ready.encoded | {"train": alike}
-        return rehearsed(replace(ready, config=config, encoded=encoded)).peak_bytes
+        train = prepared.config.train.model_copy(update=changed)
+        config = prepared.config.model_copy(update={"train": train})
+        alike = replace(prepared.encoded["train"], sequences=[longest] * count)
+        encoded = prepared.encoded | {"train": alike}
+        return rehearse(replace(prepared, config=config, encoded=encoded)).peak_bytes
 
     few, many = -(-TOKENS // len(longest.ids)), -(-2 * TOKENS // len(longest.ids))
-    key = "slope", ready.config.model_dump_json()
+    key = "slope", prepared.config.model_dump_json()
     return shared.get(key, lambda: (peak(many) - peak(few)) / ((many - few) * len(longest.ids)))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tunewise.answers import answer
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.rows import Split
@@ -20,12 +19,13 @@ from tunewise.estimate.rehearsal import Operation, Rehearsal
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.prepared import Prepared
+from tunewise.runs.answer import answer
+from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
+from tunewise.training.frozen_blocks import GIB, keeps_last, lengths_kept
 from tunewise.training.loop import Step, epoch_order, train
 from tunewise.training.optimizer import build_optimizer
-from tunewise.training.prefix import GIB, keeps_last, lengths_kept
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,22 @@ class Work:
     """Of each split."""
 
 
-def rehearsed(ready: Prepared) -> Work:
+def rehearse(prepared: Prepared) -> Work:
     """Return what a set-up takes."""
-    settings = ready.config.train.model_copy(update={"epochs": 1, "compile": "off"})
+    settings = prepared.config.train.model_copy(update={"epochs": 1, "compile": "off"})
     tokens_per_pass = settings.tokens_per_pass
-    config = ready.config.model_copy(update={"train": settings})
-    model = _hollow_model(ready)
-    sequences = ready.encoded["train"].sequences
-    updates = list(_updates(sequences, settings.batch_size, ready.config.seed))
+    config = prepared.config.model_copy(update={"train": settings})
+    model = _hollow_model(prepared)
+    sequences = prepared.encoded["train"].sequences
+    updates = list(_updates(sequences, settings.batch_size, prepared.config.seed))
     by_size = sorted(updates, key=_num_tokens)
     largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
     evaluated: dict[Split, list[Encoded]] = {
         split: _longest(encoded.sequences, tokens_per_pass)
-        for split, encoded in ready.encoded.items()
+        for split, encoded in prepared.encoded.items()
         if split != "train"
     }
-    states_bytes = _states_bytes(ready, model)
+    states_bytes = _states_bytes(prepared, model)
     keeps = states_bytes > 0
 
     prefixed = _longest(sequences, tokens_per_pass) if keeps else []
@@ -97,17 +97,17 @@ def rehearsed(ready: Prepared) -> Work:
         def evaluation(split: Split) -> list[Operation]:
             started = len(rehearsal.operations)
             names = {sequence.example_id for sequence in evaluated[split]}
-            examples = [example for example in ready.examples[split] if example.id in names]
+            examples = [example for example in prepared.examples[split] if example.id in names]
             known = _with_states(model, evaluated[split]) if keeps else evaluated[split]
-            encoded = replace(ready.encoded[split], sequences=known)
-            answer(config, model, ready.tokenizer, examples, encoded, metrics=())
+            encoded = replace(prepared.encoded[split], sequences=known)
+            answer(config, model, prepared.tokenizer, examples, encoded, metrics=())
             return rehearsal.operations[started:]
 
         started = len(rehearsal.operations)
         update(ordinary)
         of_update = rehearsal.operations[started:]
         # What is kept at one evaluation is there in the updates before the next.
-        for _ in range(2 if num_evaluations(ready.config.train, len(updates)) > 1 else 1):
+        for _ in range(2 if num_evaluations(prepared.config.train, len(updates)) > 1 else 1):
             step = update(largest)
             of_evaluation = evaluation("validation")
             best.offer(model, 0.0, step)
@@ -127,7 +127,7 @@ def rehearsed(ready: Prepared) -> Work:
         forward_tokens=_num_tokens(evaluated["validation"]),
         prefix=of_prefix,
         prefix_tokens=_num_tokens(prefixed),
-        tokens={split: _num_tokens(part.sequences) for split, part in ready.encoded.items()},
+        tokens={split: _num_tokens(part.sequences) for split, part in prepared.encoded.items()},
     )
 
 
@@ -142,14 +142,14 @@ def num_evaluations(train: TrainConfig, num_updates: int) -> int:
     return max(1, math.ceil(whole / every))
 
 
-def _hollow_model(ready: Prepared) -> LanguageModel:
+def _hollow_model(prepared: Prepared) -> LanguageModel:
     """Return the adapted model: on the CPU, in its true size, with weights never touched."""
-    config = ready.config
-    model = build_model(ready.shape)
+    config = prepared.config
+    model = build_model(prepared.shape)
     if config.task.label_names is not None:
         model.use_label_head(len(config.task.label_names))
-    config.method.adapt(model, torch.Generator(), ready.tokenizer)
-    model.set_precision(choose_dtype(config.train.precision, ready.device))
+    config.method.adapt(model, torch.Generator(), prepared.tokenizer)
+    model.set_precision(choose_dtype(config.train.precision, prepared.device))
     is_tied = model.head_is_tied
     # As `to_empty` does, which imports sympy.
     model._apply(  # type: ignore[no-untyped-call]  # torch has no types here
@@ -182,14 +182,16 @@ def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded
     return chosen
 
 
-def _states_bytes(ready: Prepared, model: LanguageModel) -> int:
+def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     """Return how much of the output of frozen blocks is kept; 0 if none is."""
-    limit = ready.config.train.prefix_cache
+    limit = prepared.config.train.prefix_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
-    splits = ("train",) if ready.config.task.answer == "choice" else tuple(ready.encoded)
+    splits = ("train",) if prepared.config.task.answer == "choice" else tuple(prepared.encoded)
     width = model.config.model_dim * model.compute_dtype.itemsize
-    sizes = [width * sum(lengths_kept(model, ready.encoded[split].sequences)) for split in splits]
+    sizes = [
+        width * sum(lengths_kept(model, prepared.encoded[split].sequences)) for split in splits
+    ]
     return sum(size for size in sizes if size <= limit * GIB)
 
 

@@ -12,7 +12,7 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import score_sequences, scored_states
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
-from tunewise.models.scoring import logits_of
+from tunewise.models.fast.loss import logits_of
 
 
 def choose(

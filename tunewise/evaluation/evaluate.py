@@ -11,7 +11,7 @@ from tunewise.data.example import Example
 from tunewise.data.packing import pack
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
-from tunewise.models.scoring import score
+from tunewise.models.fast.loss import score
 
 
 @dataclass(frozen=True)

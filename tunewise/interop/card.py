@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from tunewise.config import RunConfig
-from tunewise.interop.peft import base_model
-from tunewise.store import Result
+from tunewise.interop.write_peft import base_model
+from tunewise.runs.result import Result
 
 LOAD = {
     ("peft", False): """\

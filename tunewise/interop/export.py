@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from tunewise import store
-from tunewise.adapted import read_trained
 from tunewise.errors import ConfigError, nearest
 from tunewise.files import writing
 from tunewise.interop.card import write_card
-from tunewise.interop.peft import ADAPTERS, write_adapter
+from tunewise.interop.write_peft import ADAPTERS, write_adapter
 from tunewise.methods.method import merge
 from tunewise.models.folder import save_model
+from tunewise.runs.folder import RESULT_FILE, new_folder, read_result
+from tunewise.runs.model import read_trained
 
 FORMATS = ("peft", "hf")
 NOT_MERGED = {
@@ -36,9 +36,9 @@ def export(run: Path, form: str, out: Path) -> None:
     """
     if form not in FORMATS:
         raise ConfigError(f"--format {form!r}: {nearest(form, FORMATS)}")
-    result = store.read_result(run)
+    result = read_result(run)
     if result is None:
-        raise ConfigError(f"{run}: no {store.RESULT}; only a finished run can be exported")
+        raise ConfigError(f"{run}: no {RESULT_FILE}; only a finished run can be exported")
     kind = result.config.method.kind
     if form == "peft" and kind not in ADAPTERS:
         instead = "" if kind in NOT_MERGED else "; use --format hf"
@@ -48,7 +48,7 @@ def export(run: Path, form: str, out: Path) -> None:
         raise ConfigError(f"--format hf: not for {kind}: {NOT_MERGED[kind]}{instead}")
     config, model, tokenizer = read_trained(run)
     model.set_precision(torch.float32)
-    store.new_folder(out)
+    new_folder(out)
     with writing(out):
         if form == "peft":
             write_adapter(model, config, out)

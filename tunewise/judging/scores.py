@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewise import store
 from tunewise.files import write_whole, writing
 from tunewise.judging.answers import Progress, ask
 from tunewise.judging.config import JudgeConfig
@@ -15,6 +14,7 @@ from tunewise.judging.endpoint import JudgeError
 from tunewise.judging.prompts import SCORE, fill
 from tunewise.metrics import Prediction
 from tunewise.metrics.metric import bootstrap, mean, with_count
+from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, read_predictions
 
 JUDGEMENTS = "judgements.jsonl"
 SEED = 0
@@ -93,22 +93,22 @@ def read_responses(folder: Path) -> list[Prediction]:
         JudgeError: if it is none.
     """
     _read_result(folder)
-    path = folder / store.PREDICTIONS
-    predictions = store.read_predictions(path)
+    path = folder / PREDICTIONS_FILE
+    predictions = read_predictions(path)
     if not any(prediction.prompt for prediction in predictions):
         raise JudgeError(f"{path}: holds no texts to judge: this run's task has no prompts")
     return predictions
 
 
 def _read_result(folder: Path) -> Any:
-    path = folder / store.RESULT
+    path = folder / RESULT_FILE
     try:
         result = json.loads(path.read_text("utf-8"))
         if all(isinstance(result[part]["test"], dict) for part in ("metrics", "intervals")):
             return result
     except FileNotFoundError as error:
         raise JudgeError(
-            f"{folder}: no {store.RESULT}, so it is not the folder of a finished run"
+            f"{folder}: no {RESULT_FILE}, so it is not the folder of a finished run"
         ) from error
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass
@@ -180,4 +180,4 @@ def _write_metric(folder: Path, judgement: Judgement) -> None:
     result = _read_result(folder)
     result["metrics"]["test"]["judge"] = judgement.mean
     result["intervals"]["test"]["judge"] = judgement.interval
-    write_json(folder / store.RESULT, result)
+    write_json(folder / RESULT_FILE, result)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
+from tunewise.models.fast.recompute import cheap
 from tunewise.models.language_model import Block
 from tunewise.models.layers import Linear, gelu
-from tunewise.models.recompute import cheap
 
 INITIAL_STD = 0.01
 """Of fresh weights, cut off at two deviations: small enough to begin near the frozen model."""

@@ -15,10 +15,10 @@ from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
-from tunewise.methods import peft_folder
 from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
+from tunewise.peft import read as peft_folder
 
 PATHS = {
     "query": "attention.query",

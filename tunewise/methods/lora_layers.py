@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tunewise.models.layers import Linear
+from tunewise.models.layers import Linear, row_lengths
 
 Init = Literal["kaiming", "gaussian", "pissa"]
 
@@ -168,13 +168,6 @@ class DoRALinear(LoRALinear):
     def _merged_weight(self) -> Tensor:
         """Return m ∘ V / ‖V‖, (out, in)."""
         return super()._merged_weight() * self._gain().unsqueeze(1)
-
-
-def row_lengths(weight: Tensor) -> Tensor:
-    """Return (out,) from (out, in), at least in fp32: DoRA's magnitude of a weight as it is."""
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    lengths: Tensor = torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
-    return lengths
 
 
 def _principal_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods import peft_folder
 from tunewise.methods.method import Method, freeze
 from tunewise.methods.virtual_tokens import check_room, first_ids
 from tunewise.models import LanguageModel
+from tunewise.peft import read as peft_folder
 
 
 class PromptedEmbedding(nn.Module):

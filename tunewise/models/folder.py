@@ -16,8 +16,8 @@ from tunewise.models.weights import WEIGHTS, read_json, read_weights, write_weig
 from tunewise.settings import validate
 
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
-MOST_LAYERS = 1000
-MOST_SIZE = 2**24
+MAX_LAYERS = 1000
+MAX_SIZE = 2**24
 """Of a vocabulary, a width, a context: what config.json claims is built before weights are read."""
 HUB_FILES = [
     "config.json",
@@ -80,7 +80,7 @@ def read_config(folder: Path) -> ModelConfig:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a {kind} configuration: {error!r}") from error
     for field, value in ours.items():
-        most = MOST_LAYERS if field == "num_layers" else MOST_SIZE
+        most = MAX_LAYERS if field == "num_layers" else MAX_SIZE
         is_size = config_type.model_fields[field].annotation is int
         if is_size and not (type(value) is int and 0 < value <= most):
             raise ModelError(

@@ -14,7 +14,7 @@ from tunewise.models.attention import Attention
 from tunewise.models.language_model import Block, LanguageModel, ModelConfig, Stored
 from tunewise.models.layers import FeedForward, LayerNorm
 
-MOST_REPEATS = 2000
+MAX_REPEATS = 2000
 """Of kinds of attention: more than a model may have layers."""
 
 
@@ -39,9 +39,9 @@ class GPTNeoConfig(ModelConfig):
     def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return our fields from those of a Hugging Face config.json."""
         repeated = (
-            list(kinds) * min(repeats, MOST_REPEATS) for kinds, repeats in values["attention_types"]
+            list(kinds) * min(repeats, MAX_REPEATS) for kinds, repeats in values["attention_types"]
         )
-        layers = list(islice(chain.from_iterable(repeated), MOST_REPEATS))
+        layers = list(islice(chain.from_iterable(repeated), MAX_REPEATS))
         return {
             "vocabulary_size": values["vocab_size"],
             "context_length": values["max_position_embeddings"],

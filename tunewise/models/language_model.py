@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tunewise.models.attention import Attention, Run, runs_of
 from tunewise.models.cache import Cache, Past
+from tunewise.models.fast.recompute import cheap, recomputing
 from tunewise.models.layers import FeedForward, Linear
-from tunewise.models.recompute import cheap, recomputing
 from tunewise.settings import Settings
 
 INITIAL_STD = 0.02

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tunewise.models.recompute import cheap
+from tunewise.models.fast.recompute import cheap
 
 TILE = 2**18
 """How many numbers GELU works on at once: 1 MiB in fp32, which a processor's cache holds."""
@@ -44,6 +44,13 @@ class Linear(nn.Linear):
             return F.linear(x, self.weight.to(x.dtype), bias)
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.prepacked, bias, "none", [], "")
         return y
+
+
+def row_lengths(weight: Tensor) -> Tensor:
+    """Return (out,) from (out, in), at least in fp32: DoRA's magnitude of a weight as it is."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
+    return lengths
 
 
 class LayerNorm(nn.LayerNorm):

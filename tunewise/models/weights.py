@@ -23,7 +23,7 @@ LABEL_HEAD = "score.weight"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16")
-MOST_HEADER = 2**23
+MAX_HEADER = 2**23
 """Bytes of a header: some 100,000 tensors. One that tells of millions takes all memory to read."""
 
 
@@ -116,8 +116,8 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-        if length > MOST_HEADER:
-            raise ModelError(f"{path}: a header of {length:,} bytes; at most {MOST_HEADER:,} are")
+        if length > MAX_HEADER:
+            raise ModelError(f"{path}: a header of {length:,} bytes; at most {MAX_HEADER:,} are")
         with safe_open(path, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunewise.reports import words
 from tunewise.reports.answer import answer, warnings
-from tunewise.reports.table import columns
+from tunewise.reports.tables import columns
 from tunewise.studies.compare import Comparison
 
 

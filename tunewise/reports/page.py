@@ -8,14 +8,14 @@ import yaml
 
 from tunewise.reports import words
 from tunewise.reports.answer import answer, warnings
-from tunewise.reports.figures import Figure, Section
-from tunewise.reports.table import TABLES, Column, by_class, columns
+from tunewise.reports.sections import Figure, Section
+from tunewise.reports.tables import TABLES, Column, by_class, columns
 from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.plan import COMMAND
+from tunewise.studies.trials import COMMAND
 
 HERE = Path(__file__).parent
 MADE_BY = "Made by tunewise."
-MOST_EXAMPLES = 10
+MAX_EXAMPLES = 10
 """Test examples shown with what each cell answered."""
 
 
@@ -194,7 +194,7 @@ def _answers(comparison: Comparison) -> str:
         return ""
     numbers = range(len(rows[0].runs[0].predictions))
     if any(prediction.prompt for prediction in rows[0].runs[0].predictions):
-        chosen, heading = list(numbers)[:MOST_EXAMPLES], "What each cell wrote"
+        chosen, heading = list(numbers)[:MAX_EXAMPLES], "What each cell wrote"
         note = "The first test examples, by the first seed of each cell."
     else:
         chosen, heading = _disputed(rows, numbers), "Where the cells differ most"
@@ -227,7 +227,7 @@ def _disputed(rows: Sequence[Row], numbers: range) -> list[int]:
         return max(some.count(one) for one in some) / len(some)
 
     disputed = sorted((share(number), number) for number in numbers if share(number) < 1)
-    return [number for _, number in disputed[:MOST_EXAMPLES]]
+    return [number for _, number in disputed[:MAX_EXAMPLES]]
 
 
 def _continued(predicted: str, prompt: str) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tunewise.errors import ConfigError
 from tunewise.files import write_whole, writing
-from tunewise.reports.figures import Section, sections
 from tunewise.reports.markdown import markdown
 from tunewise.reports.page import MADE_BY, page
-from tunewise.reports.table import TABLES
+from tunewise.reports.sections import Section, sections
+from tunewise.reports.tables import TABLES
 from tunewise.studies.compare import compare
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from torch import Tensor
 from tunewise.data.encode import IGNORE, Encoded, joined
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.models.cache import Cache
-from tunewise.models.decoding import (
+from tunewise.generation.generate import (
     DecodingConfig,
     Ends,
     Pieces,
@@ -24,6 +23,7 @@ from tunewise.models.decoding import (
     ids_in,
     next_tokens,
 )
+from tunewise.models.cache import Cache
 from tunewise.serving.mixing import Mix
 
 Finish = Literal["stop", "length", "error"]

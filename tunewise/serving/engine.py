@@ -13,7 +13,7 @@ from typing import Any
 
 from tunewise.data.cache import Ids
 from tunewise.errors import DataError
-from tunewise.models.decoding import DecodingConfig, begun
+from tunewise.generation.generate import DecodingConfig, begun
 from tunewise.predict import Answer, Predictor
 from tunewise.serving.batch import Batch, Piece, Tell, Writing
 from tunewise.serving.metrics import Metrics

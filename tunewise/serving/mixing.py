@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tunewise.methods.lora_layers import LoRALinear
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
+from tunewise.models.fast.prepacked import prepack
 from tunewise.models.folder import build_model
-from tunewise.models.prepacked import prepack
 
 
 class Weights:

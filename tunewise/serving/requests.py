@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from tunewise.settings import Settings
 
-MOST_TEXTS = 128
+MAX_TEXTS = 128
 """That one request may ask for."""
 
 NEUTRAL: Mapping[str, Any] = {
@@ -53,7 +53,7 @@ class TextRequest(Settings):
     max_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    n: int | None = Field(default=None, gt=0, le=MOST_TEXTS)
+    n: int | None = Field(default=None, gt=0, le=MAX_TEXTS)
     """How many texts for each prompt; 1 if None."""
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=0)

@@ -11,12 +11,12 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from tunewise.data.cache import Ids
-from tunewise.models.decoding import DecodingConfig
+from tunewise.generation.generate import DecodingConfig
 from tunewise.serving import responses
 from tunewise.serving.batch import Piece
 from tunewise.serving.engine import Engine
 from tunewise.serving.refusals import BROKEN, Refusal
-from tunewise.serving.requests import MOST_TEXTS, TextRequest
+from tunewise.serving.requests import MAX_TEXTS, TextRequest
 
 Answer = TypeVar("Answer")
 
@@ -29,8 +29,8 @@ class Texts:
     ) -> None:
         self.per_prompt = asked.n or 1
         self.count = self.per_prompt * len(given)
-        if not 0 < self.count <= MOST_TEXTS:
-            raise Refusal(422, f"{self.count} texts are asked for; 1 to {MOST_TEXTS} can be")
+        if not 0 < self.count <= MAX_TEXTS:
+            raise Refusal(422, f"{self.count} texts are asked for; 1 to {MAX_TEXTS} can be")
         self.usage = responses.Usage(sum(map(len, given)))
         self._engine, self._name = engine, asked.model
         self._loop, self._pieces = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Piece]]()

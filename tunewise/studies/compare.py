@@ -15,18 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from tunewise import store
 from tunewise.config import read_yaml
 from tunewise.errors import ConfigError
 from tunewise.metrics import METRICS, Metric, Prediction
-from tunewise.settings import validate
-from tunewise.studies.plan import (
-    STUDY,
-    Candidate,
-    candidates_of,
-    planned_seeds,
-    winner,
+from tunewise.runs.folder import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    read_error,
+    read_lines,
+    read_predictions,
+    read_result,
 )
+from tunewise.runs.result import Result
+from tunewise.settings import validate
 from tunewise.studies.statistics import (
     Estimate,
     Scores,
@@ -38,6 +40,13 @@ from tunewise.studies.statistics import (
     scores,
 )
 from tunewise.studies.study import Cell, Cost, Study, grid
+from tunewise.studies.trials import (
+    STUDY,
+    Candidate,
+    candidates_of,
+    planned_seeds,
+    winner,
+)
 
 SIGNIFICANT = 0.05
 NEAR_END = 0.05
@@ -55,7 +64,7 @@ class StoredRun:
     """A finished run, as its folder has it."""
 
     folder: Path
-    result: store.Result
+    result: Result
     predictions: list[Prediction]
     """Of the test split."""
     lines: list[dict[str, Any]]
@@ -85,7 +94,7 @@ class Row:
 
     def cost(self, kind: Cost) -> float:
         """Return trainable parameters, bytes or seconds per epoch; the mean over seeds."""
-        of: dict[Cost, Callable[[store.Result], float]] = {
+        of: dict[Cost, Callable[[Result], float]] = {
             "trainable": lambda result: result.parameters.trainable,
             "memory": lambda result: result.memory.peak_bytes,
             # What frozen blocks put out is computed once, for all epochs.
@@ -96,7 +105,7 @@ class Row:
         }
         return fmean(of[kind](run.result) for run in self.runs) if self.runs else math.nan
 
-    def mean(self, of: Callable[[store.Result], float]) -> float:
+    def mean(self, of: Callable[[Result], float]) -> float:
         """Return the mean over seeds of some figure of a result."""
         return fmean(of(run.result) for run in self.runs) if self.runs else math.nan
 
@@ -199,25 +208,25 @@ def _row(study: Study, cell: Cell, folder: Path) -> Row:
     best = winner(cell, candidates)
     runs = []
     failed = [
-        f"{candidate.name}: {store.read_error(candidate.folder)}"
+        f"{candidate.name}: {read_error(candidate.folder)}"
         for candidate in candidates
         if candidate.status == "failed"
     ]
     for planned in planned_seeds(study, cell, folder):
-        if (result := store.read_result(planned.folder)) is not None:
+        if (result := read_result(planned.folder)) is not None:
             runs.append(_stored(planned.folder, result))
-        elif (error := store.read_error(planned.folder)) is not None:
+        elif (error := read_error(planned.folder)) is not None:
             failed.append(f"seed {planned.config.seed}: {error}")
     return Row(cell, runs, candidates, best, _edges(study, best), failed, _metrics(runs))
 
 
-def _stored(folder: Path, result: store.Result) -> StoredRun:
+def _stored(folder: Path, result: Result) -> StoredRun:
     """Return a finished run; raise ConfigError if its files are not of one run."""
-    predictions = store.read_predictions(folder / store.PREDICTIONS)
-    lines = store.read_lines(folder / store.METRICS)
+    predictions = read_predictions(folder / PREDICTIONS_FILE)
+    lines = read_lines(folder / METRICS_FILE)
     test = result.data.get("test")
     if test is None or "test" not in result.metrics or test.examples != len(predictions):
-        raise ConfigError(f"{folder}: {store.RESULT} and {store.PREDICTIONS} do not go together")
+        raise ConfigError(f"{folder}: {RESULT_FILE} and {PREDICTIONS_FILE} do not go together")
     return StoredRun(folder, result, predictions, lines)
 
 

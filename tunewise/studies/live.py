@@ -14,14 +14,14 @@ from rich.text import Text
 from tunewise.data.rows import SPLITS
 from tunewise.device import choose_device
 from tunewise.errors import TunewiseError
-from tunewise.estimate import clock, estimated
+from tunewise.estimate import clock, estimate_run
 from tunewise.metrics import METRICS
-from tunewise.prepared import prepared
-from tunewise.shared import Shared
-from tunewise.store import Estimate
-from tunewise.studies.plan import candidates_of, planned_seeds
+from tunewise.runs.memo import Shared
+from tunewise.runs.prepare import prepare
+from tunewise.runs.result import Estimate
 from tunewise.studies.runner import Event, Tell
 from tunewise.studies.study import Study
+from tunewise.studies.trials import candidates_of, planned_seeds
 
 
 def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console: Console) -> int:
@@ -80,8 +80,8 @@ def expectations(study: Study, folder: Path, data: Path | None, jobs: int) -> di
         if len(seeds) == study.seeds and all(planned.is_finished for planned in seeds):
             continue
         with suppress(TunewiseError):
-            ready = prepared(cell.config, data, choose_device(), shared, SPLITS)
-            found[cell.name] = estimated(ready, shared)
+            prepared = prepare(cell.config, data, choose_device(), shared, SPLITS)
+            found[cell.name] = estimate_run(prepared, shared)
     torch.set_num_threads(threads)
     return found
 

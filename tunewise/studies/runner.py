@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
-from tunewise import store
 from tunewise.config import write_yaml
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import write_whole
-from tunewise.progress import Progress
 from tunewise.run import run
-from tunewise.shared import Shared
-from tunewise.studies.plan import (
+from tunewise.runs.folder import (
+    LOCK_FILE,
+    METRICS_FILE,
+    locked,
+    read_error,
+    read_lines,
+    read_result,
+    write_error,
+)
+from tunewise.runs.memo import Shared
+from tunewise.runs.progress import Progress
+from tunewise.studies.search import Watch, search
+from tunewise.studies.study import Cell, Study
+from tunewise.studies.trials import (
     COMMAND,
     STUDY,
     Planned,
@@ -24,12 +34,10 @@ from tunewise.studies.plan import (
     planned_seeds,
     with_winner,
 )
-from tunewise.studies.search import Watch, search
-from tunewise.studies.study import Cell, Study
 from tunewise.studies.workers import POLL_SECONDS, workers
 from tunewise.training.loop import Step
 
-OF_A_BEGINNING = (store.LOCK, f"{STUDY}.part")
+OF_A_BEGINNING = (LOCK_FILE, f"{STUDY}.part")
 """What a study may leave that is stopped at once."""
 
 
@@ -80,7 +88,7 @@ def run_study(study: Study, folder: Path, data: Path | None, jobs: int, tell: Te
         TrainingError: if a process was killed.
     """
     cells = study.cells()
-    with store.locked(folder), workers(jobs, _do, tell) as work_off:
+    with locked(folder), workers(jobs, _do, tell) as work_off:
         write_yaml(study, folder / STUDY)
         write_whole(folder / COMMAND, _command(folder, data) + "\n")
         candidates = [
@@ -133,12 +141,12 @@ def failures(study: Study, folder: Path) -> list[str]:
         candidates = candidates_of(study, cell, folder)
         for candidate in candidates:
             if candidate.status == "failed":
-                error = store.read_error(candidate.folder)
+                error = read_error(candidate.folder)
                 lines.append(f"{cell.name}, {candidate.name}: {error}")
         if with_winner(study, cell, candidates) is None:
             lines.append(f"{cell.name}: no candidate has finished, so it was not run")
         for planned in planned_seeds(study, cell, folder):
-            if (error := store.read_error(planned.folder)) is not None:
+            if (error := read_error(planned.folder)) is not None:
                 lines.append(f"{cell.name}, seed {planned.config.seed}: {error}")
     return lines
 
@@ -164,10 +172,10 @@ def _attempt(
 ) -> float | None:
     """Make one run; return its best validation value, or None if it failed."""
     told = _Told(planned, tell, watch)
-    if (result := store.read_result(planned.folder)) is not None:
+    if (result := read_result(planned.folder)) is not None:
         told.repeat()
         return result.best.value
-    if store.read_error(planned.folder) is not None:
+    if read_error(planned.folder) is not None:
         rmtree(planned.folder)  # tried again from the start
     told.tell(0.0)
     try:
@@ -181,7 +189,7 @@ def _attempt(
             resume=True,
         )
     except (TunewiseError, RuntimeError, MemoryError) as error:
-        store.write_error(planned.folder, error)
+        write_error(planned.folder, error)
         told.tell(1.0, f"failed: {' '.join(str(error).split())}")
         return None
     best = record.result.best
@@ -218,7 +226,7 @@ class _Told(Progress):
 
     def repeat(self) -> None:
         """Have the search look at the evaluations of a run that has finished before."""
-        for line in store.read_lines(self._planned.folder / store.METRICS):
+        for line in read_lines(self._planned.folder / METRICS_FILE):
             if "validation" in line:
                 self._look(line["number"], line["validation"])
 

@@ -8,8 +8,8 @@ from typing import Any
 from tunewise.errors import ConfigError
 from tunewise.files import write_whole
 from tunewise.metrics import METRICS
-from tunewise.studies.plan import Planned, planned_run, search_file
 from tunewise.studies.study import Cell, Range, Search, Study, title_of
+from tunewise.studies.trials import Planned, planned_run, search_file
 
 Watch = Callable[[int, float], None]
 """Told the number of an update and the validation value there; raises to stop the run."""

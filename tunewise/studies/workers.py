@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from tunewise.errors import TrainingError
-from tunewise.shared import Shared
-from tunewise.stopping import on_stop_signals
+from tunewise.runs.interrupts import on_stop_signals
+from tunewise.runs.memo import Shared
 
 logger = logging.getLogger(__name__)
 

@@ -54,7 +54,7 @@ class Classification(Task):
         """The labels, in the order of the output layer; known once the task is settled."""
         return None if self.labels is None else tuple(self.labels.values())
 
-    def settled(self, examples: Sequence[Example]) -> "Classification":
+    def resolve(self, examples: Sequence[Example]) -> "Classification":
         """Return the task with the labels of its training rows as its own."""
         if self.labels is not None:
             return self

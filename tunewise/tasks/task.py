@@ -152,7 +152,7 @@ class Task(Settings):
         """The labels, in the order of the output layer; None where it is over the vocabulary."""
         return None
 
-    def settled(self, examples: Sequence[Example]) -> "Task":
+    def resolve(self, examples: Sequence[Example]) -> "Task":
         """Return the task with what it learnt from its examples written down, for a run to keep."""
         return self
 

@@ -18,7 +18,7 @@ from tunewise.data.packing import Batch, pack
 from tunewise.device import is_out_of_memory, keep_freed_memory
 from tunewise.errors import TrainingError
 from tunewise.models import LanguageModel
-from tunewise.models.scoring import summed_loss
+from tunewise.models.fast.loss import summed_loss
 from tunewise.training.compiled import compile_blocks
 from tunewise.training.config import TrainConfig
 from tunewise.training.optimizer import Optimizer, build_optimizer

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from tunewise import store
+from tunewise.runs.folder import CHECKPOINT_FOLDER, METRICS_FILE, PREDICTIONS_FILE, RESULT_FILE, locked, read_lines
 from tunewise.config import RunConfig, make_config
 from tunewise.errors import ConfigError, TrainingError
 from tunewise.methods import METHODS
-from tunewise.models.scoring import summed_loss
-from tunewise.progress import Progress
+from tunewise.models.fast.loss import summed_loss
+from tunewise.runs.progress import Progress
 from tunewise.run import RunRecord, run
 from tunewise.training import checkpoint
 from tunewise.training.loop import Step
@@ -82,15 +82,15 @@ def configured(model_folder: Path, rows: Path) -> Configured:
 
 def left(record: RunRecord) -> dict[str, Any]:
     """Return all that a run left, without what a clock or the machine decides."""
-    values = json.loads((record.folder / store.RESULT).read_text())
+    values = json.loads((record.folder / RESULT_FILE).read_text())
     for name in ("time", "memory", "estimate", "intervals"):
         del values[name]  # other processes draw as many resamples as a user's
     del values["tokens"]["per_second"]
-    lines = store.read_lines(record.folder / store.METRICS)
+    lines = read_lines(record.folder / METRICS_FILE)
     found = {"result": values, "lines": [{**line, "seconds": 0} for line in lines]}
     for path in sorted(record.folder.rglob("*.safetensors")):
         found[str(path.relative_to(record.folder))] = path.read_bytes()
-    return found | {"answers": (record.folder / store.PREDICTIONS).read_text()}
+    return found | {"answers": (record.folder / PREDICTIONS_FILE).read_text()}
 
 
 CASES = [
@@ -143,10 +143,10 @@ def test_a_signal_ends_a_run_after_its_update_with_a_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         run(config, out=tmp_path / "parts", progress=SignalAt(5, what))
     assert signal.getsignal(what) is before
-    last = checkpoint.read_last(tmp_path / "parts" / store.CHECKPOINT)
+    last = checkpoint.read_last(tmp_path / "parts" / CHECKPOINT_FOLDER)
     assert last is not None and last.number == 5
     assert left(run(config, out=tmp_path / "parts", resume=True)) == left(whole)
-    assert not (tmp_path / "parts" / store.CHECKPOINT).exists()
+    assert not (tmp_path / "parts" / CHECKPOINT_FOLDER).exists()
 
 
 def test_signals_that_come_together_are_one(configured: Configured, tmp_path: Path) -> None:
@@ -154,18 +154,18 @@ def test_signals_that_come_together_are_one(configured: Configured, tmp_path: Pa
     both = SignalAt(5, signal.SIGINT, signal.SIGTERM, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(config, out=tmp_path / "run", progress=both)
-    last = checkpoint.read_last(tmp_path / "run" / store.CHECKPOINT)
+    last = checkpoint.read_last(tmp_path / "run" / CHECKPOINT_FOLDER)
     assert last is not None and last.number == 5
 
 
 def test_asked_again_a_run_stops_at_once(
     configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewise.stopping.ONE_REQUEST_SECONDS", 0.0)
+    monkeypatch.setattr("tunewise.runs.interrupts.ONE_REQUEST_SECONDS", 0.0)
     config = configured("train.checkpoint_every=null")
     with pytest.raises(KeyboardInterrupt):
         run(config, out=tmp_path / "run", progress=SignalAt(5, *[signal.SIGINT] * 2))
-    assert checkpoint.read_last(tmp_path / "run" / store.CHECKPOINT) is None
+    assert checkpoint.read_last(tmp_path / "run" / CHECKPOINT_FOLDER) is None
 
 
 def test_a_finished_run_is_not_run_again(configured: Configured, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def stopped(config: RunConfig, folder: Path) -> Path:
     """Stop a run after two checkpoints and return where they are."""
     with pytest.raises(Stopped):
         run(config, out=folder, progress=StopAt(6))
-    checkpoints = folder / store.CHECKPOINT
+    checkpoints = folder / CHECKPOINT_FOLDER
     assert len(list(checkpoints.iterdir())) == 2
     return checkpoints
 
@@ -238,7 +238,7 @@ def test_a_folder_in_use_is_left_alone(configured: Configured, tmp_path: Path) -
     config = configured()
     stopped(config, tmp_path / "parts")
     with (
-        store.locked(tmp_path / "parts"),
+        locked(tmp_path / "parts"),
         pytest.raises(ConfigError, match="in use by another process"),
     ):
         run(config, out=tmp_path / "parts", resume=True)
@@ -334,7 +334,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_rows_and_the_last_checkpoint(
     assert message.startswith("update 5: loss inf")
     assert "train.jsonl:" in message
     assert "the last checkpoint is of update 4" in message
-    assert str(tmp_path / "run" / store.CHECKPOINT) in message
+    assert str(tmp_path / "run" / CHECKPOINT_FOLDER) in message
 
 
 def test_a_loss_that_is_not_finite_is_left_out_and_counted_if_asked(
@@ -345,7 +345,7 @@ def test_a_loss_that_is_not_finite_is_left_out_and_counted_if_asked(
     assert record.result.updates_left_out == 2
     assert math.isnan(record.steps[4].loss)
     assert len(record.steps) == 9
-    assert "NaN" not in (record.folder / store.METRICS).read_text()
+    assert "NaN" not in (record.folder / METRICS_FILE).read_text()
 
 
 def test_with_no_epoch_the_model_is_evaluated_as_it_is(
@@ -387,4 +387,4 @@ def kill_and_resume(config: RunConfig, folder: Path, kills: int, seed: int) -> N
 
 
 def checkpoints(folder: Path) -> set[str]:
-    return {path.name for path in (folder / store.CHECKPOINT).glob("*")}
+    return {path.name for path in (folder / CHECKPOINT_FOLDER).glob("*")}

@@ -11,11 +11,12 @@ from torch import Tensor
 from tunewise.config import make_config
 from tunewise.data.packing import Batch
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.generation import generate as decoding
+from tunewise.generation.generate import DecodingConfig, generate
 from tunewise.methods import METHODS
-from tunewise.models import LanguageModel, decoding
-from tunewise.models.decoding import DecodingConfig, generate
+from tunewise.models import LanguageModel
+from tunewise.models.fast.prepacked import prepack, prepacked
 from tunewise.models.layers import Linear
-from tunewise.models.prepacked import prepack, prepacked
 
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]

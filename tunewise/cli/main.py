@@ -70,15 +70,15 @@ def run(
     path, overrides = _split(words)
     from rich.console import Console
 
-    from tunewise import store
     from tunewise.config import make_config
-    from tunewise.progress import Progress
     from tunewise.run import run as run_config
+    from tunewise.runs.folder import CONFIG_FILE
+    from tunewise.runs.progress import Progress
     from tunewise.training.parallel import is_main
 
     fields = {"model": model, "task": task, "method": method}
     if resume and out is not None and not (words or any(fields.values())):
-        path = out / store.CONFIG  # the folder says what the run is
+        path = out / CONFIG_FILE  # the folder says what the run is
     config = make_config(path, fields, overrides)
     console = Console(quiet=not is_main())
     if dry_run:
@@ -158,7 +158,7 @@ def params(
     """
     path, overrides = _split(words)
     from tunewise.config import make_config
-    from tunewise.parameters import count_parameters
+    from tunewise.runs.parameters import count_parameters
 
     fields = {"model": model, "task": task, "method": method}
     config = make_config(path, fields, overrides)
@@ -220,7 +220,7 @@ def list_known(
     as_json: Json = False,
 ) -> None:
     """List what is known by name; of tasks also how many rows the data folder has."""
-    from tunewise import listing
+    from tunewise.cli import listing
 
     tables: dict[str, Callable[[], listing.Rows]] = {
         "models": listing.models,
@@ -255,7 +255,7 @@ def judge(
 
     from tunewise.config import fields_of
     from tunewise.judging import JudgeConfig, judge_pair, judge_run
-    from tunewise.progress import counted
+    from tunewise.runs.progress import counted
     from tunewise.settings import validate
 
     config = validate(JudgeConfig, fields_of(words or []), "judge")
@@ -427,7 +427,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _print_dry_run(config: Any, data: Path | None, console: Any) -> None:
     from rich.text import Text
 
-    from tunewise.dry_run import dry_run
+    from tunewise.runs.dry_run import dry_run
 
     shown, lengths = dry_run(config, data)
     console.print("What is scored stands in ⟦ ⟧.", highlight=False)

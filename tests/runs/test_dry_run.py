@@ -10,11 +10,11 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
-from tunewise.answers import encode
+from tunewise.runs.answer import encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.dry_run import NUM_SHOWN, Shown, dry_run
+from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 from tunewise.errors import ConfigError, DataError
 from tunewise.models.folder import build_model, read_config, save_model
 from tunewise.models.gpt2 import GPT2Config
@@ -151,7 +151,7 @@ def test_nothing_is_trained_and_nothing_is_left(
         raise AssertionError("a model was read")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tunewise.adapted.load_model", refuse)
+    monkeypatch.setattr("tunewise.runs.model.load_model", refuse)
     config = config_of(kind)
     before, chance = sorted(tmp_path.rglob("*")), torch.get_rng_state()
     dry_run(config, None)

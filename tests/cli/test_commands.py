@@ -13,7 +13,7 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
-from tunewise import cli
+from tunewise.cli.main import main as cli
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.methods import METHODS
@@ -395,7 +395,7 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'numpy', 'sklearn', 'transformers', 'huggingface_hub', 'tokenizers'}"
-    program = f"import sys, tunewise.cli; print(sorted({heavy} & set(sys.modules)))"
+    program = f"import sys, tunewise.cli.main; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     seconds = []

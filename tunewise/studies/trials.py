@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from tunewise import store
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
 from tunewise.metrics import METRICS
+from tunewise.runs.folder import RESULT_FILE, read_error, read_result
 from tunewise.settings import Settings
 from tunewise.studies.study import Cell, Overrides, Study, folder_name, title_of
 
@@ -59,7 +59,7 @@ class Planned:
     @property
     def is_finished(self) -> bool:
         """Whether it has left its result."""
-        return (self.folder / store.RESULT).is_file()
+        return (self.folder / RESULT_FILE).is_file()
 
 
 def planned_candidates(study: Study, cell: Cell, folder: Path) -> list[Planned]:
@@ -145,6 +145,6 @@ def _searched(trials: int, cell: Cell, folder: Path) -> list[Candidate]:
 
 def _outcome(folder: Path) -> tuple[Status, float]:
     """Return how a run ended, and its best validation value."""
-    if (result := store.read_result(folder)) is not None:
+    if (result := read_result(folder)) is not None:
         return "finished", result.best.value
-    return "failed" if store.read_error(folder) else "open", math.nan
+    return "failed" if read_error(folder) else "open", math.nan

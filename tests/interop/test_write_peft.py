@@ -14,17 +14,17 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tunewise import store
-from tunewise.adapted import adapted_model, load_trained
 from tunewise.config import make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
-from tunewise.interop.peft import write_adapter
+from tunewise.interop.write_peft import write_adapter
 from tunewise.methods.lora import HEAD, PATHS
 from tunewise.models import LanguageModel
 from tunewise.predict import load
 from tunewise.run import run
+from tunewise.runs.folder import read_result
+from tunewise.runs.model import adapted_model, load_trained
 
 # PEFT asks transformers by a name that transformers is about to retire, and warns of a tied layer.
 pytestmark = [
@@ -410,7 +410,7 @@ def test_without_an_epoch_an_adapter_is_evaluated_as_it_is(
 ) -> None:
     folder = shaken(trained("gpt2", {"kind": kind}, "labels"))
     export(folder, "peft", tmp_path / "out")
-    result = store.read_result(folder)
+    result = read_result(folder)
     assert result is not None
     config = result.config
     values = config.model_dump() | {"method": {"kind": kind, "from": str(tmp_path / "out")}}

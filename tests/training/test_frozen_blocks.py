@@ -30,8 +30,8 @@ from tunewise.models.folder import build_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.gpt_neo import GPTNeoConfig
 from tunewise.training.config import TrainConfig
+from tunewise.training.frozen_blocks import GIB, with_frozen_states
 from tunewise.training.loop import train
-from tunewise.training.prefix import GIB, with_frozen_states
 
 SIZES = {"vocabulary_size": 50, "context_length": 32, "model_dim": 16, "num_heads": 2}
 SHAPES: dict[str, ModelConfig] = {

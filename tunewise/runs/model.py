@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tunewise import store
+from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
@@ -46,10 +46,10 @@ def save_trained(
     with writing(folder):
         if config.method.kind == "full":
             labels = config.task.label_names or ()
-            save_model(model, folder / store.MODEL, tokenizer.end_of_text, labels)
-            tokenizer.save(folder / store.MODEL)
+            save_model(model, folder / MODEL_FOLDER, tokenizer.end_of_text, labels)
+            tokenizer.save(folder / MODEL_FOLDER)
             return
-        path = folder / store.ADAPTER
+        path = folder / ADAPTER_FILE
         path.parent.mkdir(exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
         # The configuration goes along, so that the file means something without the folder.
@@ -73,18 +73,18 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         ConfigError: if the folder is not that of a run.
         ModelError: if its weights cannot be read.
     """
-    config = make_config(folder / store.CONFIG)
+    config = make_config(folder / CONFIG_FILE)
     if config.method.kind == "full":
-        tokenizer = Tokenizer.load(folder / store.MODEL)
+        tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names
-        model = load_model(folder / store.MODEL, None if labels is None else len(labels))
-        _refuse_larger(tokenizer, model, folder / store.MODEL)
+        model = load_model(folder / MODEL_FOLDER, None if labels is None else len(labels))
+        _refuse_larger(tokenizer, model, folder / MODEL_FOLDER)
         config.method.adapt(model, torch.Generator())
     else:
         source = find_folder(config.model)
         tokenizer = Tokenizer.load(source)
         model = adapted_model(config, source, tokenizer)
-        _read_adapter(model, folder / store.ADAPTER)
+        _read_adapter(model, folder / ADAPTER_FILE)
     return config, model.eval(), tokenizer
 
 

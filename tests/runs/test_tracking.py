@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tunewise import store
+from tunewise.runs.folder import ADAPTER_FILE, METRICS_FILE, read_lines
 from tunewise.config import RunConfig, make_config
 from tunewise.errors import ConfigError
-from tunewise.progress import Progress
+from tunewise.runs.progress import Progress
 from tunewise.run import RunRecord, run
 from tunewise.studies.study import folder_name
 from tunewise.training.loop import Step
@@ -47,7 +47,7 @@ def configured(model_folder: Path, rows: Path) -> Configured:
 def written(record: RunRecord) -> Values:
     """Return what a run's own files say, by the names that trackers show."""
     found: Values = {}
-    lines = store.read_lines(record.folder / store.METRICS)
+    lines = read_lines(record.folder / METRICS_FILE)
     for line in [*lines, {"number": len(record.steps), "test": record.result.metrics["test"]}]:
         groups = {group: line[group] for group in ("validation", "test") if group in line}
         if not groups:
@@ -217,7 +217,7 @@ def test_a_tracker_that_cannot_be_begun_is_an_error_before_training(
         monkeypatch.setattr(sys.modules[name], begin, refuse, raising=False)
     with pytest.raises(ConfigError, match=f"{name} cannot be begun: no key; log in"):
         run(configured(name), out=tmp_path / "run")
-    assert not store.read_lines(tmp_path / "run" / store.METRICS)
+    assert not read_lines(tmp_path / "run" / METRICS_FILE)
 
 
 @pytest.mark.parametrize("name", OFFERED)
@@ -237,7 +237,7 @@ def test_trackers_change_no_result(configured: Configured, tmp_path: Path) -> No
     quiet = run(configured(), out=tmp_path / "quiet")
     shown = run(configured("tensorboard"), out=tmp_path / "shown")
     assert written(quiet) == written(shown)
-    weights = [load_file(record.folder / store.ADAPTER) for record in (quiet, shown)]
+    weights = [load_file(record.folder / ADAPTER_FILE) for record in (quiet, shown)]
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 

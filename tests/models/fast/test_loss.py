@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tunewise.methods.lora import LoRA
-from tunewise.models import LanguageModel, scoring
-from tunewise.models.scoring import score, summed_loss
+from tunewise.models import LanguageModel
+from tunewise.models.fast import loss as scoring
+from tunewise.models.fast.loss import score, summed_loss
 
 POSITIONS = 11
 HEADS = ["frozen", "tied", "untied", "lora", "labels"]

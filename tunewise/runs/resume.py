@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunewise import store
+from tunewise.runs.folder import CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, read_lines, write_lines
 from tunewise.config import RunConfig, make_config, write_yaml
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.rows import Split
@@ -32,7 +32,7 @@ def begin_or_go_on(config: RunConfig, folder: Path) -> None:
     Raises:
         ConfigError: if the folder's run has another configuration; the first difference is shown.
     """
-    path = folder / store.CONFIG
+    path = folder / CONFIG_FILE
     if not path.is_file():
         write_yaml(config, path)
         return
@@ -59,14 +59,14 @@ def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
 
 def last_checkpoint(folder: Path) -> str:
     """Return where a run's last checkpoint is, as the end of a sentence; nothing without one."""
-    last = checkpoint.read_last(folder / store.CHECKPOINT)
-    place = folder / store.CHECKPOINT
+    last = checkpoint.read_last(folder / CHECKPOINT_FOLDER)
+    place = folder / CHECKPOINT_FOLDER
     return "" if last is None else f"; the last checkpoint is of update {last.number}, in {place}"
 
 
 def read_steps(folder: Path) -> list[Step]:
     """Return the updates that a run has made, as they were written down."""
-    return _steps(store.read_lines(folder / store.METRICS))
+    return _steps(read_lines(folder / METRICS_FILE))
 
 
 class Saver:
@@ -102,8 +102,8 @@ class Saver:
         Raises:
             ConfigError: if the rows have changed, or the checkpoint is another run's.
         """
-        path = self._folder / store.METRICS
-        last = checkpoint.read_last(self._folder / store.CHECKPOINT)
+        path = self._folder / METRICS_FILE
+        last = checkpoint.read_last(self._folder / CHECKPOINT_FOLDER)
         if last is None:
             if is_main():
                 path.unlink(missing_ok=True)
@@ -124,9 +124,9 @@ class Saver:
             raise ConfigError(
                 f"{self._folder}: the last checkpoint is none of this run: {error!r}"
             ) from error
-        lines = [line for line in store.read_lines(path) if line["number"] <= last.number]
+        lines = [line for line in read_lines(path) if line["number"] <= last.number]
         if is_main():
-            store.write_lines(path, lines)
+            write_lines(path, lines)
         logger.info("going on after update %d", last.number)
         return _steps(lines), validation, seconds
 
@@ -146,7 +146,7 @@ class Saver:
         }
         try:
             taken = checkpoint.take(number, *self._state, values)
-            checkpoint.write(taken, self._folder / store.CHECKPOINT)
+            checkpoint.write(taken, self._folder / CHECKPOINT_FOLDER)
         except OSError as error:
             logger.warning(
                 "no checkpoint of update %d (%s); the one before it stays", number, error

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.estimate.operations import RESULTS
 from tunewise.estimate.rehearsal import Rehearsal
-from tunewise.estimate.results import RESULTS
 from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.method import Method

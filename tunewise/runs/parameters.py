@@ -5,7 +5,7 @@ import torch
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
 from tunewise.models.folder import build_model, shape_of
-from tunewise.store import Parameters
+from tunewise.runs.result import Parameters
 from tunewise.tasks import Classification, Task
 
 

@@ -16,8 +16,8 @@ from pydantic import AfterValidator
 from torch import Tensor
 
 from tunewise.errors import ModelError
-from tunewise.methods.lora_layers import row_lengths
 from tunewise.models import LanguageModel
+from tunewise.models.layers import row_lengths
 from tunewise.models.weights import LABEL_HEAD, read_json, read_tensors
 from tunewise.settings import Settings
 

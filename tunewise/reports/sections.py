@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.errors import ConfigError
-from tunewise.reports.table import by_class, slowest_epoch
-from tunewise.store import METRICS as METRICS_FILE
-from tunewise.store import read_lines
+from tunewise.reports.tables import by_class, slowest_epoch
+from tunewise.runs.folder import METRICS_FILE, read_lines
 from tunewise.studies.compare import COSTS, Comparison, Row, StoredRun
-from tunewise.studies.plan import Candidate
 from tunewise.studies.statistics import Estimate
 from tunewise.studies.study import Cost
+from tunewise.studies.trials import Candidate
 
 # Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
 DASHES = ("solid", "dash", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Of a curve; a longer one is averaged in bins."""
 TENFOLD = 9.99
 """The ratio of largest to smallest from which an axis is logarithmic: ten, less rounding."""
@@ -329,7 +328,7 @@ def _binned(run: StoredRun, key: str) -> list[tuple[float, float]]:
     """Return a curve over updates, averaged in bins so that it has few points."""
     # What was not a finite number is kept as None: that update was left out.
     points = [(line["number"], line[key]) for line in run.lines if line.get(key) is not None]
-    size = math.ceil(len(points) / MOST_POINTS)
+    size = math.ceil(len(points) / MAX_POINTS)
     bins = [points[start : start + size] for start in range(0, len(points), size)]
     return [(some[-1][0], sum(y for _, y in some) / len(some)) for some in bins]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunewise.answers import check_metrics, encode
+from tunewise.runs.answer import check_metrics, encode
 from tunewise.config import RunConfig
 from tunewise.data.encode import IGNORE, Encoded, EncodedSplit
 from tunewise.data.example import Example
@@ -16,7 +16,7 @@ from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models.folder import find_folder, shape_of
-from tunewise.parameters import count_parameters
+from tunewise.runs.parameters import count_parameters
 
 NUM_SHOWN = 3
 
@@ -65,7 +65,7 @@ def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Spl
     tokenizer, shape = Tokenizer.load(source), shape_of(config.model)
     examples = {split: config.task.examples(split, data) for split in SPLITS}
     # For what the method asks for and the model does not have: shapes alone tell.
-    count_parameters(config, config.task.settled(examples["train"]))
+    count_parameters(config, config.task.resolve(examples["train"]))
     encoded = {split: encode(config, split, examples[split], shape, tokenizer) for split in SPLITS}
     by_id = {example.id: example for example in examples["train"]}
     shown = [

@@ -17,11 +17,12 @@ from transformers.generation import logits_process
 
 from tunewise.data.tokenizer import Tokenizer, byte_level
 from tunewise.errors import ModelError
+from tunewise.generation import generate as decoding
+from tunewise.generation.generate import DecodingConfig, filtered, generate, penalised, text_of
 from tunewise.methods.lora import LoRA
 from tunewise.methods.method import merge
 from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.models import FAMILIES, LanguageModel, decoding
-from tunewise.models.decoding import DecodingConfig, filtered, generate, penalised, text_of
+from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.folder import load_model
 
 Reference = Callable[..., nn.Module]

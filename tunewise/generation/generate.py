@@ -20,9 +20,9 @@ from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ModelError
 from tunewise.models.cache import Cache
+from tunewise.models.fast.loss import SLICE
+from tunewise.models.fast.prepacked import prepacked
 from tunewise.models.language_model import LanguageModel
-from tunewise.models.prepacked import prepacked
-from tunewise.models.scoring import SLICE
 from tunewise.settings import Settings
 
 Ids = npt.NDArray[np.int32]

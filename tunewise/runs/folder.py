@@ -8,172 +8,24 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from traceback import format_exception
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from tunewise.config import RunConfig
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import write_whole, writing
 from tunewise.metrics import Prediction
+from tunewise.runs.result import Evaluation, Failure, Result, Update
 
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
-PREDICTIONS = "predictions.jsonl"
-RESULT = "result.json"
-ERROR = "error.json"
-LOCK = "lock"
-CHECKPOINT = "checkpoint"
-ADAPTER = Path("adapter/adapter.safetensors")
-MODEL = "model"
-
-
-class Record(BaseModel):
-    """A part of result.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Parameters(Record):
-    """How many numbers the model holds, and how many were trained."""
-
-    total: int
-    trainable: int
-    percent: float
-    """100 · trainable / total."""
-
-
-class Best(Record):
-    """The evaluation whose weights were kept."""
-
-    epoch: int
-    step: int
-    metric: str
-    value: float
-
-
-class Time(Record):
-    """Seconds on the clock."""
-
-    train_seconds: float
-    """All updates; evaluations are not in it."""
-    prefix_seconds: float
-    """Computing the output of frozen first blocks, or finding it; see `train.prefix_cache`."""
-    epoch_seconds: list[float]
-    evaluation_seconds: float
-    """All evaluations, the test split included."""
-
-
-class Memory(Record):
-    """The most memory held at once."""
-
-    peak_bytes: int
-    """Of the process on a CPU, of the allocator on a GPU."""
-    device: str
-
-
-class Estimate(Record):
-    """What was expected before the model was read; see `tunewise estimate`."""
-
-    peak_bytes: int
-    epoch_seconds: float
-    """Of an epoch's updates."""
-    prefix_seconds: float
-    evaluation_seconds: float
-    """Of all evaluations, without texts that are written out, whose length nobody knows."""
-    seconds: float
-    """Of the whole run, if it does not stop early."""
-
-
-class Tokens(Record):
-    """Tokens that went through the model in training, each as often as it did."""
-
-    trained: int
-    per_second: float
-
-
-class SplitSize(Record):
-    """What became of a split's rows."""
-
-    examples: int
-    sequences: int
-    tokens: int
-    truncated: int
-    """Examples that lost tokens to max_length."""
-    tokens_cut: int
-    """How many tokens they lost."""
-
-
-class Tables(Record):
-    """What a classifier gets right and what it takes for what, on the test split."""
-
-    per_class: dict[str, dict[str, float]]
-    """Precision, recall, F1 and support of each label."""
-    confusion: dict[str, list[str] | list[list[int]]]
-    """`labels`, and `counts`: a row per expected label, a column per predicted one."""
-
-
-class Environment(Record):
-    """What it ran on."""
-
-    python: str
-    torch: str
-    tunewise: str
-    device: str
-    precision: str
-    seed: int
-
-
-class Result(Record):
-    """result.json."""
-
-    name: str
-    status: Literal["finished"]
-    config: RunConfig
-    parameters: Parameters
-    data: dict[str, SplitSize]
-    metrics: dict[str, dict[str, float]]
-    """Of the best state: split, then metric."""
-    intervals: dict[str, dict[str, tuple[float, float]]]
-    """95 % bootstrap intervals over the examples of a split."""
-    tables: Tables | None = None
-    """Of tasks with labels."""
-    best: Best
-    time: Time
-    memory: Memory
-    estimate: Estimate | None = None
-    tokens: Tokens
-    updates_left_out: int = 0
-    """Those whose loss or gradient was not finite; see `train.on_nan`."""
-    environment: Environment
-
-
-class Failure(Record):
-    """error.json."""
-
-    error: str
-    traceback: list[str]
-
-
-class Update(Record):
-    """A line of metrics.jsonl: an update, in which null stands for what is not a finite number."""
-
-    number: int
-    epoch: int
-    loss: float | None
-    num_tokens: int
-    num_scored: int
-    learning_rate: float | None
-    grad_norm: float | None
-    seconds: float | None
-
-
-class Evaluation(Record):
-    """A line of metrics.jsonl: an evaluation on validation data."""
-
-    number: int
-    epoch: int
-    validation: dict[str, float]
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+PREDICTIONS_FILE = "predictions.jsonl"
+RESULT_FILE = "result.json"
+ERROR_FILE = "error.json"
+LOCK_FILE = "lock"
+CHECKPOINT_FOLDER = "checkpoint"
+ADAPTER_FILE = Path("adapter/adapter.safetensors")
+MODEL_FOLDER = "model"
 
 
 LINE: TypeAdapter[Update | Evaluation] = TypeAdapter(Update | Evaluation)
@@ -192,8 +44,8 @@ def run_folder(out: Path | None, name: str, resume: bool) -> Path:
     folder = out or _numbered(name, resume)
     if not resume or not folder.is_dir() or not _holds_something(folder):
         return new_folder(folder, "--resume goes on with a run")
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"--out {folder}: has no {CONFIG}, so it is not the folder of a run")
+    if not (folder / CONFIG_FILE).is_file():
+        raise ConfigError(f"--out {folder}: has no {CONFIG_FILE}, so it is not the folder of a run")
     return folder
 
 
@@ -228,7 +80,7 @@ def _numbered(name: str, resume: bool) -> Path:
 
 def _holds_something(folder: Path) -> bool:
     """Return whether there is more than a run leaves that is stopped at once."""
-    return any(path.name not in (LOCK, f"{CONFIG}.part") for path in folder.iterdir())
+    return any(path.name not in (LOCK_FILE, f"{CONFIG_FILE}.part") for path in folder.iterdir())
 
 
 @contextmanager
@@ -239,7 +91,7 @@ def locked(folder: Path) -> Iterator[None]:
         ConfigError: if one is in it, or nothing can be written there.
     """
     with writing(folder):
-        lock = (folder / LOCK).open("a")  # what a link leads to keeps its content
+        lock = (folder / LOCK_FILE).open("a")  # what a link leads to keeps its content
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -248,7 +100,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            (folder / LOCK).unlink(missing_ok=True)
+            (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
@@ -289,7 +141,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 def write_result(folder: Path, result: Result) -> None:
     """Write result.json, there whole or not at all."""
     text = json.dumps(result.model_dump(mode="json"), indent=2) + "\n"
-    write_whole(folder / RESULT, text)
+    write_whole(folder / RESULT_FILE, text)
 
 
 def read_result(folder: Path) -> Result | None:
@@ -298,7 +150,7 @@ def read_result(folder: Path) -> Result | None:
     Raises:
         ConfigError: if the file is there and is not one that this version writes.
     """
-    path = folder / RESULT
+    path = folder / RESULT_FILE
     if not path.is_file():
         return None
     with _written_by_a_run(path):
@@ -310,7 +162,7 @@ def write_error(folder: Path, error: Exception) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     message = str(error) or type(error).__name__
     failure = Failure(error=message, traceback=format_exception(error))
-    write_whole(folder / ERROR, failure.model_dump_json(indent=2) + "\n")
+    write_whole(folder / ERROR_FILE, failure.model_dump_json(indent=2) + "\n")
 
 
 def read_error(folder: Path) -> str | None:
@@ -319,7 +171,7 @@ def read_error(folder: Path) -> str | None:
     Raises:
         ConfigError: if the file is not one that a run writes.
     """
-    path = folder / ERROR
+    path = folder / ERROR_FILE
     if not path.is_file():
         return None
     with _written_by_a_run(path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tunewise.answers import encode, room, virtual_tokens
+from tunewise.runs.answer import encode, room, virtual_tokens
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
@@ -17,7 +17,7 @@ from tunewise.device import choose_dtype
 from tunewise.models import ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, read_config
-from tunewise.shared import Shared
+from tunewise.runs.memo import Shared
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Prepared:
     device: torch.device
 
 
-def prepared(
+def prepare(
     config: RunConfig,
     data: Path | None,
     device: torch.device,
@@ -60,7 +60,7 @@ def prepared(
     examples = {
         split: shared.get((*rows, split), partial(task.examples, split, data)) for split in splits
     }
-    config = settled(config, examples["train"], device)
+    config = resolve(config, examples["train"], device)
     lengths = room(config, shape), virtual_tokens(config, shape)
     encoded = {
         split: shared.get(
@@ -72,7 +72,7 @@ def prepared(
     return Prepared(name, config, source, shape, tokenizer, examples, encoded, device)
 
 
-def settled(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
+def resolve(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
     """Return the configuration with nothing left open: labels, precision, the model's whole path.
 
     This is what a run keeps, to be repeated or loaded from any folder with the same result.
@@ -83,7 +83,7 @@ def settled(config: RunConfig, training: Sequence[Example], device: torch.device
     return config.model_copy(
         update={
             "model": str(Path(config.model).absolute()) if is_folder else config.model,
-            "task": config.task.settled(training),
+            "task": config.task.resolve(training),
             "train": config.train.model_copy(update={"precision": precision}),
         }
     )

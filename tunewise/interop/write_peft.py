@@ -13,12 +13,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tunewise.config import RunConfig
-from tunewise.methods import peft_folder
 from tunewise.methods.ia3 import IA3, ScaledLinear
 from tunewise.methods.lora import LoRA
-from tunewise.methods.lora_layers import DoRALinear, LoRALinear, row_lengths
+from tunewise.methods.lora_layers import DoRALinear, LoRALinear
 from tunewise.methods.method import Method
-from tunewise.methods.peft_folder import (
+from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.models import LanguageModel
+from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.folder import find_folder
+from tunewise.models.layers import row_lengths
+from tunewise.models.weights import LABEL_HEAD
+from tunewise.peft import read as peft_folder
+from tunewise.peft.read import (
     LAYER_PREFIX,
     MAGNITUDE,
     PROMPT,
@@ -26,11 +32,6 @@ from tunewise.methods.peft_folder import (
     Update,
     their_layers,
 )
-from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.models import LanguageModel
-from tunewise.models.catalog import KNOWN_MODELS, POCKET
-from tunewise.models.folder import find_folder
-from tunewise.models.weights import LABEL_HEAD
 
 ADAPTERS = ("lora", "soft_prompt", "prefix", "ia3")
 """The methods that PEFT has too."""

@@ -18,9 +18,10 @@ from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.lora import LoRA
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.models import LanguageModel, language_model, layers, recompute
-from tunewise.models.recompute import cheap, recomputing
-from tunewise.models.scoring import summed_loss
+from tunewise.models import LanguageModel, language_model, layers
+from tunewise.models.fast import recompute
+from tunewise.models.fast.loss import summed_loss
+from tunewise.models.fast.recompute import cheap, recomputing
 
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]

@@ -1,0 +1,1 @@
+"""Adapters in the format of PEFT (https://github.com/huggingface/peft): read and written."""
