@@ -13,10 +13,10 @@ from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.settings import load_yaml
 from tunewise.tasks import TASKS
 from tunewise.tasks.generation import Generation
 from tunewise.tasks.named import task_names
+from tunewise.yaml import load_yaml
 
 FROM_DESIGN = """
 model: gpt2-medium

@@ -19,11 +19,11 @@ from tunewise.methods import METHODS, Method
 from tunewise.metrics import Metric, Prediction
 from tunewise.models.catalog import POCKET_CONFIG
 from tunewise.models.folder import build_model
-from tunewise.settings import load_yaml
 from tunewise.studies.study import Study
 from tunewise.tasks import TASKS, Task
 from tunewise.tasks.classification import Classification
 from tunewise.tasks.named import task_names
+from tunewise.yaml import load_yaml
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

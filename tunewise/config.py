@@ -11,11 +11,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tunewise.errors import ConfigError, nearest
 from tunewise.files import write_whole
 from tunewise.methods import METHODS, AnyMethod
-from tunewise.settings import Settings, dump_yaml, load_yaml, validate
+from tunewise.settings import Settings, validate
 from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig
+from tunewise.yaml import dump_yaml, load_yaml
 
 DEFAULTS = {"task": POCKET_REVIEWS, "method": "lora"}
 """What a run does where nothing is said."""

@@ -34,3 +34,10 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:  # safetensors has its own for the system's
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be written: {reason}") from error
+
+
+def cache_folder() -> Path:
+    """Return where the cache lives: TUNEWISE_CACHE, or tunewise in the user's cache folder."""
+    if folder := os.environ.get("TUNEWISE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunewise"

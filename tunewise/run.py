@@ -19,9 +19,10 @@ from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.rows import SPLITS, Split
-from tunewise.device import choose_device, choose_dtype, describe, peak_bytes, reset_peak_bytes
+from tunewise.device import choose_device, choose_dtype, describe
 from tunewise.errors import TrainingError
 from tunewise.estimate import estimate_run, warn_of_memory
+from tunewise.memory import peak_bytes, reset_peak_bytes
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel

@@ -14,12 +14,13 @@ from tunewise.cli.main import main
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.device import choose_device, free_bytes, held_bytes, total_bytes
+from tunewise.device import choose_device
 from tunewise.estimate import expected, warn_of_memory
 from tunewise.estimate.machines import GPUS, Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.survey import Row, Survey, survey
 from tunewise.estimate.work import Work, rehearse
+from tunewise.memory import free_bytes, held_bytes, total_bytes
 from tunewise.methods import METHODS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model, find_folder, save_model

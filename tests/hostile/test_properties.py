@@ -27,9 +27,10 @@ from tunewise.data.packing import IGNORE, pack
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, TunewiseError
-from tunewise.settings import dump_yaml, load_yaml, validate
+from tunewise.settings import validate
 from tunewise.tasks.template import columns_of, fill
 from tunewise.training.loop import epoch_order
+from tunewise.yaml import dump_yaml, load_yaml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 SEED = st.integers(0, 2**32 - 1)

@@ -9,8 +9,8 @@ import yaml
 
 from tunewise.config import make_config, parse_word
 from tunewise.errors import ConfigError
-from tunewise.settings import MAX_CHARACTERS, MAX_DEEP, MAX_VALUES, dump_yaml, load_yaml
 from tunewise.studies.study import read_study
+from tunewise.yaml import MAX_CHARACTERS, MAX_DEEP, MAX_VALUES, dump_yaml, load_yaml
 
 LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 18)

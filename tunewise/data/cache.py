@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.files import cache_folder
 
 Ids = npt.NDArray[np.int32]
 """Token ids of one text, (T,)."""
@@ -22,13 +22,6 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_CACHED = 1_000_000
 """Characters below which encoding anew is faster than looking in a file."""
-
-
-def cache_folder() -> Path:
-    """Return where the cache lives: TUNEWISE_CACHE, or tunewise in the user's cache folder."""
-    if folder := os.environ.get("TUNEWISE_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunewise"
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:

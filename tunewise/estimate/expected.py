@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import torch
 
-from tunewise.device import KEPT_KERNELS, free_bytes, give_back_memory, held_bytes
+from tunewise import KEPT_KERNELS
 from tunewise.estimate.machines import Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.work import Work, num_evaluations, rehearse
+from tunewise.memory import free_bytes, give_back_memory, held_bytes
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import Estimate

@@ -11,12 +11,12 @@ from functools import cache
 import numpy as np
 import torch
 
-from tunewise.data.cache import cache_folder
 from tunewise.data.encode import Encoded
-from tunewise.device import choose_device, choose_dtype, describe, total_bytes
+from tunewise.device import choose_device, choose_dtype, describe
 from tunewise.errors import ConfigError
 from tunewise.estimate.rehearsal import Operation, Rehearsal
-from tunewise.files import write_whole
+from tunewise.files import cache_folder, write_whole
+from tunewise.memory import GIB, total_bytes
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
 from tunewise.models.gpt2 import GPT2Config
@@ -59,7 +59,6 @@ class Machine:
         return self.slowness * total
 
 
-GIB = 2**30
 SHARE = 0.5
 """Of a data sheet's arithmetic and memory traffic, what such work is taken to reach."""
 CALL = 1e-5

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from tunewise.data.cache import cache_folder
+from tunewise.files import cache_folder
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import Endpoint, JudgeError, RefusedError
 from tunewise.judging.prompts import Form

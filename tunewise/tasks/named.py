@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import ConfigError, nearest
-from tunewise.settings import load_yaml
+from tunewise.yaml import load_yaml
 
 CATALOG = Path(__file__).parent / "catalog"
 

@@ -16,16 +16,14 @@ import torch
 from torch import Tensor
 
 from tunewise import models
-from tunewise.data.cache import cache_folder
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.rows import Split
-from tunewise.device import keep_freed_memory
+from tunewise.files import cache_folder
+from tunewise.memory import GIB, keep_freed_memory
 from tunewise.models import LanguageModel
 
 logger = logging.getLogger(__name__)
-
-GIB = 2**30
 
 
 def with_frozen_states(

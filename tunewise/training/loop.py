@@ -15,8 +15,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
-from tunewise.device import is_out_of_memory, keep_freed_memory
 from tunewise.errors import TrainingError
+from tunewise.memory import is_out_of_memory, keep_freed_memory
 from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import summed_loss
 from tunewise.training.compiled import compile_blocks
