@@ -12,9 +12,8 @@ __version__ = "0.1.0"
 # oneDNN keeps a compiled kernel for every shape of a bf16 product, up to 1,024 of them, and PyTorch
 # as many again. Passes of texts differ in their number of tokens, so these are kernels that are
 # seldom used again: half a GiB after a hundred updates. Both are read at the first product.
-KEPT_KERNELS = 64
 for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_variable, str(KEPT_KERNELS))
+    os.environ.setdefault(_variable, "64")
 
 
 def load(name: str | Path) -> "Predictor":

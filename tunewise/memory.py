@@ -102,3 +102,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that there is not enough memory."""
     known = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
+
+
+def kept_kernels() -> int:
+    """Return how many compiled kernels oneDNN keeps for bf16 products; see `tunewise/__init__.py`."""
+    return int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])

@@ -8,9 +8,9 @@ from tunewise.config import RunConfig
 from tunewise.data.rows import SPLITS
 from tunewise.device import Precision, choose_device
 from tunewise.estimate.expected import estimate_run, on, work_of
-from tunewise.estimate.machines import GIB, GPUS, Machine
+from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
-from tunewise.memory import free_bytes, held_bytes
+from tunewise.memory import GIB, free_bytes, held_bytes
 from tunewise.methods import METHODS
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import Prepared, prepare

@@ -16,6 +16,7 @@ from tunewise.data.packing import pack
 from tunewise.data.rows import Split
 from tunewise.device import choose_dtype
 from tunewise.estimate.rehearsal import Operation, Rehearsal
+from tunewise.memory import GIB
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
@@ -23,7 +24,7 @@ from tunewise.runs.answer import answer
 from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
-from tunewise.training.frozen_blocks import GIB, keeps_last, lengths_kept
+from tunewise.training.frozen_blocks import keeps_last, lengths_kept
 from tunewise.training.loop import Step, epoch_order, train
 from tunewise.training.optimizer import build_optimizer
 
