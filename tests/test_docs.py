@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 from tunewise.config import RunConfig, make_config
 from tunewise.errors import TunewiseError
 from tunewise.methods import METHODS, Method

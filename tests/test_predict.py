@@ -14,7 +14,7 @@ import torch
 
 import tunewise as tw
 from tunewise import predict
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 from tunewise.config import make_config
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer

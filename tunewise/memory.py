@@ -105,5 +105,5 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def kept_kernels() -> int:
-    """Return how many compiled kernels oneDNN keeps for bf16 products; see `tunewise/__init__.py`."""
+    """Return how many compiled kernels oneDNN keeps; `tunewise/__init__.py` sets it."""
     return int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])

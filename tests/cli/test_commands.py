@@ -13,7 +13,7 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.methods import METHODS

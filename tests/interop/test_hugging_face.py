@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export

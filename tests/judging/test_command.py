@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 
 KEY = "sk-very-secret-0123456789"
 

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tunewise.cli.main import main as cli
+from tunewise.cli import main as cli
 from tunewise.errors import ConfigError
 from tunewise.serving import ServeConfig, serve
 
