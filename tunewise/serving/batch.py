@@ -109,9 +109,7 @@ class Batch:
         prompts = [Encoded("", w.text.prompt, len(w.text.prompt), label=0) for w in ordered]
         (batch,) = (batch.to(self._device) for batch in pack(prompts, sum(lengths)))
         owners = self._owners(ordered)  # (B,)
-        hidden = self._mix.hidden(
-            batch.tokens, batch.positions, batch.segments, cache, owners[batch.segments]
-        )  # (N, D)
+        hidden = self._mix.hidden(batch, cache, owners[batch.segments])  # (N, D)
         logits = self._mix.logits(hidden[batch.targets != IGNORE], owners)  # (B, V)
         rows = _chosen(ordered, logits)
         if not rows:
@@ -124,10 +122,8 @@ class Batch:
     def step(self) -> None:
         """Write one more token of every text."""
         tokens = torch.tensor([w.text.output[-1] for w in self.writings], device=self._device)
-        places = torch.arange(len(tokens), device=self._device)  # (B,)
         owners = self._owners(self.writings)  # (B,)
-        positions = self._cache.advance()
-        hidden = self._mix.hidden(tokens, positions, places, self._cache, owners)  # (B, D)
+        hidden = self._mix.next_hidden(tokens, self._cache, owners)  # (B, D)
         self._keep(_chosen(self.writings, self._mix.logits(hidden, owners)))
 
     @torch.inference_mode()
