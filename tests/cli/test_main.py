@@ -1,8 +1,8 @@
 """Help comes at once; a mistake costs one line and exit code 2."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -142,9 +142,12 @@ def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
     program = f"import sys, tunewise.cli.main; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        assert real_process("--help").code == 0
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.5
+    before = processor_seconds_of_children()
+    assert real_process("--help").code == 0
+    assert processor_seconds_of_children() - before < 0.5
+
+
+def processor_seconds_of_children() -> float:
+    """Return how long processes that have ended have computed; a busy machine does not matter."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
