@@ -103,7 +103,7 @@ def _metric(name: str) -> Column:
     def text(row: Row) -> str:
         if name not in row.metrics:
             return words.MISSING
-        return words.format_estimate(name, row.metrics[name])
+        return words.format_with_interval(name, row.metrics[name])
 
     values: dict[str, Callable[[Row], Value]] = {
         name: part("mean"),

@@ -136,10 +136,10 @@ def axis_scale(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "dtick": "D2" if is_short else 1, "exponentformat": "power"}
 
 
-def error_bars(metric: Metric, estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Return the intervals of some estimates as Plotly's error bars; none where there is none."""
-    upper = [axis_value(metric, estimate.high - estimate.mean) for estimate in estimates]
-    lower = [axis_value(metric, estimate.mean - estimate.low) for estimate in estimates]
+def error_bars(metric: Metric, intervals: Sequence[Estimate]) -> dict[str, Any]:
+    """Return some intervals as Plotly's error bars; none where an interval has no bounds."""
+    upper = [axis_value(metric, interval.high - interval.mean) for interval in intervals]
+    lower = [axis_value(metric, interval.mean - interval.low) for interval in intervals]
     if all(math.isnan(value) for value in upper):
         return {"visible": False, "type": "data", "array": []}
     return {

@@ -3,7 +3,8 @@
 Each function takes a comparison and returns figures, with every cell in its own colour.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from tunewise.reports.columns import slowest_epoch
 from tunewise.reports.figure import (
@@ -113,53 +114,47 @@ def plot_axis_effects(comparison: Comparison) -> list[Figure]:
     return figures
 
 
+class _Bars(NamedTuple):
+    """One bar chart: a bar per finished cell."""
+
+    name: str
+    title: str
+    values: list[float]
+    form: str
+    """Format of the number on each bar."""
+
+
 def plot_costs(comparison: Comparison) -> list[Figure]:
     """Plot one bar per cell for each cost, and for the test loss if all cells have one."""
-    figures = [
-        _plot_bars(
-            comparison,
-            "trainable",
-            "trainable parameters",
-            lambda row: row.cost("trainable"),
-            "{:,.0f}",
-        ),
-        _plot_bars(comparison, "slowest_epoch", "slowest epoch, seconds", slowest_epoch, "{:.2g}"),
-        _plot_bars(
-            comparison,
-            "peak_memory",
-            "peak memory, GiB",
-            lambda row: row.cost("memory") / COST_UNITS["memory"],
-            "{:.2f}",
-        ),
+    rows = finished_rows(comparison)
+    trainable = [row.cost("trainable") for row in rows]
+    memory = [row.cost("memory") / COST_UNITS["memory"] for row in rows]
+    charts = [
+        _Bars("trainable", "trainable parameters", trainable, "{:,.0f}"),
+        _Bars("slowest_epoch", "slowest epoch, seconds", list(map(slowest_epoch, rows)), "{:.2g}"),
+        _Bars("peak_memory", "peak memory, GiB", memory, "{:.2f}"),
     ]
-    if all("loss" in row.metrics for row in finished_rows(comparison)):
-        figures.append(
-            _plot_bars(
-                comparison, "test_loss", "test loss", lambda row: row.metrics["loss"].mean, "{:.3f}"
-            )
-        )
-    return figures
+    if all("loss" in row.metrics for row in rows):
+        losses = [row.metrics["loss"].mean for row in rows]
+        charts.append(_Bars("test_loss", "test loss", losses, "{:.3f}"))
+    return [_plot_bars(comparison, bars) for bars in charts]
 
 
-def _plot_bars(
-    comparison: Comparison, name: str, title: str, value: Callable[[Row], float], form: str
-) -> Figure:
-    """Plot one horizontal bar per finished cell, with its value written on it in a format."""
+def _plot_bars(comparison: Comparison, bars: _Bars) -> Figure:
     rows, styles = finished_rows(comparison), cell_styles(comparison)
-    values = [value(row) for row in rows]
     plot = empty_plot()
     plot.add_bar(
-        x=values,
+        x=bars.values,
         y=[escape_plotly(row.name) for row in rows],
         orientation="h",
-        text=[form.format(number) for number in values],
+        text=[bars.form.format(number) for number in bars.values],
         marker={"color": [styles[row.name].color for row in rows]},
         showlegend=False,
     )
-    lay_out(plot, title, "", axis_scale(values))
+    lay_out(plot, bars.title, "", axis_scale(bars.values))
     plot.update_layout(height=90 + 34 * len(rows))
     plot.update_yaxes(autorange="reversed", automargin=True)
-    return Figure(f"bars_{name}", title, plot)
+    return Figure(f"bars_{bars.name}", bars.title, plot)
 
 
 def plot_confusion_matrices(comparison: Comparison) -> list[Figure]:

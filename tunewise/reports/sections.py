@@ -67,18 +67,20 @@ def build_sections(comparison: Comparison) -> list[Section]:
     Raises:
         ConfigError: if there is something to plot, and Plotly is not installed.
     """
-    if not finished_rows(comparison):
-        return [_cells(comparison), _repetition(comparison)]
+    of_finished_runs = (
+        _quality_and_cost,
+        _effects,
+        _pairs,
+        _candidates,
+        _curves,
+        _costs,
+        _confusion,
+        _examples,
+    )
+    any_finished = bool(finished_rows(comparison))
     sections = [
         _cells(comparison),
-        _quality_and_cost(comparison),
-        _effects(comparison),
-        _pairs(comparison),
-        _candidates(comparison),
-        _curves(comparison),
-        _costs(comparison),
-        _confusion(comparison),
-        _examples(comparison),
+        *(section(comparison) for section in of_finished_runs if any_finished),
         _repetition(comparison),
     ]
     return [section for section in sections if section.has_content]
@@ -117,9 +119,10 @@ def _pairs(comparison: Comparison) -> Section:
         return Section(heading)
     tests = words.join_names(sorted({pair.test for pair in comparison.pairs}))
     count = len(comparison.pairs)
+    pairs = "one pair" if count == 1 else f"{count} pairs"
     note = (
         f"First minus second, on the same test examples, by {tests}; p-values are corrected by "
-        f"Holm's method over {count} pairs. A difference is significant if its corrected p is "
+        f"Holm's method over {pairs}. A difference is significant if its corrected p is "
         f"below {SIGNIFICANT}."
     )
     table = pairs_table(comparison, _best_first(comparison))

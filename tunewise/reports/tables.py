@@ -62,7 +62,7 @@ def effects_table(comparison: Comparison) -> Table:
     """Return the mean at each value of each axis."""
     metric = comparison.metric.name
     rows = [
-        [effect.axis, effect.value, words.format_estimate(metric, effect.estimate)]
+        [effect.axis, effect.value, words.format_with_interval(metric, effect.estimate)]
         for effect in comparison.effects
     ]
     return Table(

@@ -18,25 +18,24 @@ def format_value(metric: str, value: float) -> str:
     return f"{value:.{_decimals(metric, value)}f}"
 
 
-def format_estimate(metric: str, estimate: Estimate) -> str:
+def format_with_interval(metric: str, interval: Estimate) -> str:
     """Return a metric's value, with its interval in brackets if it has one."""
-    mean = format_value(metric, estimate.mean)
-    interval = format_interval(metric, estimate)
-    return f"{mean} ({interval})" if interval else mean
+    mean, bounds = format_value(metric, interval.mean), format_interval(metric, interval)
+    return f"{mean} ({bounds})" if bounds else mean
 
 
-def format_interval(metric: str, estimate: Estimate) -> str:
+def format_interval(metric: str, interval: Estimate) -> str:
     """Return an interval, or an empty text if there is none."""
-    if math.isnan(estimate.low):
+    if math.isnan(interval.low):
         return ""
-    low, high = format_value(metric, estimate.low), format_value(metric, estimate.high)
+    low, high = format_value(metric, interval.low), format_value(metric, interval.high)
     return f"{low.removesuffix(' %')} to {high.removesuffix(' %')}"
 
 
-def format_difference(metric: str, estimate: Estimate) -> str:
+def format_difference(metric: str, interval: Estimate) -> str:
     """Return a difference with its sign and interval; for shares, in percentage points."""
-    factor, decimals = (100, 1) if is_share(metric) else (1, _decimals(metric, estimate.mean))
-    mean, low, high = (factor * x for x in (estimate.mean, estimate.low, estimate.high))
+    factor, decimals = (100, 1) if is_share(metric) else (1, _decimals(metric, interval.mean))
+    mean, low, high = (factor * x for x in (interval.mean, interval.low, interval.high))
     return f"{mean:+.{decimals}f} ({low:+.{decimals}f} to {high:+.{decimals}f})"
 
 
