@@ -92,7 +92,7 @@ def test_the_pieces_are_the_tokens_of_the_run_and_the_scored_ones_its_targets(
     shown, _ = dry_run(config, None)
     examples = config.task.examples("train")
     encoded = encode(config, "train", examples, read_config(model_folder), tokenizer)
-    prefix = config.method.prefix_length
+    prefix = config.method.num_virtual_ids
     assert len(shown) == min(NUM_SHOWN, len(encoded.sequences))
     for one, sequence in zip(shown, encoded.sequences, strict=False):
         assert one.id == sequence.example_id

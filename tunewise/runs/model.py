@@ -44,7 +44,7 @@ def save_trained(
         ConfigError: if it cannot be written.
     """
     with writing(folder):
-        if config.method.kind == "full":
+        if config.method.trains_everything:
             labels = config.task.label_names or ()
             save_model(model, folder / MODEL_FOLDER, tokenizer.end_of_text, labels)
             tokenizer.save(folder / MODEL_FOLDER)
@@ -74,7 +74,7 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         ModelError: if its weights cannot be read.
     """
     config = make_config(folder / CONFIG_FILE)
-    if config.method.kind == "full":
+    if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names
         model = load_model(folder / MODEL_FOLDER, None if labels is None else len(labels))

@@ -148,7 +148,7 @@ def _adapted(
     model.set_precision(precision)
     model.to(device)
     first = model.config.vocabulary_size
-    prefix = list(range(first, first + method.prefix_length))
+    prefix = list(range(first, first + method.num_virtual_ids))
     return packed([prefix + ids for ids in sequences])
 
 
