@@ -18,8 +18,8 @@ from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
-from tunewise.methods.lora import HEAD, PATHS
 from tunewise.methods import METHODS
+from tunewise.methods.lora import HEAD, PATHS
 from tunewise.models import LanguageModel
 from tunewise.peft.write import write_adapter
 from tunewise.predict import load
