@@ -103,6 +103,10 @@ def merge(model: LanguageModel) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, Wrapped):
                 setattr(module, name, child.merged().requires_grad_(False))
+    left = dict(model.named_parameters(remove_duplicate=False))
+    for stored in model.stored_tensors():
+        for name in stored.ours:
+            assert name in left, f"{name}: a layer that a method puts around it must be a Wrapped"
 
 
 def freeze(model: LanguageModel) -> None:

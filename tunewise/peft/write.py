@@ -96,16 +96,10 @@ def lora_adapter(
         tensors[f"{LAYERS_NAME_PREFIX}{theirs}.{LORA_B}"] = update.b
         if update.magnitude is not None:
             tensors[f"{LAYERS_NAME_PREFIX}{theirs}.{MAGNITUDE}"] = update.magnitude
-    ranks = {theirs: len(update.a) for theirs, update in joint.items()}
-    rank, rank_pattern = _pattern(ranks)
-    alpha, alpha_pattern = _pattern(
-        {
-            theirs: _as_int(
-                update.scale * (sqrt(ranks[theirs]) if scaled_by_root else ranks[theirs])
-            )
-            for theirs, update in joint.items()
-        }
-    )
+    root = sqrt if scaled_by_root else float
+    alphas = {theirs: _as_int(u.scale * root(len(u.a))) for theirs, u in joint.items()}
+    rank, rank_pattern = _pattern({theirs: len(update.a) for theirs, update in joint.items()})
+    alpha, alpha_pattern = _pattern(alphas)
     fields = {
         "peft_type": "LORA",
         "r": rank,
