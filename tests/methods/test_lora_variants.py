@@ -286,7 +286,7 @@ def test_merged_equals_unmerged_and_the_factors_are_of_the_base_models_own_weigh
         merge(model)
         assert_close(our_logits(model, texts), unmerged, rtol=1e-4, atol=1e-4)
         for name, layer in layers.items():
-            a, b = layer.factors()
+            a, b, _, _ = layer.update()
             assert len(a) == (6 if init == "pissa" else 3)
             weight = base.get_parameter(f"{name}.weight") + layer.scale * b @ a
             if isinstance(layer, DoRALinear):

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.method import Method, freeze
+from tunewise.methods.method import Method, Wrapped, freeze
 from tunewise.models import LanguageModel
 from tunewise.models.layers import Linear
+from tunewise.peft.write import PeftAdapter, ia3_adapter
 
 Side = Literal["input", "output"]
 
@@ -26,12 +27,13 @@ SCALED: Mapping[str, Side] = {
 """Which layers of a block are scaled, and where."""
 
 
-class ScaledLinear(nn.Module):
+class ScaledLinear(Wrapped):
     """A frozen layer whose input or output is scaled by a trained vector."""
 
+    base: Linear
+
     def __init__(self, base: Linear, side: Side) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.side = side
         size = base.in_features if side == "input" else base.out_features
         self.scale = nn.Parameter(torch.ones(size, device=base.weight.device))
@@ -47,11 +49,11 @@ class ScaledLinear(nn.Module):
         """Return a plain layer with the scale in its weights, equal to this one up to rounding."""
         out_dim, in_dim = self.base.weight.shape
         layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.scale.device)
-        of_input = self.side == "input"
-        scale = self.scale if of_input else self.scale[:, None]
+        scales_input = self.side == "input"
+        scale = self.scale if scales_input else self.scale[:, None]
         layer.weight = nn.Parameter(self.base.weight.float() * scale)
         if self.base.bias is not None:
-            layer.bias = nn.Parameter(self.base.bias.float() * (1 if of_input else self.scale))
+            layer.bias = nn.Parameter(self.base.bias.float() * (1 if scales_input else self.scale))
         return layer
 
 
@@ -68,6 +70,15 @@ class IA3(Method):
         freeze(model)
         for block in model.blocks:
             for path, side in SCALED.items():
-                owner_path, _, attribute = path.rpartition(".")
-                owner = block.get_submodule(owner_path)
-                setattr(owner, attribute, ScaledLinear(getattr(owner, attribute), side))
+                base = block.get_submodule(path)
+                assert isinstance(base, Linear)
+                block.set_submodule(path, ScaledLinear(base, side))
+
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the vectors: (out, 1) if they scale outputs, (1, in) if they scale inputs."""
+        scales = {
+            name: layer.scale.detach().unsqueeze(0 if layer.side == "input" else 1)
+            for name, layer in model.named_modules()
+            if isinstance(layer, ScaledLinear)
+        }
+        return ia3_adapter(model, scales)

@@ -11,14 +11,15 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
-from tunewise.methods.method import Method, freeze
+from tunewise.methods.method import Method, freeze, refuse_settings
 from tunewise.models import LanguageModel
-from tunewise.peft import read as peft_folder
+from tunewise.models.layers import Linear
+from tunewise.peft.read import Folder, read_lora, set_label_layer
+from tunewise.peft.write import PeftAdapter, lora_adapter
 
 PATHS = {
     "query": "attention.query",
@@ -56,7 +57,7 @@ class LoRA(Method):
     """Layers with an update: query, key, value, out, up, down of each block, and head."""
     blocks: str | tuple[int, ...] = "all"
     """Blocks with an update: `all`, `last-K`, or a list of numbers from 0."""
-    from_: peft_folder.Folder | None = Field(default=None, alias="from")
+    from_: Folder | None = Field(default=None, alias="from")
     """The folder of an adapter that PEFT wrote, to go on from; it decides all but `dropout` and
     `loraplus_lr_ratio`."""
 
@@ -80,8 +81,9 @@ class LoRA(Method):
         return blocks
 
     @model_validator(mode="after")
-    def _adapter_speaks_for_itself(self) -> Self:
-        peft_folder.refuse_fields(self, self.from_, but=("dropout", "loraplus_lr_ratio"))
+    def _nothing_is_set_that_the_adapter_decides(self) -> Self:
+        if self.from_ is not None:
+            refuse_settings(self, allowed=("from_", "dropout", "loraplus_lr_ratio"))
         return self
 
     @property
@@ -94,7 +96,7 @@ class LoRA(Method):
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
-        """Freeze the model and put an update beside each chosen layer."""
+        """Freeze the model and put an update beside every chosen layer."""
         if HEAD in self.targets and model.num_labels is not None:
             raise ConfigError(
                 "method.targets: 'head' is the new label layer here, which is trained in full; "
@@ -102,45 +104,49 @@ class LoRA(Method):
             )
         freeze(model)
         if self.from_ is not None:
-            for name, update in peft_folder.read_lora(self.from_, model).items():
-                path, _, attribute = name.rpartition(".")
-                self._adapt_from(update, model.get_submodule(path), attribute)
+            found = read_lora(self.from_, model)
+            set_label_layer(model, found.label_layer)
+            for name, update in found.updates.items():
+                is_dora = update.magnitude is not None
+                self._wrap(model, name, len(update.a), update.scale, is_dora).load(update)
             return
-        for owner, attribute in self._places(model):
-            layer = self._put(owner, attribute, self.rank, self.scale, self.dora)
+        for name in self._chosen_layers(model.config.num_layers):
+            layer = self._wrap(model, name, self.rank, self.scale, self.dora)
             if self.init == "pissa" and self.rank > (most := min(layer.weight.shape)):
                 raise ConfigError(
-                    f"method.rank: {self.rank} asked for; {attribute} has {most} singular values"
+                    f"method.rank: {self.rank} asked for; {name.rpartition('.')[2]} has {most} "
+                    "singular values"
                 )
             layer.initialise(self.init, generator)
 
-    def _adapt_from(self, update: peft_folder.Update, owner: nn.Module, attribute: str) -> None:
-        is_dora = update.magnitude is not None
-        layer = self._put(owner, attribute, len(update.a), update.scale, is_dora)
-        if not layer.A.is_meta:
-            layer.A.data, layer.B.data = update.a, update.b
-            if isinstance(layer, DoRALinear) and update.magnitude is not None:
-                layer.magnitude.data = update.magnitude
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the updates; those of layers that are one in transformers become one."""
+        updates = {
+            name: layer.update()
+            for name, layer in model.named_modules()
+            if isinstance(layer, LoRALinear)
+        }
+        return lora_adapter(model, updates, self.scaling == "alpha/sqrt(r)", self.dropout)
 
-    def _put(
-        self, owner: nn.Module, attribute: str, rank: int, scale: float, dora: bool
+    def _wrap(
+        self, model: LanguageModel, name: str, rank: int, scale: float, dora: bool
     ) -> LoRALinear:
         """Put an update beside a layer, and return both as one."""
-        kind = DoRALinear if dora else LoRALinear
-        layer = kind(getattr(owner, attribute), rank, scale, self.dropout)
+        base = model.get_submodule(name)
+        assert isinstance(base, Linear)
+        layer = (DoRALinear if dora else LoRALinear)(base, rank, scale, self.dropout)
         layer.lr_ratios = {"B": self.loraplus_lr_ratio, "magnitude": self.loraplus_lr_ratio}
-        setattr(owner, attribute, layer)
+        model.set_submodule(name, layer)
         return layer
 
-    def _places(self, model: LanguageModel) -> Iterator[tuple[nn.Module, str]]:
-        """Yield the module and attribute of every chosen layer, from the input to the output."""
-        for index in self._chosen_blocks(model.config.num_layers):
+    def _chosen_layers(self, num_layers: int) -> Iterator[str]:
+        """Yield the name of every chosen layer, from the input to the output."""
+        for block in self._chosen_blocks(num_layers):
             for target, path in PATHS.items():
                 if target in self.targets:
-                    owner, _, attribute = path.rpartition(".")
-                    yield model.blocks[index].get_submodule(owner), attribute
+                    yield f"blocks.{block}.{path}"
         if HEAD in self.targets:
-            yield model, HEAD
+            yield HEAD
 
     def _chosen_blocks(self, num_layers: int) -> list[int]:
         if self.blocks == "all":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tunewise.data.packing import Batch
 from tunewise.methods.lora_layers import LoRALinear
+from tunewise.methods.method import unwrapped_name
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
 from tunewise.models.fast.prepacked import prepack
@@ -27,12 +28,9 @@ class Weights:
         self._known: dict[str, list[Tensor]] = {}
 
     def share(self, model: LanguageModel) -> None:
-        """Put weights that are known in the place of a model's own.
-
-        A layer that a method has wrapped keeps its weight under `base`.
-        """
+        """Put weights that are known in the place of a model's own."""
         for name, parameter in model.named_parameters():
-            others = self._known.setdefault(name.replace(".base", ""), [])
+            others = self._known.setdefault(unwrapped_name(name), [])
             same = (other for other in others if _equal(other, parameter.data))
             if (kept := next(same, None)) is None:
                 others.append(parameter.data)
