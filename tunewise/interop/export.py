@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from tunewise.errors import ConfigError, nearest
-from tunewise.files import writing
+from tunewise.files import naming_the_file
 from tunewise.interop.card import write_card
 from tunewise.interop.write_peft import ADAPTERS, write_adapter
 from tunewise.methods.method import merge
@@ -49,7 +49,7 @@ def export(run: Path, form: str, out: Path) -> None:
     config, model, tokenizer = read_trained(run)
     model.set_precision(torch.float32)
     new_folder(out)
-    with writing(out):
+    with naming_the_file(out):
         if form == "peft":
             write_adapter(model, config, out)
         else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewise.errors import ConfigError
-from tunewise.files import write_whole, writing
+from tunewise.files import naming_the_file, write_whole
 from tunewise.reports.markdown import markdown
 from tunewise.reports.page import MADE_BY, page
 from tunewise.reports.sections import Section, sections
@@ -37,7 +37,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     path = out or folder / "report.html"
     if path.exists() and not (path.is_file() and MADE_BY in path.read_text("utf-8", "replace")):
         raise ConfigError(f"--out {path}: is no report by tunewise, and nothing is overwritten")
-    with writing(path):
+    with naming_the_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(comparison, figures))
     write_whole(folder / "report.md", markdown(comparison))
