@@ -117,6 +117,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
 
 
-def max_kernels() -> int:
+def kept_kernels() -> int:
     """Return how many compiled kernels oneDNN keeps at most; `tunewise/__init__.py` sets it."""
     return int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])

@@ -8,7 +8,7 @@ import torch
 from tunewise.estimate.machines import Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.work import Work, num_evaluations, rehearse
-from tunewise.memory import free_bytes, give_back_memory, held_bytes, max_kernels
+from tunewise.memory import free_bytes, give_back_memory, held_bytes, kept_kernels
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import Estimate
@@ -73,7 +73,7 @@ def _kernel_bytes(work: Work) -> int:
         return len({o.shapes for o in operations if o.dtype == torch.bfloat16 and o.shapes})
 
     num_kernels = count(work.update) * work.num_sizes + count(work.forward)
-    return KERNEL_BYTES * min(max_kernels(), num_kernels)
+    return KERNEL_BYTES * min(kept_kernels(), num_kernels)
 
 
 def warn_of_memory(expected: Estimate, device: torch.device) -> None:

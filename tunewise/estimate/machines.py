@@ -105,7 +105,7 @@ def this_machine() -> Machine:
             _small_updates(_small_model(device), epochs=1)
             return machine
     machine = _measured(device)
-    with suppress(OSError), writing_to_cache(path) as temporary:  # not kept, it only costs time
+    with suppress(OSError), writing_to_cache(path) as temporary:  # if not, it is measured again
         temporary.write_text(json.dumps(asdict(machine)), "utf-8")
     return machine
 
