@@ -20,7 +20,7 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
 from tunewise.methods import METHODS
-from tunewise.methods.lora import HEAD, PATHS
+from tunewise.methods.lora import HEAD
 from tunewise.models import LanguageModel
 from tunewise.peft.write import write_adapter
 from tunewise.predict import load
@@ -47,7 +47,7 @@ OTHER_METHODS: list[dict[str, Any]] = [
     {"kind": "ia3"},
 ]
 """The methods besides LoRA that PEFT has too."""
-SUBSETS = [list(some) for size in range(1, 7) for some in combinations(PATHS, size)]
+SUBSETS = [list(some) for size in range(1, 7) for some in combinations(LanguageModel.layers, size)]
 
 
 def written_by_us(base: Path, out: Path, tokenizer: Tokenizer, **method: Any) -> LanguageModel:

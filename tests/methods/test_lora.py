@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.errors import ConfigError
-from tunewise.methods.lora import HEAD, PATHS, LoRA
+from tunewise.methods.lora import HEAD, LoRA
 from tunewise.methods.lora_layers import LoRALinear
 from tunewise.methods.method import merge
 from tunewise.models import LanguageModel
@@ -55,7 +55,7 @@ def test_a_fresh_update_changes_nothing(
     model.requires_grad_(False)
     model.set_precision(precision)
     before = logits(model, texts)
-    adapt(model, targets=(*PATHS, HEAD), rank=4, dropout=0.3)
+    adapt(model, targets=(*LanguageModel.layers, HEAD), rank=4, dropout=0.3)
     model.set_precision(precision)
     model.train(training)
     assert torch.equal(logits(model, texts), before)
@@ -66,7 +66,7 @@ def test_merged_equals_unmerged_and_differs_from_the_base(
     model: LanguageModel, texts: list[Encoded], scaling: str
 ) -> None:
     base = logits(model, texts)
-    adapt(model, targets=(*PATHS, HEAD), rank=4, alpha=3.0, scaling=scaling)
+    adapt(model, targets=(*LanguageModel.layers, HEAD), rank=4, alpha=3.0, scaling=scaling)
     fill(model)
     unmerged = logits(model, texts)
     merge(model)
@@ -76,7 +76,7 @@ def test_merged_equals_unmerged_and_differs_from_the_base(
 
 
 def test_merging_leaves_the_frozen_weights_and_the_embedding_alone(model: LanguageModel) -> None:
-    adapt(model, targets=(*PATHS, HEAD))
+    adapt(model, targets=(*LanguageModel.layers, HEAD))
     fill(model)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     copies = {name: parameter.detach().clone() for name, parameter in frozen.items()}
@@ -124,10 +124,12 @@ def test_a_can_start_gaussian_with_a_deviation_of_one_over_rank(model: LanguageM
         assert layer.A.abs().max() > 2.5 / 50, name
 
 
-@pytest.mark.parametrize("target", PATHS)
+@pytest.mark.parametrize("target", LanguageModel.layers)
 def test_each_target_names_one_layer_of_each_block(model: LanguageModel, target: str) -> None:
     adapt(model, targets=(target,))
-    assert set(updates(model)) == {f"blocks.{index}.{PATHS[target]}" for index in range(3)}
+    assert set(updates(model)) == {
+        f"blocks.{index}.{LanguageModel.layers[target]}" for index in range(3)
+    }
 
 
 def test_the_head_is_a_target_of_its_own_and_stays_tied(model: LanguageModel) -> None:
@@ -177,7 +179,7 @@ def test_only_the_two_factors_of_each_update_are_trained(model: LanguageModel) -
 def test_an_unknown_target_is_answered_with_the_known_ones(target: str) -> None:
     with pytest.raises(ValidationError) as caught:
         LoRA(targets=("key", target))
-    assert all(name in str(caught.value) for name in (*PATHS, HEAD))
+    assert all(name in str(caught.value) for name in (*LanguageModel.layers, HEAD))
 
 
 def test_a_misspelt_target_is_answered_with_the_nearest() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from tunewise.errors import ConfigError, nearest
-from tunewise.files import writing
+from tunewise.files import naming_the_file
 from tunewise.interop.card import write_card
 from tunewise.methods.method import merge
 from tunewise.models.folder import save_model
@@ -47,7 +47,7 @@ def export(run: Path, form: str, out: Path) -> None:
     if form == "hf":
         merge(model)
     new_folder(out)
-    with writing(out):
+    with naming_the_file(out):
         if form == "peft" and adapter is not None:
             write_adapter(adapter, model, base_model_name(config.model), out)
         else:

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from tunewise.files import cache_folder
+from tunewise.files import cache_folder, writing_to_cache
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import Endpoint, JudgeError, RefusedError
 from tunewise.judging.prompts import Form
@@ -140,11 +139,7 @@ def _keep(path: Path, answer: Answer) -> None:
     """Write a file whole or not at all; a cache that cannot be written only costs calls."""
     values = {"value": answer.value, "num_invalid": answer.num_invalid}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(json.dumps(values))
-        Path(file.name).replace(path)
+        with writing_to_cache(path) as temporary:
+            temporary.write_text(json.dumps(values), "utf-8")
     except OSError as error:
         logger.warning("a judge's answer is not cached: %s", error)

@@ -18,8 +18,6 @@ from tunewise.models.layers import Linear, gelu
 
 INITIAL_STD = 0.01
 """Deviation of fresh weights, cut off at twice that: a small change of the frozen model."""
-PATHS = ("attention.out", "feed_forward.down")
-"""The layers of a block that write to the residual stream."""
 
 
 class AdaptedLinear(Wrapped):
@@ -29,13 +27,13 @@ class AdaptedLinear(Wrapped):
 
     def __init__(self, base: Linear, bottleneck: int) -> None:
         super().__init__(base)
-        size, device = base.out_features, base.weight.device
+        size, device = base.out_dim, base.device
         self.down = Linear(size, bottleneck, device=device)
         self.up = Linear(bottleneck, size, device=device)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights within two deviations and set biases to zero; nothing on the meta device."""
-        if self.up.weight.is_meta:
+        if self.up.device.type == "meta":
             return
         bound = 2 * INITIAL_STD
         for part in (self.down, self.up):
@@ -70,7 +68,8 @@ class Adapter(Method):
         """Freeze the model and put adapters into every block."""
         freeze(model)
         for block in model.blocks:
-            for path in PATHS:
+            for name in model.residual_layers:
+                path = model.layers[name]
                 base = block.get_submodule(path)
                 assert isinstance(base, Linear)
                 layer = AdaptedLinear(base, self.bottleneck)

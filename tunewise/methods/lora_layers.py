@@ -35,10 +35,8 @@ class LoRALinear(Wrapped):
         self.scale = scale
         self.dropout = dropout
         self.start = None
-        out_dim, in_dim = base.weight.shape
-        device = base.weight.device
-        self.A = nn.Parameter(torch.empty(rank, in_dim, device=device))
-        self.B = nn.Parameter(torch.zeros(out_dim, rank, device=device))
+        self.A = nn.Parameter(torch.empty(rank, base.in_dim, device=base.device))
+        self.B = nn.Parameter(torch.zeros(base.out_dim, rank, device=base.device))
 
     def plain_forward(self, x: Tensor) -> Tensor:
         """Return W x + b + scale · B A x, (N, out) from (N, in): the paper's formula."""
@@ -73,15 +71,14 @@ class LoRALinear(Wrapped):
         All is computed in float64 and rounded once: so the rest of W, which is not saved, comes out
         the same when the model is adapted again, whatever the number of threads.
         """
-        weight = self.base.weight
+        weight = self.base.dense()
         rest = torch.empty_like(weight, dtype=torch.float32)  # what a file holds may be half of it
         if not weight.is_meta:
             a, b = _principal_factors(weight.double() / self.scale, len(self.A))
             self.A.data, self.B.data = a.float(), b.float()
             self.start = self.A.detach().clone(), self.B.detach().clone()
             rest = (weight - self.scale * (self.B.double() @ self.A.double())).float()
-        # A new parameter: the output layer may share its weight with the token embedding.
-        self.base.weight = nn.Parameter(rest, requires_grad=False)
+        self.base.replace_weight(rest)  # the output layer may share one with the token embedding
 
     def load(self, update: LowRankUpdate) -> None:
         """Give A and B the values of an update of the same rank; nothing on the meta device."""
@@ -102,23 +99,18 @@ class LoRALinear(Wrapped):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight, (out, in)."""
-        return self.base.weight
+        """The frozen weight, (out, in), which a tied output layer shares with the embedding."""
+        return self.base.dense()
 
     @torch.no_grad()
     def merged(self) -> Linear:
         """Return a plain layer, equal to this one up to rounding."""
-        out_dim, in_dim = self.base.weight.shape
-        layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.A.device)
-        layer.weight = nn.Parameter(self._merged_weight())
-        if self.base.bias is not None:
-            layer.bias = nn.Parameter(self.base.bias.detach().clone())
-        return layer
+        bias = None if self.base.bias is None else self.base.bias.detach().clone()
+        return Linear.holding(self._merged_weight(), bias)
 
     def _merged_weight(self) -> Tensor:
         """Return W + scale · B A, (out, in), in the precision of A and B."""
-        weight = self.base.weight.to(self.A.dtype)
-        return torch.addmm(weight, self.B, self.A, alpha=self.scale)
+        return torch.addmm(self.base.dense(self.A.dtype), self.B, self.A, alpha=self.scale)
 
 
 class DoRALinear(LoRALinear):
@@ -142,7 +134,7 @@ class DoRALinear(LoRALinear):
         """Return m ∘ V x / ‖V‖ + b, (N, out) from (N, in): the paper's formula."""
         low = F.dropout(x, self.dropout, self.training) @ self.A.to(x.dtype).T  # (N, in) -> (N, R)
         update = self.scale * (low @ self.B.to(x.dtype).T)  # (N, R) -> (N, out)
-        v = self.base.weight.to(self.A.dtype) + self.scale * (self.B @ self.A)  # (out, in)
+        v = self.base.dense(self.A.dtype) + self.scale * (self.B @ self.A)  # (out, in)
         gain = self.magnitude / row_lengths(v.detach())  # (out,)
         y = (self.base.product(x, None) + update) * gain
         return (y if self.base.bias is None else y + self.base.bias).to(x.dtype)
@@ -186,7 +178,7 @@ class DoRALinear(LoRALinear):
 
         So V, which has as many numbers as W, is never made.
         """
-        weight, a, b, scale = self.base.weight, self.A, self.B, self.scale
+        weight, a, b, scale = self.base.dense(), self.A, self.B, self.scale
         low = (weight @ a.T.to(weight.dtype)).to(a.dtype)  # (out, in) -> (out, R)
         change = b * (2 * scale * low + scale**2 * (b @ (a @ a.T)))  # (out, R)
         return (row_lengths(weight).square() + change.sum(dim=1)).sqrt()

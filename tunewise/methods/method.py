@@ -6,7 +6,7 @@ model, and how PEFT writes it. No other room of the package knows a method by it
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
@@ -27,6 +27,10 @@ class Method(Settings):
     """Whether every weight is trained, so that a run saves a whole model and not an adapter."""
     why_not_merged: ClassVar[str | None] = None
     """Why what is trained cannot become weights of a plain model; None if it can (see `merge`)."""
+
+    def resolve(self, family: type[LanguageModel]) -> Self:
+        """Return the method with nothing left open that depends on the family of the model."""
+        return self
 
     @property
     def num_virtual_ids(self) -> int:

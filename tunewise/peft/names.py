@@ -29,9 +29,6 @@ OUTPUT_LAYER = "lm_head"
 OUTPUT_LAYER_COPY = "lm_head.base_layer.weight"
 """The output layer itself, which PEFT saves beside an update of it."""
 
-LAYER_IN_BLOCK = re.compile(r".*\.h\.(\d+)\.(.+)")
-"""A layer of a block: the block's number, and what the layer is called within it."""
-
 
 class LayerInBlock(NamedTuple):
     """A layer of transformers that lies in a block."""
@@ -53,15 +50,16 @@ def layers_of_transformers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
     return layers if model.num_labels is not None else layers | {OUTPUT_LAYER: ("head",)}
 
 
-def layer_in_block(theirs: str) -> LayerInBlock | None:
+def layer_in_block(theirs: str, model: LanguageModel) -> LayerInBlock | None:
     """Return where in the blocks a layer of transformers lies; None if it is in no block."""
-    match = LAYER_IN_BLOCK.fullmatch(theirs)
+    before, after = map(re.escape, (model.name_prefix + model.block_name).split("{}"))
+    match = re.fullmatch(rf"{before}(\d+){after}\.(.+)", theirs)
     return None if match is None else LayerInBlock(int(match[1]), match[2])
 
 
 def weights_are_transposed(model: LanguageModel) -> bool:
     """Return whether transformers keeps the weights of linear layers as (in, out)."""
-    return model.config.family == "gpt2"
+    return any(stored.transposed for stored in model.stored_tensors())
 
 
 def base_model_name(model: str) -> str:

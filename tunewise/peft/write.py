@@ -98,8 +98,8 @@ def lora_adapter(
             tensors[f"{LAYERS_NAME_PREFIX}{theirs}.{MAGNITUDE}"] = update.magnitude
     root = sqrt if scaled_by_root else float
     alphas = {theirs: _as_int(u.scale * root(len(u.a))) for theirs, u in joint.items()}
-    rank, rank_pattern = _pattern({theirs: len(update.a) for theirs, update in joint.items()})
-    alpha, alpha_pattern = _pattern(alphas)
+    rank, rank_pattern = _pattern({t: len(u.a) for t, u in joint.items()}, model)
+    alpha, alpha_pattern = _pattern(alphas, model)
     fields = {
         "peft_type": "LORA",
         "r": rank,
@@ -111,7 +111,7 @@ def lora_adapter(
         "lora_dropout": dropout,
         "bias": "none",
         "fan_in_fan_out": weights_are_transposed(model),
-        **_targets(list(joint), model.config.num_layers),
+        **_targets(list(joint), model),
     }
     return PeftAdapter(fields, tensors, LAYERS_NAME_PREFIX)
 
@@ -132,7 +132,7 @@ def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapt
                 for name in ours
             ]
             joint[theirs] = torch.cat(parts)
-    places = {theirs: layer_in_block(theirs) for theirs in joint}
+    places = {theirs: layer_in_block(theirs, model) for theirs in joint}
     names = {theirs: place.name for theirs, place in places.items() if place is not None}
     fields = {
         "peft_type": "IA3",
@@ -164,25 +164,25 @@ def virtual_tokens_adapter(
     return PeftAdapter(shape | fields, {PROMPT: values.detach()}, VIRTUAL_TOKENS_NAME_PREFIX)
 
 
-def _targets(layers: list[str], num_layers: int) -> dict[str, Any]:
+def _targets(layers: list[str], model: LanguageModel) -> dict[str, Any]:
     """Return the fields of a LoraConfig that say which layers have an update."""
-    places = [place for layer in layers if (place := layer_in_block(layer)) is not None]
+    places = [place for layer in layers if (place := layer_in_block(layer, model)) is not None]
     blocks = sorted({place.block for place in places})
     names = sorted({place.name for place in places})
     is_grid = len(layers) == len(blocks) * len(names)  # the same layers in every chosen block
     if not is_grid:
         return {"target_modules": sorted(layers)}
-    if len(blocks) == num_layers:
+    if len(blocks) == model.config.num_layers:
         return {"target_modules": names}
     return {"target_modules": names, "layers_to_transform": blocks}
 
 
-def _pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+def _pattern(values: Mapping[str, float], model: LanguageModel) -> tuple[float, dict[str, float]]:
     """Return the commonest value of all layers, and the others by the ends of their names."""
     common = mode(values.values())
     by_name: dict[str, dict[str, float]] = {}
     for layer, value in values.items():
-        place = layer_in_block(layer)
+        place = layer_in_block(layer, model)
         by_name.setdefault(place.name if place else layer, {})[layer] = value
     pattern: dict[str, float] = {}
     for name, of_layers in by_name.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewise.errors import ConfigError
-from tunewise.files import write_whole, writing
+from tunewise.files import naming_the_file, write_whole
 from tunewise.reports.csv_files import CSV_FILES
 from tunewise.reports.figure import Figure
 from tunewise.reports.markdown import render_markdown
@@ -42,7 +42,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
             f"--out {path}: already exists and is not a report by tunewise, so it is not "
             "overwritten; give another path"
         )
-    with writing(path):
+    with naming_the_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, render_page(comparison, sections))
     write_whole(folder / "report.md", render_markdown(comparison))

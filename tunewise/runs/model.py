@@ -9,7 +9,7 @@ from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
 from tunewise.errors import ModelError
-from tunewise.files import writing
+from tunewise.files import naming_the_file
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.weights import read_tensors
@@ -43,7 +43,7 @@ def save_trained(
     Raises:
         ConfigError: if it cannot be written.
     """
-    with writing(folder):
+    with naming_the_file(folder):
         if config.method.trains_everything:
             labels = config.task.label_names or ()
             save_model(model, folder / MODEL_FOLDER, tokenizer.end_of_text, labels)
