@@ -109,7 +109,7 @@ def study(
     """Run every cell of a study, each with the same budget and seeds."""
     from rich.console import Console
 
-    from tunewise.studies.live import show_plan, shown
+    from tunewise.studies.live import show_plan, show_progress
     from tunewise.studies.runner import open_folder, run_study
     from tunewise.studies.study import read_study
     from tunewise.training.parallel import num_launched
@@ -123,8 +123,8 @@ def study(
     # What each run has to say would tear the table.
     logging.getLogger("tunewise").setLevel(logging.WARNING)
     num_runs = show_plan(plan, folder, data, jobs, console)
-    with shown(plan, num_runs, console) as tell:
-        failed = run_study(plan, folder, data, jobs, tell)
+    with show_progress(plan, num_runs, console) as notify:
+        failed = run_study(plan, folder, data, jobs, notify)
     console.print(f"\nthe report: tunewise report {folder}", highlight=False, soft_wrap=True)
     if failed:
         more = f" ({len(failed)} in all)" if len(failed) > 1 else ""
@@ -200,15 +200,15 @@ def estimate(
 
 
 def _estimate_row(title: str, row: Any) -> dict[str, Any]:
-    from tunewise.estimate import clock
+    from tunewise.estimate import format_duration
 
     tokens = {} if row.pass_tokens is None else {"tokens per pass at most": row.pass_tokens}
     return {
         title: row.name,
         "memory": f"{row.peak_bytes / 2**30:.2f} of {row.room_bytes / 2**30:.0f} GiB",
         "": "fits" if row.fits else "does not fit",
-        "epoch": clock(row.epoch_seconds),
-        "whole run": clock(row.seconds),
+        "epoch": format_duration(row.epoch_seconds),
+        "whole run": format_duration(row.seconds),
         **tokens,
     }
 

@@ -19,7 +19,7 @@ def markdown(comparison: Comparison) -> str:
     parts += ["## Cells", _table(["cell", *(column.title for column in shown)], lines)]
     if comparison.effects:
         lines = [
-            [effect.axis, effect.value, words.estimate_of(name, effect.estimate)]
+            [effect.axis, effect.value, words.estimate_of(name, effect.interval)]
             for effect in comparison.effects
         ]
         parts += ["## Effect of each axis", _table(["axis", "value", name], lines)]
@@ -28,7 +28,7 @@ def markdown(comparison: Comparison) -> str:
             [
                 *(pair.first, pair.second, words.difference_of(name, pair.difference)),
                 *(words.p_of(pair.p), words.p_of(pair.corrected)),
-                "shown" if pair.is_shown else "no difference shown",
+                "shown" if pair.is_significant else "no difference shown",
             ]
             for pair in comparison.pairs
         ]

@@ -10,8 +10,8 @@ from tunewise.reports import words
 from tunewise.reports.answer import answer, warnings
 from tunewise.reports.sections import Figure, Section
 from tunewise.reports.tables import TABLES, Column, by_class, columns
-from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.trials import COMMAND
+from tunewise.studies.compare import CellResult, Comparison
+from tunewise.studies.trials import COMMAND_FILE
 
 HERE = Path(__file__).parent
 MADE_BY = "Made by tunewise."
@@ -145,11 +145,12 @@ def _pairs(comparison: Comparison) -> str:
             if best in (pair.first, pair.second)
             else pair
         )
+        difference = "shown" if pair.is_significant else "no difference shown"
         lines.append(
             f'<tr><td class="words">{escape(pair.first)}</td><td class="words">'
             f"{escape(pair.second)}</td><td>{words.difference_of(name, pair.difference)}</td>"
             f"<td>{words.p_of(pair.p)}</td><td>{words.p_of(pair.corrected)}</td>"
-            f'<td class="words">{"shown" if pair.is_shown else "no difference shown"}</td></tr>'
+            f'<td class="words">{difference}</td></tr>'
         )
     tests = words.listed(sorted({pair.test for pair in comparison.pairs}))
     table = (
@@ -219,7 +220,7 @@ def _answers(comparison: Comparison) -> str:
     )
 
 
-def _disputed(rows: Sequence[Row], numbers: range) -> list[int]:
+def _disputed(rows: Sequence[CellResult], numbers: range) -> list[int]:
     """Return the examples on which the answers differ, the most disputed first."""
 
     def share(number: int) -> float:
@@ -242,7 +243,9 @@ def _text(text: str) -> str:
 def _settings(comparison: Comparison) -> str:
     """Return what repeats the study: its file, what was chosen, where it ran."""
     folder = comparison.folder
-    command = (folder / COMMAND).read_text("utf-8") if (folder / COMMAND).is_file() else ""
+    command = (
+        (folder / COMMAND_FILE).read_text("utf-8") if (folder / COMMAND_FILE).is_file() else ""
+    )
     study = yaml.safe_dump(
         comparison.study.model_dump(mode="json", exclude_defaults=True),
         sort_keys=False,

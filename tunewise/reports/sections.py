@@ -8,10 +8,10 @@ from typing import Any
 from tunewise.errors import ConfigError
 from tunewise.reports.tables import by_class, slowest_epoch
 from tunewise.runs.folder import METRICS_FILE, read_lines
-from tunewise.studies.compare import COSTS, Comparison, Row, StoredRun
-from tunewise.studies.statistics import Estimate
+from tunewise.studies.compare import COSTS, CellResult, Comparison, StoredRun
+from tunewise.studies.statistics import Interval
 from tunewise.studies.study import Cost
-from tunewise.studies.trials import Candidate
+from tunewise.studies.trials import Trial
 
 # Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -104,7 +104,7 @@ class _Style:
 Styles = dict[str, _Style]
 
 
-def _quality_and_cost(comparison: Comparison, rows: Sequence[Row], style: Styles) -> Figure:
+def _quality_and_cost(comparison: Comparison, rows: Sequence[CellResult], style: Styles) -> Figure:
     name = comparison.metric.name
     go = _plotly()
     plot = go.Figure()
@@ -148,7 +148,7 @@ def _quality_and_cost(comparison: Comparison, rows: Sequence[Row], style: Styles
 
 
 def _against(
-    comparison: Comparison, rows: Sequence[Row], cost: Cost
+    comparison: Comparison, rows: Sequence[CellResult], cost: Cost
 ) -> dict[str, list[list[float]]]:
     """Return x and y of the Pareto front's points and of each cell, with one cost."""
     unit = {"trainable": 1.0, "memory": 2**30, "time": 1.0}[cost]
@@ -183,8 +183,8 @@ def _effects(comparison: Comparison) -> list[Figure]:
         plot = _plotly().Figure()
         plot.add_scatter(
             x=[_escaped(effect.value) for effect in effects],
-            y=[_scaled(comparison, effect.estimate.mean) for effect in effects],
-            error_y=_bars_of(comparison, [effect.estimate for effect in effects]),
+            y=[_scaled(comparison, effect.interval.mean) for effect in effects],
+            error_y=_bars_of(comparison, [effect.interval for effect in effects]),
             mode="markers",
             marker={"color": PALETTE[0], "size": 10},
             showlegend=False,
@@ -242,7 +242,7 @@ def _tuning(comparison: Comparison, style: Styles) -> list[Figure]:
     return figures
 
 
-def _tuned_axis(rows: Sequence[Row]) -> str | None:
+def _tuned_axis(rows: Sequence[CellResult]) -> str | None:
     """Return the one number that candidates differ in, if there is just one."""
     fields = {path for row in rows for c in row.candidates for path in c.overrides}
     numbers = all(
@@ -256,7 +256,7 @@ def _tuned_axis(rows: Sequence[Row]) -> str | None:
 
 
 def _add_candidate(
-    plot: Any, comparison: Comparison, tried: Candidate, row: Row, look: _Style, first: bool
+    plot: Any, comparison: Comparison, tried: Trial, row: CellResult, look: _Style, first: bool
 ) -> None:
     """Draw a candidate's validation values over its updates."""
     name = comparison.metric.name
@@ -276,7 +276,7 @@ def _add_candidate(
         )
 
 
-def _curves(comparison: Comparison, rows: Sequence[Row], style: Styles) -> list[Figure]:
+def _curves(comparison: Comparison, rows: Sequence[CellResult], style: Styles) -> list[Figure]:
     name = comparison.metric.name
     figures = [
         ("loss", "Training loss", "loss", lambda run: _binned(run, "loss")),
@@ -299,7 +299,7 @@ def _curves(comparison: Comparison, rows: Sequence[Row], style: Styles) -> list[
 
 
 def _curve_plot(
-    rows: Sequence[Row],
+    rows: Sequence[CellResult],
     style: Styles,
     title: str,
     points: Callable[[StoredRun], list[tuple[float, float]]],
@@ -333,8 +333,8 @@ def _binned(run: StoredRun, key: str) -> list[tuple[float, float]]:
     return [(some[-1][0], sum(y for _, y in some) / len(some)) for some in bins]
 
 
-def _bars(rows: Sequence[Row], style: Styles) -> list[Figure]:
-    shown: list[tuple[str, str, Callable[[Row], float], Callable[[float], str]]] = [
+def _bars(rows: Sequence[CellResult], style: Styles) -> list[Figure]:
+    shown: list[tuple[str, str, Callable[[CellResult], float], Callable[[float], str]]] = [
         ("trainable", "trainable parameters", lambda row: row.cost("trainable"), "{:,.0f}".format),
         ("slowest_epoch", "slowest epoch, seconds", slowest_epoch, "{:.2g}".format),
         (
@@ -367,7 +367,7 @@ def _bars(rows: Sequence[Row], style: Styles) -> list[Figure]:
     return figures
 
 
-def _confusion(rows: Sequence[Row]) -> list[Figure]:
+def _confusion(rows: Sequence[CellResult]) -> list[Figure]:
     figures = []
     for number, row in enumerate(rows):
         found = by_class(row)
@@ -391,7 +391,7 @@ def _confusion(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-def _bars_of(comparison: Comparison, estimates: Sequence[Estimate]) -> dict[str, Any]:
+def _bars_of(comparison: Comparison, estimates: Sequence[Interval]) -> dict[str, Any]:
     """Return the intervals of some estimates as Plotly has them."""
     upper = [_scaled(comparison, some.high - some.mean) for some in estimates]
     lower = [_scaled(comparison, some.mean - some.low) for some in estimates]

@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from tunewise.reports import words
-from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.study import title_of
+from tunewise.studies.compare import CellResult, Comparison
+from tunewise.studies.overrides import title_of
 
 Value = str | float | int
 """What cells.csv holds; an empty text where there is nothing."""
@@ -29,8 +29,8 @@ class Column:
     """One column: a number per cell with its text, and the columns of cells.csv behind it."""
 
     title: str
-    text: Callable[[Row], str]
-    values: dict[str, Callable[[Row], Value]]
+    text: Callable[[CellResult], str]
+    values: dict[str, Callable[[CellResult], Value]]
     """By their names in cells.csv; the first is what the column is sorted by."""
     is_measured_by_clock: bool = False
     """Whether another run of the same study may measure otherwise: time and memory."""
@@ -58,7 +58,7 @@ def columns(comparison: Comparison) -> list[Column]:
     return found + [_metric(name) for name in others]
 
 
-def slowest_epoch(row: Row) -> float:
+def slowest_epoch(row: CellResult) -> float:
     """Return the seconds of the slowest epoch of any seed."""
     seconds = (one for run in row.runs for one in run.result.time.epoch_seconds)
     return max(seconds, default=math.nan)
@@ -89,7 +89,7 @@ def pairs_csv(comparison: Comparison) -> str:
 def effects_csv(comparison: Comparison) -> str:
     """Return the mean at each value of each axis: a line each."""
     rows: list[list[Value]] = [
-        [effect.axis, effect.value, effect.estimate.mean, effect.estimate.low, effect.estimate.high]
+        [effect.axis, effect.value, effect.interval.mean, effect.interval.low, effect.interval.high]
         for effect in comparison.effects
     ]
     return _csv([["axis", "value", "mean", "low", "high"], *rows])
@@ -106,7 +106,7 @@ class Class:
     """How often each label was predicted where this one was expected; the sum over seeds."""
 
 
-def by_class(row: Row) -> list[Class]:
+def by_class(row: CellResult) -> list[Class]:
     """Return how each label fares; nothing for a task without labels."""
     tables = [run.result.tables for run in row.runs if run.result.tables is not None]
     counts: Counter[tuple[str, str]] = Counter()
@@ -159,7 +159,7 @@ def _csv(lines: Sequence[Sequence[Value]]) -> str:
 
 
 def _verdict(comparison: Comparison) -> Column:
-    def verdict(row: Row) -> str:
+    def verdict(row: CellResult) -> str:
         if not row.runs:
             return "failed" if row.failures else "not run"
         words = []
@@ -176,16 +176,16 @@ def _verdict(comparison: Comparison) -> Column:
     return _text("verdict", "verdict", verdict)
 
 
-def _text(title: str, name: str, text: Callable[[Row], str]) -> Column:
+def _text(title: str, name: str, text: Callable[[CellResult], str]) -> Column:
     return Column(title, text, {name: text}, is_words=True)
 
 
-def _number(title: str, name: str, value: Callable[[Row], float], form: str) -> Column:
+def _number(title: str, name: str, value: Callable[[CellResult], float], form: str) -> Column:
     return Column(title, lambda row: _or_dash(value(row), form.format), {name: value})
 
 
 def _clock(
-    title: str, name: str, value: Callable[[Row], float], text: Callable[[float], str]
+    title: str, name: str, value: Callable[[CellResult], float], text: Callable[[float], str]
 ) -> Column:
     return Column(title, lambda row: _or_dash(value(row), text), {name: value}, True)
 
@@ -195,10 +195,10 @@ def _or_dash(value: float, text: Callable[[float], str]) -> str:
 
 
 def _metric(name: str) -> Column:
-    def part(end: str) -> Callable[[Row], float]:
+    def part(end: str) -> Callable[[CellResult], float]:
         return lambda row: getattr(row.metrics[name], end) if name in row.metrics else math.nan
 
-    def text(row: Row) -> str:
+    def text(row: CellResult) -> str:
         return words.estimate_of(name, row.metrics[name]) if name in row.metrics else words.NOTHING
 
     ends = {name: part("mean"), f"{name}_low": part("low"), f"{name}_high": part("high")}
@@ -206,10 +206,10 @@ def _metric(name: str) -> Column:
 
 
 def _published(comparison: Comparison, name: str) -> Column:
-    def value(row: Row) -> float:
+    def value(row: CellResult) -> float:
         return comparison.study.published.get(row.name, {}).get(name, math.nan)
 
-    def text(row: Row) -> str:
+    def text(row: CellResult) -> str:
         if name in PUBLISHED_COSTS:
             return _or_dash(
                 value(row), "{:,.5g}".format if name != "trainable" else "{:,.0f}".format
@@ -230,15 +230,15 @@ def _published_names(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _chosen(row: Row) -> str:
+def _chosen(row: CellResult) -> str:
     return words.NOTHING if row.winner is None else title_of(row.winner.overrides)
 
 
-def _percent(row: Row) -> float:
+def _percent(row: CellResult) -> float:
     return row.mean(lambda result: result.parameters.percent)
 
 
-def _speed(row: Row) -> float:
+def _speed(row: CellResult) -> float:
     return fmean(r.result.tokens.per_second for r in row.runs) if row.runs else math.nan
 
 

@@ -3,7 +3,7 @@
 import math
 
 from tunewise.metrics import METRICS
-from tunewise.studies.statistics import Estimate
+from tunewise.studies.statistics import Interval
 
 NOTHING = "\N{EN DASH}"
 """Where there is no number."""
@@ -18,14 +18,14 @@ def value_of(metric: str, value: float) -> str:
     return f"{value:.{_digits(metric, value)}f}"
 
 
-def estimate_of(metric: str, estimate: Estimate) -> str:
+def estimate_of(metric: str, estimate: Interval) -> str:
     """Return a metric's value with its interval."""
     mean = value_of(metric, estimate.mean)
     interval = interval_of(metric, estimate)
     return f"{mean} ({interval})" if interval else mean
 
 
-def interval_of(metric: str, estimate: Estimate) -> str:
+def interval_of(metric: str, estimate: Interval) -> str:
     """Return an interval, or nothing where there is none."""
     if math.isnan(estimate.low):
         return ""
@@ -33,7 +33,7 @@ def interval_of(metric: str, estimate: Estimate) -> str:
     return f"{low.removesuffix(' %')} to {high.removesuffix(' %')}"
 
 
-def difference_of(metric: str, estimate: Estimate) -> str:
+def difference_of(metric: str, estimate: Interval) -> str:
     """Return a difference with its sign and interval; of shares, in percentage points."""
     factor, digits = (100, 1) if _is_share(metric) else (1, _digits(metric, estimate.mean))
     mean, low, high = (factor * x for x in (estimate.mean, estimate.low, estimate.high))
