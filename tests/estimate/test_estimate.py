@@ -1,4 +1,4 @@
-"""Laws of the estimate: what a run takes is known before, and what to do if that is too much."""
+"""Laws of the estimate: it is close to what runs take, and says what to do if that is too much."""
 
 import json
 import multiprocessing
@@ -18,7 +18,7 @@ from tunewise.device import choose_device
 from tunewise.estimate import expected, warn_of_memory
 from tunewise.estimate.machines import GPUS, Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
-from tunewise.estimate.survey import Row, Survey, survey
+from tunewise.estimate.survey import Requirement, Survey, survey
 from tunewise.estimate.work import Work, rehearse
 from tunewise.memory import free_bytes, held_bytes, total_bytes
 from tunewise.methods import METHODS
@@ -61,7 +61,7 @@ def measured(config: RunConfig, folder: Path) -> Result:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("method", FIVE)
-def test_memory_is_known_before_to_a_tenth(method: str, epochs: int, tmp_path: Path) -> None:
+def test_memory_is_estimated_to_a_tenth(method: str, epochs: int, tmp_path: Path) -> None:
     words = [f"train.epochs={epochs}", "task.samples={train: 64, validation: 32, test: 32}"]
     result = measured(make_config(None, {"method": method}, words), tmp_path / "run")
     assert result.estimate is not None
@@ -69,7 +69,7 @@ def test_memory_is_known_before_to_a_tenth(method: str, epochs: int, tmp_path: P
 
 
 @pytest.mark.parametrize("method", FIVE)
-def test_memory_of_a_larger_model_is_known_before_to_a_tenth(
+def test_memory_of_a_larger_model_is_estimated_to_a_tenth(
     method: str, gpt2_folder: Path, tmp_path: Path
 ) -> None:
     words = ["train.epochs=1", "task.samples={train: 16, validation: 8, test: 8}"]
@@ -80,21 +80,21 @@ def test_memory_of_a_larger_model_is_known_before_to_a_tenth(
 
 
 @pytest.mark.parametrize(("method", "num_frozen"), [("last_layer", 6), ("last_blocks", 4)])
-def test_the_frozen_prefix_is_counted(method: str, num_frozen: int) -> None:
+def test_the_output_of_frozen_blocks_is_counted(method: str, num_frozen: int) -> None:
     def work(*words: str) -> Work:
         config = make_config(None, {"method": method, "task": TASK}, words)
         return rehearse(prepare(config, None, choose_device(), Shared(), SPLITS))
 
     kept = work()
-    layers = [o.num_flops for o in kept.prefix if o.shapes and len(o.shapes[0]) == 2]
-    of_a_block = 2 * kept.prefix_tokens * 12 * 256**2
+    layers = [o.num_flops for o in kept.frozen_pass if o.shapes and len(o.shapes[0]) == 2]
+    of_a_block = 2 * kept.frozen_tokens * 12 * 256**2
     # The last of all computes little more than the keys and values of what is not scored.
     num_whole = num_frozen - (num_frozen == 6)
     assert num_whole * of_a_block <= sum(layers) < (num_whole + 0.4) * of_a_block
-    assert not work("train.prefix_cache=0").prefix
+    assert not work("train.prefix_cache=0").frozen_pass
 
 
-def test_a_run_that_is_too_large_is_warned_of(
+def test_a_run_that_takes_too_much_memory_logs_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     device = torch.device("cpu")
@@ -142,9 +142,7 @@ def test_this_machine_is_measured() -> None:
     assert 1e-8 < machine.operation_seconds < 1e-2
 
 
-def test_what_was_measured_is_known_for_an_hour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measurement_is_kept_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
     again = this_machine.__wrapped__  # as another process would
     measured = again()
@@ -186,26 +184,36 @@ def test_a_survey_compares_methods_and_machines(found: Survey) -> None:
     assert found.advice == "it fits"
 
 
-def test_a_pass_may_be_longer_than_one_that_is_known_to_fit(found: Survey) -> None:
+def test_a_pass_may_be_longer_than_one_that_fits(found: Survey) -> None:
     tokens = found.asked.pass_tokens
     assert tokens is not None
     assert tokens > 8192  # where pocket takes half a GiB
 
 
-ROW = Row("lora", 3, 2, 1.0, 1.0, 0.0, 2.0, 0)
+TOO_MUCH = Requirement("lora", 3, 2, 1.0, 1.0, 0.0, 2.0, 0)
 
 
 @pytest.mark.parametrize(
     ("asked", "method", "machine", "advice"),
     [
-        (replace(ROW, pass_tokens=512), ROW, ROW, "it fits with train.tokens_per_pass=512"),
-        (ROW, replace(ROW, name="ia3", room_bytes=4), ROW, "these methods do: ia3"),
-        (ROW, ROW, replace(ROW, name="L4", room_bytes=4), "no method fits here.*L4 has room"),
-        (ROW, ROW, ROW, "no method fits here"),
+        (
+            replace(TOO_MUCH, pass_tokens=512),
+            TOO_MUCH,
+            TOO_MUCH,
+            "it fits with train.tokens_per_pass=512",
+        ),
+        (TOO_MUCH, replace(TOO_MUCH, name="ia3", room_bytes=4), TOO_MUCH, "these methods do: ia3"),
+        (
+            TOO_MUCH,
+            TOO_MUCH,
+            replace(TOO_MUCH, name="L4", room_bytes=4),
+            "no method fits here.*L4 has room",
+        ),
+        (TOO_MUCH, TOO_MUCH, TOO_MUCH, "no method fits here"),
     ],
 )
 def test_what_to_do_where_it_does_not_fit(
-    asked: Row, method: Row, machine: Row, advice: str
+    asked: Requirement, method: Requirement, machine: Requirement, advice: str
 ) -> None:
     assert re.search(advice, Survey(asked, [method], [machine]).advice)
 

@@ -1,4 +1,4 @@
-"""Laws of the heap: blocks never overlap, holes are used again, and all is one in the end."""
+"""Laws of the heap: blocks never overlap, holes are filled again, and free neighbours join."""
 
 import random
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Laws of the rehearsal: nothing is computed, and what is counted is what the real thing takes."""
+"""Laws of the rehearsal: nothing is computed, and the counts are those of the real code."""
 
 import pytest
 import torch

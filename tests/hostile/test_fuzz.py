@@ -34,6 +34,7 @@ from tunewise.runs.folder import read_predictions, read_result
 from tunewise.runs.model import adapted_model
 from tunewise.settings import validate
 from tunewise.studies.study import read_study
+from tunewise.studies.trials import candidates_of
 
 NUM_INPUTS = int(os.environ.get("TUNEWISE_FUZZ", "5000"))
 SECONDS = 5.0
@@ -322,7 +323,7 @@ def read_config_or_study(folder: Path, chance: random.Random) -> None:
         return
     study = read_study(path)
     for cell in study.cells():
-        study.candidates(cell)
+        candidates_of(study, cell, folder)
 
 
 def test_rows(tmp_path: Path) -> None:

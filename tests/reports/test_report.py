@@ -23,7 +23,7 @@ from tunewise.reports.report import write_report
 from tunewise.reports.sections import build_sections
 from tunewise.reports.words import format_interval, format_value
 from tunewise.settings import validate
-from tunewise.studies.compare import Comparison, Row, compare
+from tunewise.studies.compare import CellResult, Comparison, compare
 from tunewise.studies.study import Study
 from tunewise.yaml import load_yaml
 
@@ -142,7 +142,7 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"\b\d+\b", text)]
 
 
-def measured(comparison: Comparison, row: Row) -> str:
+def measured(comparison: Comparison, row: CellResult) -> str:
     """Return a cell's value and interval as the answer writes them."""
     name = comparison.metric.name
     interval = format_interval(name, row.metrics[name])

@@ -19,7 +19,7 @@ from tunewise.errors import ConfigError
 from tunewise.run import RunRecord, run
 from tunewise.runs.folder import ADAPTER_FILE, METRICS_FILE, read_lines
 from tunewise.runs.progress import Progress
-from tunewise.studies.study import folder_name
+from tunewise.studies.overrides import folder_name
 from tunewise.training.loop import Step
 
 pytestmark = pytest.mark.usefixtures("quick")

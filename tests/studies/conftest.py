@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tunewise.settings import validate
-from tunewise.studies.runner import Event, open_folder, run_study
+from tunewise.studies.events import Event
+from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.study import Study
 
 MakeStudy = Callable[..., Study]

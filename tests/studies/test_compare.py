@@ -1,4 +1,4 @@
-"""A comparison says what was shown, and recommends by its rule."""
+"""A comparison says which differences are significant, and recommends by its rule."""
 
 from pathlib import Path
 
@@ -59,17 +59,17 @@ def test_an_axis_has_the_mean_of_the_cells_at_each_of_its_values(compared: Compa
     }
     rows = {row.name: row.metrics["accuracy"].mean for row in compared.rows}
     mean = (rows["all, epochs=1"] + rows["all, epochs=2"]) / 2
-    assert effects["run", "all"].estimate.mean == pytest.approx(mean)
+    assert effects["run", "all"].interval.mean == pytest.approx(mean)
 
 
-def test_the_cheapest_of_those_not_shown_worse_is_recommended(
+def test_the_cheapest_of_those_not_significantly_worse_is_recommended(
     compared: Comparison, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert compared.best is not None and compared.recommended is not None
     assert compared.best in compared.not_worse
     cheapest = min(compared.not_worse, key=lambda row: row.cost("trainable"))
     assert compared.recommended is cheapest
-    monkeypatch.setattr(comparing, "SIGNIFICANT", 1.1)  # whatever differs is shown to
+    monkeypatch.setattr(comparing, "SIGNIFICANT", 1.1)  # so that every difference is significant
     strict = compare(tmp_path / "study")
     assert strict.not_worse == [strict.best] == [strict.recommended]
 
@@ -80,13 +80,15 @@ def test_one_seed_has_the_interval_over_examples_and_mcnemar_s_test(
     go(make_study(runs=METHODS))
     compared = compare(tmp_path / "study")
     for row in compared.rows:
-        estimate = row.metrics["accuracy"]
+        shown = row.metrics["accuracy"]
         interval = row.runs[0].result.intervals["test"]["accuracy"]
-        assert (estimate.low, estimate.high) == interval
+        assert (shown.low, shown.high) == interval
     assert [pair.test for pair in compared.pairs] == ["McNemar"]
 
 
-def test_the_end_of_the_range_is_told(make_study: MakeStudy, go: RunStudy, tmp_path: Path) -> None:
+def test_a_winner_at_the_end_of_its_range_is_named(
+    make_study: MakeStudy, go: RunStudy, tmp_path: Path
+) -> None:
     go(make_study(tune={"train.learning_rate": [1e-9, 3e-2]}))
     (row,) = compare(tmp_path / "study").rows
     assert row.edges == ["train.learning_rate"]

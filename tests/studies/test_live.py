@@ -1,4 +1,4 @@
-"""What is shown before a study's first step: what there is to do, and what it will take."""
+"""The table shown before a study's first step: what is to be run, and what it will take."""
 
 from io import StringIO
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tunewise.estimate import clock
-from tunewise.studies.live import expectations, show_plan
+from tunewise.estimate import format_duration
+from tunewise.studies.live import estimate_cells, show_plan
 from tunewise.studies.study import Study
 
 from .conftest import MakeStudy, RunStudy
@@ -25,7 +25,7 @@ def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
     study = make_study(vary=GRID, seeds=2)
-    expected = expectations(study, tmp_path, None, jobs=1)
+    expected = estimate_cells(study, tmp_path, None, jobs=1)
     assert expected.keys() == {"lora", "full"}
     assert expected["full"].peak_bytes > expected["lora"].peak_bytes > 2**26
     num_runs, lines = shown(study, tmp_path)
@@ -35,13 +35,13 @@ def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(
     assert "in each of 2 processes" in shown(study, tmp_path, jobs=2)[1][3]
 
 
-def test_what_is_done_takes_nothing(make_study: MakeStudy, go: RunStudy, tmp_path: Path) -> None:
+def test_a_finished_cell_takes_nothing(make_study: MakeStudy, go: RunStudy, tmp_path: Path) -> None:
     study = make_study(vary=GRID)
     go(make_study(runs=[{"name": "lora"}]))
     folder = tmp_path / "study"
-    assert expectations(study, folder, None, jobs=1).keys() == {"full"}
+    assert estimate_cells(study, folder, None, jobs=1).keys() == {"full"}
     go(study)
-    assert not expectations(study, folder, None, jobs=1)
+    assert not estimate_cells(study, folder, None, jobs=1)
     assert shown(study, folder)[1][-1] == "2 runs; 2 done, 0 to do"
 
 
@@ -49,7 +49,7 @@ def test_a_cell_that_cannot_be_run_leaves_the_whole_unknown(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
     study = make_study(vary={"method.blocks": ["all", "last-9"]})  # of two
-    assert expectations(study, tmp_path, None, jobs=1).keys() == {"blocks=all"}
+    assert estimate_cells(study, tmp_path, None, jobs=1).keys() == {"blocks=all"}
     assert shown(study, tmp_path)[1][-1] == "2 runs; 0 done, 2 to do"
 
 
@@ -58,4 +58,4 @@ def test_a_cell_that_cannot_be_run_leaves_the_whole_unknown(
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
 )
 def test_a_time_is_shown_as_people_read_it(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text

@@ -10,8 +10,8 @@ from tunewise.models.folder import shape_of
 from tunewise.runs.answer import room
 from tunewise.runs.parameters import count_parameters
 from tunewise.studies.runner import open_folder, run_study
-from tunewise.studies.study import Cell, Study, grid, read_study
-from tunewise.studies.trials import planned_seeds
+from tunewise.studies.study import Cell, Study, read_study
+from tunewise.studies.trials import candidates_of, seeds_of
 from tunewise.tasks import Classification
 
 ROOT = Path(__file__).parents[2]
@@ -69,14 +69,16 @@ def test_a_study_is_called_as_its_file_and_says_what_it_asks_and_where_it_is_fro
 
 
 @every_file
-def test_every_command_shown_can_be_planned_and_every_model_built(path: Path) -> None:
+def test_every_command_shown_can_be_planned_and_every_model_built(
+    path: Path, tmp_path: Path
+) -> None:
     shown = commands(path.read_text("utf-8"))
     assert len(shown) >= 2
     for arguments in shown:
         assert arguments[0] == f"studies/{path.name}"
         study = asked_for(arguments)
         for cell in study.cells():
-            assert len(study.candidates(cell)) == (len(grid(study.tune)) if study.tune else 0)
+            assert len(candidates_of(study, cell, tmp_path)) == len(study.candidates())
             assert trainable(cell) > 0
             assert room(cell.config, shape_of(cell.config.model)) > 0
 
@@ -132,8 +134,8 @@ def test_a_rehearsal_finishes_every_cell(name: str, tmp_path: Path, shared_data:
 
     assert failed == []
     for cell in cells:
-        (planned,) = planned_seeds(study, cell, folder)
-        assert planned.is_finished
+        (trial,) = seeds_of(study, cell, folder)
+        assert trial.status == "finished"
 
 
 def test_the_commands_of_the_readme_can_be_planned() -> None:

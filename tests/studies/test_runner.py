@@ -20,7 +20,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.studies.compare import compare
 from tunewise.studies.runner import open_folder, run_study
-from tunewise.studies.trials import RUNS, STUDY, candidates_of, planned_seeds
+from tunewise.studies.trials import RUNS_FOLDER, STUDY_FILE, candidates_of, seeds_of
 
 from .conftest import MakeStudy, RunStudy
 
@@ -29,13 +29,13 @@ RATES = {"train.learning_rate": [0.001, 0.03]}
 
 
 def folders(study: Path) -> set[str]:
-    return {path.name for path in (study / RUNS).iterdir()}
+    return {path.name for path in (study / RUNS_FOLDER).iterdir()}
 
 
 def what_is_measured(study: Path) -> dict[str, dict[str, Any]]:
     """Return what every finished run left, without what a clock or the machine decides."""
     found = {}
-    for path in sorted((study / RUNS).iterdir()):
+    for path in sorted((study / RUNS_FOLDER).iterdir()):
         values = json.loads((path / RESULT_FILE).read_text())
         for name in ("time", "memory", "estimate", "tokens", "intervals"):
             del values[name]  # other processes draw as many resamples as a user's
@@ -58,12 +58,12 @@ def test_a_study_runs_each_cell_once_per_seed(
         "rank=2, seed=1",
     ]
     for cell in study.cells():
-        for planned in planned_seeds(study, cell, tmp_path / "study"):
-            result = read_result(planned.folder)
+        for trial in seeds_of(study, cell, tmp_path / "study"):
+            result = read_result(trial.folder)
             assert result is not None
-            assert result.config.seed == planned.config.seed
-            assert result.config.method == planned.config.method
-    assert (tmp_path / "study" / STUDY).is_file()
+            assert result.config.seed == trial.config.seed
+            assert result.config.method == trial.config.method
+    assert (tmp_path / "study" / STUDY_FILE).is_file()
 
 
 def test_a_candidate_is_judged_on_validation_data_and_never_sees_the_test_split(
@@ -83,8 +83,8 @@ def test_a_candidate_is_judged_on_validation_data_and_never_sees_the_test_split(
             assert result.environment.seed == 0
             assert not (candidate.folder / PREDICTIONS_FILE).read_text()
         best = max(candidates, key=lambda candidate: candidate.value)
-        for planned in planned_seeds(study, cell, tmp_path / "study"):
-            assert planned.config.train.learning_rate == best.overrides["train.learning_rate"]
+        for trial in seeds_of(study, cell, tmp_path / "study"):
+            assert trial.config.train.learning_rate == best.overrides["train.learning_rate"]
 
 
 def test_a_finished_study_runs_nothing_again(
@@ -110,7 +110,7 @@ def test_a_changed_study_runs_what_changed_and_keeps_the_rest(
     assert len([event for event in events if event.ended]) == 3
 
 
-def test_a_run_that_fails_is_written_down_and_the_others_go_on(
+def test_a_run_that_fails_is_recorded_and_the_others_go_on(
     make_study: MakeStudy, go: RunStudy, tmp_path: Path
 ) -> None:
     study = make_study(vary={"method.blocks": ["last-1", "last-9", "all"]})
@@ -130,24 +130,24 @@ def test_a_candidate_that_fails_does_not_win(make_study: MakeStudy, go: RunStudy
     assert events[-1].value is not None
 
 
-def test_a_cell_none_of_whose_candidates_finished_is_told(
+def test_a_cell_none_of_whose_candidates_finished_is_named(
     make_study: MakeStudy, go: RunStudy
 ) -> None:
     failed, _ = go(make_study(tune={"method.blocks": ["last-8", "last-9"]}))
     assert failed[-1] == "base: no candidate has finished, so it was not run"
 
 
-def test_what_a_stopped_run_left_is_begun_anew(
+def test_a_run_that_stopped_before_its_first_checkpoint_starts_again(
     make_study: MakeStudy, go: RunStudy, tmp_path: Path
 ) -> None:
     study = make_study()
     go(study)
-    (planned,) = planned_seeds(study, study.cells()[0], tmp_path / "study")
-    (planned.folder / RESULT_FILE).unlink()
-    (planned.folder / METRICS_FILE).write_text('{"number": 1, "lo')
+    (trial,) = seeds_of(study, study.cells()[0], tmp_path / "study")
+    (trial.folder / RESULT_FILE).unlink()
+    (trial.folder / METRICS_FILE).write_text('{"number": 1, "lo')
     failed, _ = go(study)
     assert failed == []
-    assert read_lines(planned.folder / METRICS_FILE)[0]["number"] == 1
+    assert read_lines(trial.folder / METRICS_FILE)[0]["number"] == 1
 
 
 def test_several_processes_come_to_the_same_results(
@@ -197,17 +197,17 @@ def test_a_study_killed_at_ten_random_moments_ends_like_one_undisturbed(
     chance = random.Random(0)
     for _ in range(10):
         open_folder(tmp_path / "study", resume=True)
-        told: Any = context.SimpleQueue()
+        events: Any = context.SimpleQueue()
         process = context.Process(
-            target=run_study, args=(study, tmp_path / "study", None, 1, told.put)
+            target=run_study, args=(study, tmp_path / "study", None, 1, events.put)
         )
         process.start()
         left = chance.randrange(3)  # runs to be finished before one is cut short
         while process.is_alive() and left:
-            if told.empty():
+            if events.empty():
                 time.sleep(0.01)
             else:
-                left -= bool(told.get().ended)
+                left -= bool(events.get().ended)
         time.sleep(chance.random() * whole / 10)
         process.kill()
         process.join()

@@ -1,4 +1,4 @@
-"""A search spends its budget, learns from it, and goes on where it was stopped."""
+"""A search spends its budget, learns from it, and resumes where it was stopped."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tunewise.studies.compare import compare
 from tunewise.studies.runner import open_folder
 from tunewise.studies.search import search
 from tunewise.studies.study import Study
-from tunewise.studies.trials import RUNS, Planned, candidates_of, planned_seeds, search_file
+from tunewise.studies.trials import RUNS_FOLDER, Trial, candidates_of, search_file, seeds_of
 
 from .conftest import MakeStudy, RunStudy
 
@@ -28,10 +28,10 @@ class Stopped(Exception):
     """What a test raises where a process would be killed."""
 
 
-def quality(planned: Planned) -> float:
+def quality(trial: Trial) -> float:
     """Return a value that is the better, the nearer the rate is to 0.01."""
-    assert planned.config.train.learning_rate is not None
-    return 1 - abs(planned.config.train.learning_rate - 0.01)
+    assert trial.config.train.learning_rate is not None
+    return 1 - abs(trial.config.train.learning_rate - 0.01)
 
 
 def tried(study: Study, folder: Path) -> list[dict[str, Any]]:
@@ -53,14 +53,14 @@ def test_each_cell_gets_the_same_number_of_candidates_and_the_best_is_run(
         assert len(rates) == 4
         assert all(1e-4 <= rate <= 1e-1 for rate in rates)
         best = max(candidates, key=lambda candidate: candidate.value)
-        for planned in planned_seeds(study, cell, tmp_path / "study"):
-            assert planned.config.train.learning_rate == best.overrides["train.learning_rate"]
-            assert planned.is_finished
+        for trial in seeds_of(study, cell, tmp_path / "study"):
+            assert trial.config.train.learning_rate == best.overrides["train.learning_rate"]
+            assert trial.status == "finished"
     assert [row.winner is not None for row in compare(tmp_path / "study").rows] == [True, True]
-    before = {path.name for path in (tmp_path / "study" / RUNS).iterdir()}
+    before = {path.name for path in (tmp_path / "study" / RUNS_FOLDER).iterdir()}
     _, events = go(study)
     assert events == []
-    assert {path.name for path in (tmp_path / "study" / RUNS).iterdir()} == before
+    assert {path.name for path in (tmp_path / "study" / RUNS_FOLDER).iterdir()} == before
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -71,15 +71,15 @@ def test_a_search_that_is_stopped_tries_what_it_would_have_tried(
     (cell,) = study.cells()
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    search(study, cell, tmp_path / "whole", lambda planned, watch: quality(planned))
+    search(study, cell, tmp_path / "whole", lambda trial, watch: quality(trial))
     for stop_after in (3, 1, 6, 99):
         left = [stop_after]
 
-        def attempt(planned: Planned, watch: Any, left: list[int] = left) -> float:
+        def attempt(trial: Trial, watch: Any, left: list[int] = left) -> float:
             if not left[0]:
                 raise Stopped
             left[0] -= 1
-            return quality(planned)
+            return quality(trial)
 
         try:
             search(study, cell, tmp_path / "parts", attempt)
@@ -94,7 +94,7 @@ def test_a_search_that_is_stopped_tries_what_it_would_have_tried(
 def test_a_search_learns_from_what_it_tried(make_study: MakeStudy, tmp_path: Path) -> None:
     space = {"train.learning_rate": {"low": 0.0001, "high": 1.0}}
     study = make_study(search={"space": space, "trials": 30})
-    search(study, study.cells()[0], tmp_path, lambda planned, watch: quality(planned))
+    search(study, study.cells()[0], tmp_path, lambda trial, watch: quality(trial))
     rates = [values["overrides"]["train.learning_rate"] for values in tried(study, tmp_path)]
     first, last = (sum(abs(rate - 0.01) for rate in some) for some in (rates[:10], rates[-10:]))
     assert last < first / 2
@@ -107,14 +107,14 @@ def test_a_poor_candidate_is_stopped_early_and_counts_as_tried(
     (cell,) = study.cells()
     stopped = []
 
-    def attempt(planned: Planned, watch: searching.Watch) -> float:
+    def attempt(trial: Trial, watch: searching.Watch) -> float:
         for update in range(5):
             try:
-                watch(update, quality(planned))
+                watch(update, quality(trial))
             except Exception:
-                stopped.append(planned.folder.name)
+                stopped.append(trial.folder.name)
                 raise
-        return quality(planned)
+        return quality(trial)
 
     search(study, cell, tmp_path, attempt)
     values = tried(study, tmp_path)
@@ -145,14 +145,14 @@ def test_a_pruned_run_leaves_no_result_and_does_not_win(
 
 def test_a_failed_candidate_counts_as_tried(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(search={"space": SPACE, "trials": 3})
-    search(study, study.cells()[0], tmp_path, lambda planned, watch: None)
+    search(study, study.cells()[0], tmp_path, lambda trial, watch: None)
     assert [values["status"] for values in tried(study, tmp_path)] == ["fail"] * 3
 
 
 def test_another_database_can_be_named(make_study: MakeStudy, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     study = make_study(search={"space": SPACE, "trials": 1, "storage": storage})
-    search(study, study.cells()[0], tmp_path, lambda planned, watch: 1.0)
+    search(study, study.cells()[0], tmp_path, lambda trial, watch: 1.0)
     assert (tmp_path / "elsewhere.db").is_file()
     assert not (tmp_path / "search.db").exists()
 
@@ -164,4 +164,4 @@ def test_without_optuna_the_extra_is_named(
     study = make_study(search={"space": SPACE, "trials": 1})
     open_folder(tmp_path / "study", resume=True)
     with pytest.raises(ConfigError, match=r"tunewise\[search\]"):
-        search(study, study.cells()[0], tmp_path / "study", lambda planned, watch: 1.0)
+        search(study, study.cells()[0], tmp_path / "study", lambda trial, watch: 1.0)

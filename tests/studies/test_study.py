@@ -9,7 +9,9 @@ import yaml
 from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.settings import validate
-from tunewise.studies.study import Study, folder_name, grid, read_study, title_of
+from tunewise.studies.overrides import folder_name, grid, title_of
+from tunewise.studies.study import Study, read_study
+from tunewise.studies.trials import candidates_of
 
 
 def study(**fields: Any) -> Study:
@@ -66,16 +68,16 @@ def test_seeds_count_on_from_that_of_the_base() -> None:
     assert [cell.with_seed(number).seed for number in range(3)] == [7, 8, 9]
 
 
-def test_every_cell_gets_the_same_candidates() -> None:
+def test_every_cell_gets_the_same_candidates(tmp_path: Path) -> None:
     some = study(
         vary={"method": ["full", "lora"]}, tune={"train.learning_rate": [1e-4, 1e-3, 1e-2]}
     )
     rates = [
-        [candidate.config.train.learning_rate for candidate in some.candidates(cell)]
+        [trial.config.train.learning_rate for trial in candidates_of(some, cell, tmp_path)]
         for cell in some.cells()
     ]
     assert rates == [[1e-4, 1e-3, 1e-2]] * 2
-    assert [c.name for c in some.candidates(some.cells()[0])] == [
+    assert [trial.name for trial in candidates_of(some, some.cells()[0], tmp_path)] == [
         "learning_rate=0.0001",
         "learning_rate=0.001",
         "learning_rate=0.01",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # what a command does not use, it does not import
     from tunewise.data.rows import Split
-    from tunewise.estimate.survey import Row, Survey
+    from tunewise.estimate.survey import Requirement, Survey
     from tunewise.metrics import Prediction
     from tunewise.runs.dry_run import Lengths, Shown
     from tunewise.runs.result import Result
@@ -109,15 +109,15 @@ def print_survey(survey: "Survey") -> None:
     print(survey.advice)
 
 
-def _estimate_row(heading: str, row: "Row") -> dict[str, object]:
-    from tunewise.estimate import clock
+def _estimate_row(heading: str, row: "Requirement") -> dict[str, object]:
+    from tunewise.estimate import format_duration
 
     shown: dict[str, object] = {
         heading: row.name,
         "memory": f"{row.peak_bytes / 2**30:.2f} of {row.room_bytes / 2**30:.0f} GiB",
         "fits": "yes" if row.fits else "no",
-        "epoch": clock(row.epoch_seconds),
-        "whole run": clock(row.seconds),
+        "epoch": format_duration(row.epoch_seconds),
+        "whole run": format_duration(row.seconds),
     }
     if row.pass_tokens is not None:
         shown["largest tokens_per_pass"] = row.pass_tokens

@@ -70,7 +70,7 @@ def study(
     """Run every cell of a study, each with the same budget and seeds."""
     from rich.console import Console
 
-    from tunewise.studies.live import show_plan, shown
+    from tunewise.studies.live import show_plan, show_progress
     from tunewise.studies.runner import open_folder, run_study
     from tunewise.studies.study import read_study
     from tunewise.training.parallel import num_launched
@@ -84,8 +84,8 @@ def study(
     # What each run logs would tear the table.
     logging.getLogger("tunewise").setLevel(logging.WARNING)
     num_runs = show_plan(plan, folder, data, jobs, console)
-    with shown(plan, num_runs, console) as tell:
-        failed = run_study(plan, folder, data, jobs, tell)
+    with show_progress(plan, num_runs, console) as notify:
+        failed = run_study(plan, folder, data, jobs, notify)
     console.print(f"\nfor the report: tunewise report {folder}", highlight=False, soft_wrap=True)
     if failed:
         more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""

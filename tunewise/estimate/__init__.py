@@ -1,5 +1,5 @@
-"""What a run will take, before anything of its model is loaded."""
+"""Estimates of the memory and time of a run, made before its weights are loaded."""
 
-from tunewise.estimate.expected import clock, estimate_run, warn_of_memory
+from tunewise.estimate.expected import estimate_run, format_duration, warn_of_memory
 
-__all__ = ["clock", "estimate_run", "warn_of_memory"]
+__all__ = ["estimate_run", "format_duration", "warn_of_memory"]

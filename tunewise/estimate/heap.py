@@ -1,29 +1,32 @@
-"""How far a heap grows: blocks that are given back leave holes, which the next may not fit into."""
+"""A model of the heap of the C library, which says how far it grows.
+
+Freed blocks leave holes, and a later block may fit into none of them.
+"""
 
 from bisect import bisect_left, insort
 
 ALIGNMENT = 64
-"""PyTorch's, on a CPU."""
+"""Alignment of PyTorch's blocks on a CPU, in bytes."""
 
 
 class Heap:
-    """glibc's way with large blocks: the smallest hole that fits, else the end of the heap.
+    """A heap that places large blocks as glibc does: in the smallest hole that fits, if any.
 
-    Holes that touch become one, and what touches the end belongs to it again. See malloc(3) and
+    Neighbouring holes are joined, and a hole at the end shortens the heap. See malloc(3) and
     "MallocInternals" of the glibc wiki.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        """How far the heap has ever reached, in bytes."""
+        """Largest extent of the heap so far, in bytes."""
         self._end = 0
         self._holes: list[tuple[int, int]] = []  # (size, start), sorted
         self._by_start: dict[int, int] = {}
         self._by_end: dict[int, int] = {}
 
     def take(self, num_bytes: int) -> int:
-        """Return the address of a new block."""
-        num_bytes = _rounded(num_bytes)
+        """Place a new block and return its address."""
+        num_bytes = _round_up(num_bytes)
         place = bisect_left(self._holes, (num_bytes, 0))
         if place == len(self._holes):
             start, self._end = self._end, self._end + num_bytes
@@ -39,9 +42,9 @@ class Heap:
         """Free a block.
 
         Args:
-            num_bytes: as it was asked for.
+            num_bytes: the size that was asked for.
         """
-        size = _rounded(num_bytes)
+        size = _round_up(num_bytes)
         if (after := self._by_start.get(start + size)) is not None:
             self._remove(after, start + size)
             size += after
@@ -62,5 +65,5 @@ class Heap:
         del self._by_start[start], self._by_end[start + size]
 
 
-def _rounded(num_bytes: int) -> int:
+def _round_up(num_bytes: int) -> int:
     return max(1, -(-num_bytes // ALIGNMENT)) * ALIGNMENT

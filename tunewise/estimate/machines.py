@@ -1,4 +1,9 @@
-"""How fast machines are: this one by a short calibration, some GPUs by their data sheets."""
+"""The speed of machines: of this one by a short calibration, of some GPUs by their data sheets.
+
+Asking for an estimate trains a small model, even if this machine's speed is in the cache: PyTorch's
+code takes 23 MiB of memory once a process has made an update. A run will hold that memory too, so
+it must be there before `count_memory` reads what the process holds.
+"""
 
 import hashlib
 import json
@@ -23,32 +28,36 @@ from tunewise.models.language_model import initialise
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step, train
 
-ROWS, IN, OUT = 512, 768, 3072
-"""The product that is timed: 512 tokens through the widest layer of GPT-2."""
-UPDATE_ROWS = 8
-"""Texts in the updates that are timed, all of another length."""
-MANY, FEW = 2**23, 2**4
-"""Numbers added to measure memory, and to measure what an operation costs by itself."""
+NUM_TOKENS, IN_DIM, OUT_DIM = 512, 768, 3072
+"""Size of the product that is timed: 512 tokens through the widest layer of GPT-2."""
+NUM_SEQUENCES = 8
+"""Sequences in each update that is timed, all of different lengths."""
+CALIBRATION_SIZES = 2**23, 2**4
+"""Sizes of the tensors that are added: a large one for memory traffic, and a small one for the cost
+of calling an operation."""
+MAX_AGE_SECONDS = 3600
+"""Age from which a cached measurement is repeated: other programs may have started or ended."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What bounds an operation: arithmetic, memory traffic, or being called at all."""
+    """The bounds on the speed of operations: arithmetic, memory traffic, and the cost of a call."""
 
     name: str
     memory_bytes: int
     fp32_flops: float
-    """A second, in matrix products."""
+    """Floating-point operations per second in matrix products."""
     bf16_flops: float | None
-    """None where bf16 is not computed natively, and fp32 is used instead."""
+    """The same in bf16; None where bf16 is not computed natively, and fp32 is used instead."""
     bytes_per_second: float
+    """Memory traffic."""
     operation_seconds: float
-    """What calling an operation costs."""
+    """Cost of calling an operation."""
     slowness: float = 1.0
-    """How much longer than these bounds real updates take."""
+    """Ratio of the time of real updates to what these bounds say."""
 
     def seconds(self, operations: Iterable[Operation]) -> float:
-        """Return how long operations take, each by its nearest bound (the roofline model)."""
+        """Return the time of some operations, each by its tightest bound (the roofline model)."""
         total = 0.0
         for operation in operations:
             fast = self.bf16_flops if operation.dtype == torch.bfloat16 else None
@@ -58,22 +67,28 @@ class Machine:
         return self.slowness * total
 
 
-SHARE = 0.5
-"""Of a data sheet's arithmetic and memory traffic, what such work is taken to reach."""
-CALL = 1e-5
-"""Seconds that PyTorch takes to begin an operation on a GPU."""
+EFFICIENCY = 0.5
+"""Share of a data sheet's arithmetic and memory traffic that training is assumed to reach."""
+CALL_SECONDS = 1e-5
+"""Time that PyTorch takes to start an operation on a GPU."""
 
 
 def _gpu(name: str, gib: int, fp32: float, bf16: float | None, traffic: float) -> Machine:
     """Return a GPU from its data sheet.
 
     Args:
-        fp32: TFLOP/s without tensor cores, which PyTorch does not use in fp32 unless it is told to.
+        fp32: TFLOP/s without tensor cores, which PyTorch does not use in fp32 by default.
         bf16: TFLOP/s of the tensor cores, without sparsity.
         traffic: GB/s.
     """
-    half = None if bf16 is None else SHARE * bf16 * 1e12
-    return Machine(name, gib * GIB, SHARE * fp32 * 1e12, half, SHARE * traffic * 1e9, CALL)
+    return Machine(
+        name=name,
+        memory_bytes=gib * GIB,
+        fp32_flops=EFFICIENCY * fp32 * 1e12,
+        bf16_flops=None if bf16 is None else EFFICIENCY * bf16 * 1e12,
+        bytes_per_second=EFFICIENCY * traffic * 1e9,
+        operation_seconds=CALL_SECONDS,
+    )
 
 
 GPUS = (
@@ -85,55 +100,54 @@ GPUS = (
     _gpu("H100", 80, 67, 989, 3350),
     _gpu("H200", 141, 67, 989, 4800),
 )
-"""NVIDIA's data sheets; the figures of the SXM modules, where there are such. None was measured."""
-
-
-KNOWN_FOR = 3600
-"""Seconds after which a machine is measured anew: what else it does may have changed."""
+"""From NVIDIA's data sheets, those of the SXM modules where they exist. None was measured."""
 
 
 @cache
 def this_machine() -> Machine:
-    """Return the machine that runs this, measured: half a second on a processor, once an hour."""
+    """Return the speed of this machine, measured at most once an hour, in half a second on a CPU.
+
+    Either way it trains a small model, so that later memory counts include PyTorch's own code.
+    """
     device = choose_device()
     name = f"{describe(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     path = cache_folder() / "machines" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError):
-        if time.time() - path.stat().st_mtime < KNOWN_FOR:
+        if time.time() - path.stat().st_mtime < MAX_AGE_SECONDS:
             machine = Machine(**json.loads(path.read_text("utf-8")))
-            # PyTorch's code takes 23 MiB once it has made an update: then what is held is counted.
-            _small_updates(_small_model(device), epochs=1)
+            _train_small(_small_model(device), epochs=1)  # for the memory that it leaves taken
             return machine
-    machine = _measured(device)
+    machine = _measure(device)
     with suppress(OSError), writing_to_cache(path) as temporary:  # if not, it is measured again
         temporary.write_text(json.dumps(asdict(machine)), "utf-8")
     return machine
 
 
-def _measured(device: torch.device) -> Machine:
-    def product(dtype: torch.dtype) -> float:
-        x = torch.ones(ROWS, IN, dtype=dtype, device=device)
-        weight = torch.ones(OUT, IN, dtype=dtype, device=device)
-        return 2 * ROWS * IN * OUT / _best(lambda: torch.nn.functional.linear(x, weight))
+def _measure(device: torch.device) -> Machine:
+    def flops(dtype: torch.dtype) -> float:
+        x = torch.ones(NUM_TOKENS, IN_DIM, dtype=dtype, device=device)
+        weight = torch.ones(OUT_DIM, IN_DIM, dtype=dtype, device=device)
+        seconds = _fastest(lambda: torch.nn.functional.linear(x, weight))
+        return 2 * NUM_TOKENS * IN_DIM * OUT_DIM / seconds
 
-    many, few = (torch.ones(size, device=device) for size in (MANY, FEW))
+    large, small = (torch.ones(size, device=device) for size in CALIBRATION_SIZES)
     machine = Machine(
         name=describe(device),
         memory_bytes=total_bytes(device),
-        fp32_flops=product(torch.float32),
-        bf16_flops=product(torch.bfloat16),
-        bytes_per_second=2 * many.nbytes / _best(lambda: many.add_(1)),
-        operation_seconds=_best(lambda: few + 1),
+        fp32_flops=flops(torch.float32),
+        bf16_flops=flops(torch.bfloat16),
+        bytes_per_second=2 * large.nbytes / _fastest(lambda: large.add_(1)),
+        operation_seconds=_fastest(lambda: small + 1),
     )
-    return replace(machine, slowness=_slowness(machine, device))
+    return replace(machine, slowness=_measure_slowness(machine, device))
 
 
-def _slowness(machine: Machine, device: torch.device) -> float:
-    """Return how much longer a small model's real updates take than the bounds say."""
+def _measure_slowness(machine: Machine, device: torch.device) -> float:
+    """Return the ratio of the time of a small model's real updates to what the bounds say."""
     model = _small_model(device)
-    steps = _small_updates(model, epochs=4)
+    steps = _train_small(model, epochs=4)
     with Rehearsal() as rehearsal:
-        _small_updates(model.cpu(), epochs=1)
+        _train_small(model.cpu(), epochs=1)
     real = min(step.seconds for step in steps[1:])
     return max(1.0, real / machine.seconds(rehearsal.operations))
 
@@ -153,15 +167,15 @@ def _small_model(device: torch.device) -> LanguageModel:
     return model.to(device)
 
 
-def _small_updates(model: LanguageModel, epochs: int) -> list[Step]:
-    """Make an update in each epoch."""
-    rows = [Encoded("", np.arange(64 - row, dtype=np.int32), 1) for row in range(UPDATE_ROWS)]
-    config = TrainConfig(epochs=epochs, batch_size=UPDATE_ROWS, learning_rate=1e-3)
-    return list(train(model, rows, config, seed=0))
+def _train_small(model: LanguageModel, epochs: int) -> list[Step]:
+    """Train a model with one update per epoch, and return the updates."""
+    sequences = [Encoded("", np.arange(64 - i, dtype=np.int32), 1) for i in range(NUM_SEQUENCES)]
+    config = TrainConfig(epochs=epochs, batch_size=NUM_SEQUENCES, learning_rate=1e-3)
+    return list(train(model, sequences, config, seed=0))
 
 
-def _best(work: Callable[[], object], times: int = 5) -> float:
-    """Return the seconds of the fastest of some tries, the first not counted."""
+def _fastest(work: Callable[[], object], times: int = 5) -> float:
+    """Return the seconds of the fastest of some calls, after one that does not count."""
     seconds = []
     for _ in range(1 + times):
         started = time.perf_counter()

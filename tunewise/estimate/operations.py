@@ -1,7 +1,13 @@
-"""What operations return: tensors without contents, of the right shape, type and order in memory.
+"""The shapes of what PyTorch's operations return, by hand.
 
-PyTorch knows this too, but its own answers import its compiler: a second of every run, and 70 MB of
-its memory. These are for what our models do most; anything else is asked of PyTorch.
+A rehearsal computes nothing, but it has to know the shape, the type and the strides of each result.
+Each function here takes the arguments of an operation of `torch.ops.aten` and returns its results
+as tensors on the meta device, which hold no numbers. `EMPTY_RESULTS` says which function belongs to
+which operation.
+
+PyTorch has such functions too, but many of them import its compiler, which costs every run a second
+and 70 MB of memory. So those that our models use are written down here; for any other operation
+`rehearsal` asks PyTorch. A test compares each with the results of the operation itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +24,7 @@ def _new(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def _like(x: Tensor, *_: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
-    """Return one of x's shape, in its order of memory if that is dense."""
+    """Return a tensor of x's shape, with its axes in the same order in memory."""
     wanted = kwargs.get("memory_format") or torch.preserve_format
     if x.is_contiguous() or wanted == torch.contiguous_format:
         return _new(x.shape, dtype or x.dtype)
@@ -28,7 +34,7 @@ def _like(x: Tensor, *_: Any, dtype: torch.dtype | None = None, **kwargs: Any) -
 
 
 def _pointwise(*args: Any, **_: Any) -> Tensor:
-    """Return what an operation on each number makes of tensors that are broadcast."""
+    """Return the result of an elementwise operation on tensors that are broadcast."""
     operands = [value for value in args if isinstance(value, (Tensor, int, float))]
     tensors = [value for value in operands if isinstance(value, Tensor)]
     shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
@@ -43,28 +49,28 @@ def _where(condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
     return _new(shape, torch.promote_types(x.dtype, other.dtype))
 
 
-def _dropped(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _dropout(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return _like(x), _like(x, dtype=torch.bool)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return (..., M, N) of (..., M, K) and (K, N) or (..., K, N)."""
     return _new((*a.shape[:-1], b.shape[-1]), a.dtype)
 
 
-def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     shape = list(parts[0].shape)
     shape[dim] = sum(part.shape[dim] for part in parts)
     return _new(shape, reduce(torch.promote_types, (part.dtype for part in parts)))
 
 
-def _stacked(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+def _stack(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     shape = list(parts[0].shape)
     shape.insert(dim % (len(shape) + 1), len(parts))
     return _new(shape, parts[0].dtype)
 
 
-def _reduced(
+def _reduce(
     x: Tensor,
     dim: int | Sequence[int] | None = None,
     keepdim: bool = False,
@@ -78,15 +84,15 @@ def _reduced(
     return _new(kept, dtype or x.dtype)
 
 
-def _norms(
+def _layer_norm(
     x: Tensor, normalized: Sequence[int], weight: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output of a norm, the means, and the reciprocal deviations."""
+    """Return the output of a layer norm, the means, and the reciprocal standard deviations."""
     outer = [*x.shape[: -len(normalized)], *(1 for _ in normalized)]
     return _new(x.shape, x.dtype), _new(outer, weight.dtype), _new(outer, weight.dtype)
 
 
-def _norms_backward(
+def _layer_norm_backward(
     grad: Tensor,
     x: Tensor,
     _normalized: Sequence[int],
@@ -100,27 +106,27 @@ def _norms_backward(
     return tuple(_new(part.shape, part.dtype) if is_wanted else None for part, is_wanted in parts)
 
 
-def _attended(query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-    """Return the output (B, H, T, K), laid out as (B, T, H, K), and the logarithms of sums."""
+def _attention(query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    """Return the output (B, H, T, K), in memory as (B, T, H, K), and the log-sum-exps (B, H, T)."""
     heads = query.transpose(1, 2)
     mixed = _new(heads.shape, query.dtype).transpose(1, 2)
     return mixed, _new(heads.shape[:3], torch.float32).transpose(1, 2)
 
 
-def _attended_backward(grad: Tensor, *parts: Tensor, **_: Any) -> tuple[Tensor, ...]:
+def _attention_backward(grad: Tensor, *parts: Tensor, **_: Any) -> tuple[Tensor, ...]:
     shapes = [part.transpose(1, 2).shape for part in parts[:3]]
     return tuple(_new(shape, grad.dtype).transpose(1, 2) for shape in shapes)
 
 
-def _likelihood(
+def _nll_loss(
     x: Tensor, targets: Tensor, _weight: Tensor | None, reduction: int, _ignored: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss, of each target if it is not reduced, and the weight of all."""
+    """Return the loss, one per target if it is not reduced, and the total weight."""
     return _new(() if reduction else targets.shape, x.dtype), _new((), x.dtype)
 
 
-def _chosen(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    """Return what indices of neighbouring axes choose, by number."""
+def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    """Return what `x[indices]` chooses, for indices that are integers on neighbouring axes."""
     before = next(axis for axis, index in enumerate(indices) if index is not None)
     shape = np.broadcast_shapes(*(index.shape for index in indices if index is not None))
     return _new((*x.shape[:before], *shape, *x.shape[len(indices) :]), x.dtype)
@@ -129,20 +135,20 @@ def _chosen(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
 POINTWISE = """
     add sub mul div sqrt rsqrt square pow neg reciprocal clamp sigmoid tanh gelu gelu_backward
 """
-LIKE_THEIR_FIRST = """
+LIKE_FIRST_ARGUMENT = """
     clone _to_copy empty_like zeros_like ones_like index_put index_add dropout tril triu
     log_softmax _log_softmax _safe_softmax
 """
 
-RESULTS: dict[str, Callable[..., Any]] = {
+EMPTY_RESULTS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(POINTWISE.split(), _pointwise),
-    **dict.fromkeys(LIKE_THEIR_FIRST.split(), _like),
+    **dict.fromkeys(LIKE_FIRST_ARGUMENT.split(), _like),
     "where": _where,
     "_softmax_backward_data": lambda grad, *_: _like(grad),
-    "linalg_vector_norm": lambda x, _order=2, *dims, **kind: _reduced(x, *dims, **kind),
-    "matmul": _product,
-    "nll_loss_forward": _likelihood,
-    "index": _chosen,
+    "linalg_vector_norm": lambda x, _order=2, *dims, **kind: _reduce(x, *dims, **kind),
+    "matmul": _matmul,
+    "nll_loss_forward": _nll_loss,
+    "index": _index,
     "index_select": lambda x, _dim, rows: _new((len(rows), *x.shape[1:]), x.dtype),
     "gather": lambda x, _dim, index, **_: _new(index.shape, x.dtype),
     "new_full": lambda x, size, _value, **_: _new(size, x.dtype),
@@ -150,18 +156,19 @@ RESULTS: dict[str, Callable[..., Any]] = {
     "embedding_dense_backward": lambda grad, _ids, size, *_: _new(
         (size, grad.shape[-1]), grad.dtype
     ),
-    "native_dropout": _dropped,
-    "mm": _product,
-    "bmm": _product,
-    "addmm": lambda _bias, a, b: _product(a, b),
-    "linear": lambda x, weight, _bias=None: _product(x, weight.t()),
-    "cat": _joined,
-    "stack": _stacked,
-    "sum": _reduced,
-    "argmax": partial(_reduced, dtype=torch.int64),
-    "native_layer_norm": _norms,
-    "native_layer_norm_backward": _norms_backward,
+    "native_dropout": _dropout,
+    "mm": _matmul,
+    "bmm": _matmul,
+    "addmm": lambda _bias, a, b: _matmul(a, b),
+    "linear": lambda x, weight, _bias=None: _matmul(x, weight.t()),
+    "cat": _cat,
+    "stack": _stack,
+    "sum": _reduce,
+    "argmax": partial(_reduce, dtype=torch.int64),
+    "native_layer_norm": _layer_norm,
+    "native_layer_norm_backward": _layer_norm_backward,
     "layer_norm": lambda x, *_: _new(x.shape, x.dtype),
-    "_scaled_dot_product_flash_attention_for_cpu": _attended,
-    "_scaled_dot_product_flash_attention_for_cpu_backward": _attended_backward,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
 }
+"""The function that returns the empty results of an operation, by the operation's name."""

@@ -1,9 +1,9 @@
-"""Code run on tensors that hold nothing, to see what it would take.
+"""A rehearsal: real code run on empty tensors, to count its memory and its operations.
 
-Memory that is asked for and never touched costs nothing. So every tensor is made in its true size,
-no operation on floating-point numbers is computed, and what is counted is what the real thing asks
-for: all tensors that are alive at once, and the work of each operation. Whole numbers (tokens,
-positions, lengths) are few, decide what is done, and are computed.
+Memory that is allocated and never touched costs nothing. So every tensor is made in its true size,
+but no operation on floating-point numbers is computed. All tensors that are alive at once and the
+work of each operation are counted as in a real run. Integers (tokens, positions, lengths) are few
+and decide what the code does, so operations on them are computed.
 """
 
 import weakref
@@ -15,48 +15,54 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunewise.estimate.heap import Heap
-from tunewise.estimate.operations import RESULTS
+from tunewise.estimate.operations import EMPTY_RESULTS
 
 aten = torch.ops.aten
 
-SMALL = 4096
-"""Numbers in a tensor up to which it is filled with zeros, for code that looks at values."""
+MAX_ZEROED = 4096
+"""Numbers in the largest tensor that is filled with zeros, for code that looks at values."""
 
 
 class Operation(NamedTuple):
     """The work of one operation."""
 
     num_flops: int
-    """Additions and multiplications of matrix products; 0 for anything else."""
+    """Additions and multiplications of a matrix product; 0 for any other operation."""
     num_bytes: int
-    """Of all that it reads and writes."""
+    """Bytes that it reads and writes."""
     dtype: torch.dtype
-    """What its first tensor holds."""
+    """Type of its first tensor."""
     shapes: tuple[torch.Size, ...] = ()
-    """Of what a matrix product multiplies."""
+    """Shapes of the tensors that a matrix product multiplies."""
 
 
 class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """While its `with` block lasts, nothing is computed and everything counted."""
+    """A mode of PyTorch: in its `with` block nothing is computed and everything is counted."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.held_bytes = 0
-        """Of the tensors that are alive."""
+        """Bytes of the tensors that are alive."""
         self.peak_bytes = 0
-        """The most of that."""
+        """Largest value of `held_bytes` so far."""
         self.heap = Heap()
-        """Where what was made since the beginning lies."""
+        """The heap on which all tensors of this block are placed."""
         self.operations: list[Operation] = []
 
     def hold(self, tensors: Iterable[Tensor]) -> None:
-        """Count tensors that were there before and stay, each storage once."""
+        """Count tensors that were made before and stay alive, each storage once."""
         storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
         self.held_bytes += sum(storage.nbytes() for storage in storages.values())
 
+    def operations_of(self, part: Callable[..., object], *args: Any) -> list[Operation]:
+        """Call a function, and return the operations that it takes."""
+        num_before = len(self.operations)
+        part(*args)
+        return self.operations[num_before:]
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, so PyTorch's compiler, which takes a second, stays away."""
+        """Return False, so that PyTorch does not import its compiler, which takes a second."""
         return False
 
     def __torch_dispatch__(
@@ -66,7 +72,7 @@ class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Stand in for one operation."""
+        """Return the results of one operation without computing it, and count it."""
         kwargs = dict(kwargs or {})
         given = [*_tensors(args), *_tensors(kwargs.values())]
         if not any(tensor.is_floating_point() for tensor in given):
@@ -78,7 +84,7 @@ class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         if func._schema.is_mutable:
             out = kwargs.get("out", args[0]) if func._schema.returns else None
         else:
-            out = self._made(func, args, kwargs)
+            out = self._empty_results(func, args, kwargs)
         num_bytes = sum(tensor.nbytes for tensor in (*given, *_tensors([out])))
         flops = FLOPS.get(func.overloadpacket.__name__.removesuffix("_"))
         counts = (flops(args), num_bytes) if flops else (0, num_bytes)
@@ -86,29 +92,30 @@ class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         self.operations.append(Operation(*counts, given[0].dtype, shapes))
         return out
 
-    def _made(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Return the results of an operation: right in everything but their values."""
+    def _empty_results(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Return the results of an operation, right in everything but their values."""
         if func in (aten.index.Tensor, aten.index_put.default):
-            args = [args[0], _by_number(args[1]), *args[2:]]  # how many are chosen is in the mask
-        known = RESULTS.get(func.overloadpacket.__name__)
+            args = [args[0], _replace_masks(args[1]), *args[2:]]  # a mask says how many are chosen
+        known = EMPTY_RESULTS.get(func.overloadpacket.__name__)
         if known is not None:
-            return _each(self._hollow, known(*args, **kwargs))
+            return _map_tensors(self._allocate, known(*args, **kwargs))
         if "device" in kwargs:
             kwargs["device"] = "meta"
-        shapes = {name: _each(_shape, value) for name, value in kwargs.items()}
-        return _each(self._hollow, func(*(_each(_shape, value) for value in args), **shapes))
+        meta_args = [_map_tensors(_to_meta, value) for value in args]
+        meta_kwargs = {name: _map_tensors(_to_meta, value) for name, value in kwargs.items()}
+        return _map_tensors(self._allocate, func(*meta_args, **meta_kwargs))
 
-    def _hollow(self, shape: Tensor) -> Tensor:
-        """Return a tensor of this shape, on the CPU."""
-        size, stride = shape.shape, shape.stride()
-        made = torch.empty_strided(size, stride, dtype=shape.dtype, device="cpu")
-        if made.numel() <= SMALL or not made.is_floating_point():
+    def _allocate(self, meta: Tensor) -> Tensor:
+        """Return an empty tensor on the CPU, like one on the meta device."""
+        size, stride = meta.shape, meta.stride()
+        made = torch.empty_strided(size, stride, dtype=meta.dtype, device="cpu")
+        if made.numel() <= MAX_ZEROED or not made.is_floating_point():
             made.zero_()
-        self._hold(made)
+        self._count_memory(made)
         return made
 
-    def _hold(self, tensor: Tensor) -> None:
-        """Count a tensor's memory until it is given back."""
+    def _count_memory(self, tensor: Tensor) -> None:
+        """Count a tensor's memory until it is freed."""
         storage = tensor.untyped_storage()
         num_bytes = storage.nbytes()
         self.held_bytes += num_bytes
@@ -130,21 +137,22 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Return an argument or a result with its tensors changed."""
+def _map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return an argument or a result with each of its tensors changed."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(_each(change, part) for part in value)
+        return type(value)(_map_tensors(change, part) for part in value)
     return value
 
 
-def _shape(tensor: Tensor) -> Tensor:
+def _to_meta(tensor: Tensor) -> Tensor:
+    """Return a tensor on the meta device, which has no memory."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def _by_number(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
-    """Return indices with the places of what a mask chooses in place of the mask."""
+def _replace_masks(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
+    """Return indices with each mask replaced by the positions that it chooses."""
     numbers: list[Tensor | None] = []
     for index in indices:
         is_mask = index is not None and index.dtype == torch.bool
@@ -152,8 +160,8 @@ def _by_number(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
     return numbers
 
 
-def _product(first: int) -> Callable[[Sequence[Any]], int]:
-    """Return the count of a product of the arguments number `first` and the one after it."""
+def _count_product(first: int) -> Callable[[Sequence[Any]], int]:
+    """Return a counter for the product of argument number `first` and the next one."""
 
     def count(args: Sequence[Any]) -> int:
         a, b = args[first], args[first + 1]
@@ -162,13 +170,13 @@ def _product(first: int) -> Callable[[Sequence[Any]], int]:
     return count
 
 
-def _linear(args: Sequence[Any]) -> int:
+def _count_linear(args: Sequence[Any]) -> int:
     x, weight = args[:2]  # (..., in), (out, in)
     return int(2 * x.numel() * weight.shape[0])
 
 
-def _attention(products: int, first: int = 0) -> Callable[[Sequence[Any]], int]:
-    """Return the count of so many products of the size of Q Kᵀ, of which half is masked."""
+def _count_attention(products: int, first: int = 0) -> Callable[[Sequence[Any]], int]:
+    """Return a counter for some products of the size of Q Kᵀ, of each of which half is masked."""
 
     def count(args: Sequence[Any]) -> int:
         query, key = args[first], args[first + 1]  # (B, H, T, K), (B, H, S, K)
@@ -178,13 +186,13 @@ def _attention(products: int, first: int = 0) -> Callable[[Sequence[Any]], int]:
 
 
 FLOPS: dict[str, Callable[[Sequence[Any]], int]] = {
-    "mm": _product(0),
-    "matmul": _product(0),
-    "bmm": _product(0),
-    "addmm": _product(1),
-    "baddbmm": _product(1),
-    "linear": _linear,
-    "_scaled_dot_product_flash_attention_for_cpu": _attention(2),
-    "_scaled_dot_product_flash_attention_for_cpu_backward": _attention(5, first=1),
+    "mm": _count_product(0),
+    "matmul": _count_product(0),
+    "bmm": _count_product(0),
+    "addmm": _count_product(1),
+    "baddbmm": _count_product(1),
+    "linear": _count_linear,
+    "_scaled_dot_product_flash_attention_for_cpu": _count_attention(2),
+    "_scaled_dot_product_flash_attention_for_cpu_backward": _count_attention(5, first=1),
 }
-"""Floating-point operations, by operation, from its arguments."""
+"""Counters of the floating-point operations of an operation, given its arguments."""

@@ -1,7 +1,7 @@
-"""What a set-up takes, before anything of its model is loaded: its own code, in rehearsal.
+"""The work of a run: its memory and its operations, found by a rehearsal without weights.
 
-A model without contents makes an ordinary update, its largest, and the largest passes of its
-evaluations. See `rehearsal` for how.
+The run's own code makes an ordinary update, its largest one and the largest passes of its
+evaluations, on a model whose weights hold nothing. See `rehearsal` for how that is counted.
 """
 
 import math
@@ -26,126 +26,157 @@ from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.frozen_blocks import keeps_last, lengths_kept
-from tunewise.training.loop import Step, epoch_order, train
+from tunewise.training.loop import epoch_order, train
 from tunewise.training.optimizer import build_optimizer
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a set-up takes, on any machine."""
+    """The memory and the operations of a run, on any machine."""
 
     peak_bytes: int
-    """Of tensors that are alive at once."""
+    """Most bytes of tensors that are alive at once."""
     heap_bytes: int
-    """Of those, and the holes between them that a processor's memory has."""
+    """Largest extent of a CPU's heap: those tensors, and the holes between them."""
     states_bytes: int
-    """Of the output of frozen first blocks, which is read from the disk."""
+    """Bytes of the output of frozen first blocks, which is read from the disk."""
     pass_tokens: int
-    """How many tokens its largest pass has."""
+    """Tokens of the largest pass in training."""
     num_updates: int
-    """An epoch."""
+    """Updates of an epoch."""
     num_sizes: int
-    """How many different numbers of tokens these have."""
+    """Number of different sizes, in tokens, of these updates."""
     update: list[Operation]
-    """Of an update with as many tokens as most."""
-    forward: list[Operation]
-    """Of a pass in evaluation."""
-    forward_tokens: int
-    """How many tokens that pass has."""
-    prefix: list[Operation]
-    """Of a pass that computes the output of frozen first blocks; none if it is not kept."""
-    prefix_tokens: int
-    """How many tokens that pass has."""
+    """Operations of an update of median size."""
+    evaluation_pass: list[Operation]
+    """Operations of the largest pass over validation data."""
+    evaluation_tokens: int
+    """Tokens of that pass."""
+    frozen_pass: list[Operation]
+    """Operations of a pass that computes the output of frozen first blocks; none if not kept."""
+    frozen_tokens: int
+    """Tokens of that pass."""
     tokens: dict[Split, int]
-    """Of each split."""
+    """Tokens of each split."""
 
 
 def rehearse(prepared: Prepared) -> Work:
-    """Return what a set-up takes."""
-    settings = prepared.config.train.model_copy(update={"epochs": 1, "compile": "off"})
-    tokens_per_pass = settings.tokens_per_pass
-    config = prepared.config.model_copy(update={"train": settings})
-    model = _hollow_model(prepared)
+    """Return the work of a run, from its parts in the order in which a run has them."""
+    config = prepared.config
     sequences = prepared.encoded["train"].sequences
-    updates = list(_updates(sequences, settings.batch_size, prepared.config.seed))
+    updates = list(_updates(sequences, config.train.batch_size, config.seed))
     by_size = sorted(updates, key=_num_tokens)
     largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
-    evaluated: dict[Split, list[Encoded]] = {
-        split: _longest(encoded.sequences, tokens_per_pass)
-        for split, encoded in prepared.encoded.items()
-        if split != "train"
-    }
-    states_bytes = _states_bytes(prepared, model)
-    keeps = states_bytes > 0
 
-    prefixed = _longest(sequences, tokens_per_pass) if keeps else []
-
-    rehearsal = Rehearsal()
-    rehearsal.hold(model.parameters())
+    run, rehearsal = _HollowRun(prepared), Rehearsal()
+    frozen_sequences = _longest_pass(sequences, config.train) if run.keeps_states else []
+    rehearsal.hold(run.model.parameters())
     weight_bytes = rehearsal.held_bytes
     with rehearsal:
-        if keeps:
-            _compute_states(model, prefixed)
-        of_prefix = rehearsal.operations[:]
-        optimizer = build_optimizer(model, settings)
-        best = BestState(METRICS[config.metric])
+        frozen_pass = rehearsal.operations_of(run.compute_states, frozen_sequences)
+        run.start_training()
+        update = rehearsal.operations_of(run.update, ordinary)
+        # What an evaluation leaves in memory is still there in the updates before the next.
+        for _ in range(2 if count_evaluations(config.train, len(updates)) > 1 else 1):
+            run.update(largest)
+            evaluation_pass = rehearsal.operations_of(run.evaluate, "validation")
+            run.keep_state()
+        if "test" in prepared.encoded:
+            run.end_training()
+            run.evaluate("test")
 
-        def update(chosen: Sequence[Encoded]) -> Step:
-            one = settings.model_copy(update={"batch_size": len(chosen)})
-            known = _with_states(model, chosen) if keeps else chosen
-            (step,) = train(model, known, one, config.seed, optimizer)
-            return step
-
-        def evaluation(split: Split) -> list[Operation]:
-            started = len(rehearsal.operations)
-            names = {sequence.example_id for sequence in evaluated[split]}
-            examples = [example for example in prepared.examples[split] if example.id in names]
-            known = _with_states(model, evaluated[split]) if keeps else evaluated[split]
-            encoded = replace(prepared.encoded[split], sequences=known)
-            answer(config, model, prepared.tokenizer, examples, encoded, metrics=())
-            return rehearsal.operations[started:]
-
-        started = len(rehearsal.operations)
-        update(ordinary)
-        of_update = rehearsal.operations[started:]
-        # What is kept at one evaluation is there in the updates before the next.
-        for _ in range(2 if num_evaluations(prepared.config.train, len(updates)) > 1 else 1):
-            step = update(largest)
-            of_evaluation = evaluation("validation")
-            best.offer(model, 0.0, step)
-        if "test" in evaluated:
-            del optimizer
-            best.restore(model)
-            evaluation("test")
     return Work(
         peak_bytes=rehearsal.peak_bytes,
         heap_bytes=weight_bytes + rehearsal.heap.size,
-        states_bytes=states_bytes,
-        pass_tokens=max(batch.num_tokens for batch in pack(largest, settings.tokens_per_pass)),
+        states_bytes=run.states_bytes,
+        pass_tokens=max(batch.num_tokens for batch in pack(largest, config.train.tokens_per_pass)),
         num_updates=len(updates),
-        num_sizes=len({_num_tokens(update) for update in updates}),
-        update=of_update,
-        forward=of_evaluation,
-        forward_tokens=_num_tokens(evaluated["validation"]),
-        prefix=of_prefix,
-        prefix_tokens=_num_tokens(prefixed),
+        num_sizes=len({_num_tokens(chosen) for chosen in updates}),
+        update=update,
+        evaluation_pass=evaluation_pass,
+        evaluation_tokens=_num_tokens(run.evaluated["validation"]),
+        frozen_pass=frozen_pass,
+        frozen_tokens=_num_tokens(frozen_sequences),
         tokens={split: _num_tokens(part.sequences) for split, part in prepared.encoded.items()},
     )
 
 
-def num_evaluations(train: TrainConfig, num_updates: int) -> int:
-    """Return how often validation data is evaluated.
+def count_evaluations(train: TrainConfig, num_updates: int) -> int:
+    """Return how often validation data is evaluated in a run.
 
     Args:
-        num_updates: an epoch.
+        num_updates: updates of an epoch.
     """
-    whole = train.epochs * num_updates
     every = train.evaluate_every or num_updates
-    return max(1, math.ceil(whole / every))
+    return max(1, math.ceil(train.epochs * num_updates / every))
+
+
+class _HollowRun:
+    """A run of a model whose weights hold nothing, in parts."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        train = prepared.config.train.model_copy(update={"epochs": 1, "compile": "off"})
+        self._prepared = prepared
+        self._config = prepared.config.model_copy(update={"train": train})
+        self.model = _hollow_model(prepared)
+        self.states_bytes = _states_bytes(prepared, self.model)
+        self.keeps_states = self.states_bytes > 0
+        self.evaluated: dict[Split, list[Encoded]] = {
+            split: _longest_pass(encoded.sequences, train)
+            for split, encoded in prepared.encoded.items()
+            if split != "train"
+        }
+
+    @torch.inference_mode()
+    def compute_states(self, sequences: Sequence[Encoded]) -> None:
+        """Compute the output of frozen first blocks in one pass over some sequences, if any."""
+        if not sequences:
+            return
+        (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
+        self.model.frozen_states(batch, scored_only=keeps_last(self.model, sequences))
+
+    def start_training(self) -> None:
+        """Make what a run keeps while it trains: an optimizer, and the best state."""
+        self._optimizer = build_optimizer(self.model, self._config.train)
+        self._best = BestState(METRICS[self._config.metric])
+
+    def update(self, sequences: Sequence[Encoded]) -> None:
+        """Make one update from some sequences."""
+        train_config = self._config.train.model_copy(update={"batch_size": len(sequences)})
+        known = self._with_states(sequences)
+        list(train(self.model, known, train_config, self._config.seed, self._optimizer))
+
+    def evaluate(self, split: Split) -> None:
+        """Evaluate the longest pass of a split."""
+        sequences = self.evaluated[split]
+        ids = {sequence.example_id for sequence in sequences}
+        examples = [example for example in self._prepared.examples[split] if example.id in ids]
+        known = self._with_states(sequences)
+        encoded = replace(self._prepared.encoded[split], sequences=known)
+        answer(self._config, self.model, self._prepared.tokenizer, examples, encoded, metrics=())
+
+    def keep_state(self) -> None:
+        """Keep the trained weights, as after an evaluation that is the best so far."""
+        self._best.offer(self.model, 0.0, None)
+
+    def end_training(self) -> None:
+        """Free the optimizer, and put the best state back."""
+        del self._optimizer
+        self._best.restore(self.model)
+
+    def _with_states(self, sequences: Sequence[Encoded]) -> list[Encoded]:
+        """Return sequences with the output of frozen blocks, of the right size, if it is kept."""
+        if not self.keeps_states:
+            return list(sequences)
+        width, dtype = self.model.config.model_dim, self.model.compute_dtype
+        return [
+            replace(sequence, states=torch.empty(length, width, dtype=dtype))
+            for sequence, length in zip(sequences, lengths_kept(self.model, sequences), strict=True)
+        ]
 
 
 def _hollow_model(prepared: Prepared) -> LanguageModel:
-    """Return the adapted model: on the CPU, in its true size, with weights never touched."""
+    """Return the adapted model on the CPU, with weights of the true size that are never touched."""
     config = prepared.config
     model = build_model(prepared.shape)
     if config.task.label_names is not None:
@@ -153,7 +184,7 @@ def _hollow_model(prepared: Prepared) -> LanguageModel:
     config.method.adapt(model, torch.Generator(), prepared.tokenizer)
     model.set_precision(choose_dtype(config.train.precision, prepared.device))
     is_tied = model.head_is_tied
-    # As `to_empty` does, which imports sympy.
+    # This is what `to_empty` does, but that imports sympy.
     model._apply(  # type: ignore[no-untyped-call]  # torch has no types here
         lambda weight: torch.empty(weight.shape, dtype=weight.dtype)
     )
@@ -171,10 +202,10 @@ def _updates(sequences: Sequence[Encoded], size: int, seed: int) -> Iterator[lis
         yield [sequences[place] for place in order[start : start + size]]
 
 
-def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded]:
-    """Return the sequences of the pass with the most tokens: evaluations are packed by length."""
+def _longest_pass(sequences: Sequence[Encoded], train: TrainConfig) -> list[Encoded]:
+    """Return the longest sequences that fit into a pass, as evaluations are packed by length."""
     chosen: list[Encoded] = []
-    room = tokens_per_pass
+    room = train.tokens_per_pass
     for sequence in sorted(sequences, key=lambda sequence: len(sequence.ids), reverse=True):
         room -= len(sequence.ids)
         if chosen and room < 0:
@@ -184,7 +215,7 @@ def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded
 
 
 def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
-    """Return how much of the output of frozen blocks is kept; 0 if none is."""
+    """Return the bytes of the output of frozen blocks that is kept; 0 if none is."""
     limit = prepared.config.train.prefix_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
@@ -194,21 +225,6 @@ def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
         width * sum(lengths_kept(model, prepared.encoded[split].sequences)) for split in splits
     ]
     return sum(size for size in sizes if size <= limit * GIB)
-
-
-@torch.inference_mode()
-def _compute_states(model: LanguageModel, sequences: Sequence[Encoded]) -> None:
-    (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
-    model.frozen_states(batch, scored_only=keeps_last(model, sequences))
-
-
-def _with_states(model: LanguageModel, sequences: Sequence[Encoded]) -> list[Encoded]:
-    """Return sequences with the output of frozen blocks, of the right size."""
-    width, dtype = model.config.model_dim, model.compute_dtype
-    return [
-        replace(sequence, states=torch.empty(length, width, dtype=dtype))
-        for sequence, length in zip(sequences, lengths_kept(model, sequences), strict=True)
-    ]
 
 
 def _num_tokens(sequences: Sequence[Encoded]) -> int:

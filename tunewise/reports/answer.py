@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tunewise.reports import words
-from tunewise.studies.compare import COSTS, Comparison, Row
+from tunewise.studies.compare import COSTS, CellResult, Comparison
 from tunewise.studies.study import Cost
 
 
@@ -112,14 +112,14 @@ def _recommendation(comparison: Comparison) -> str:
     )
 
 
-def _measured(comparison: Comparison, row: Row) -> str:
+def _measured(comparison: Comparison, row: CellResult) -> str:
     name = comparison.metric.name
     value = f"{name} {words.format_value(name, row.metrics[name].mean)}"
     interval = words.format_interval(name, row.metrics[name])
     return f"{value} (95 % interval {interval})" if interval else value
 
 
-def _cost(cost: Cost, row: Row) -> str:
+def _cost(cost: Cost, row: CellResult) -> str:
     value = row.cost(cost)
     if cost == "trainable":
         return f"{value:,.0f} ({row.mean(lambda result: result.parameters.percent):.3g} %)"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tunewise.reports import words
-from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.study import title_of
+from tunewise.studies.compare import CellResult, Comparison
+from tunewise.studies.overrides import title_of
 
 Value = str | float | int
 """What a field of cells.csv holds; NaN where there is no number."""
@@ -24,8 +24,8 @@ class Column:
     """One column of the table: a text per cell, and the columns of cells.csv behind it."""
 
     title: str
-    text: Callable[[Row], str]
-    values: dict[str, Callable[[Row], Value]]
+    text: Callable[[CellResult], str]
+    values: dict[str, Callable[[CellResult], Value]]
     """The columns of cells.csv, by name."""
     sort_by: str
     """The name in `values` of what the page sorts by."""
@@ -33,7 +33,7 @@ class Column:
     """Whether a repeated run of the study may measure another value: time and memory."""
     is_words: bool = False
 
-    def sort_value(self, row: Row) -> str:
+    def sort_value(self, row: CellResult) -> str:
         """Return what the page sorts a row by: the value in cells.csv."""
         return csv_value(self.values[self.sort_by](row))
 
@@ -66,22 +66,22 @@ def build_columns(comparison: Comparison) -> list[Column]:
     return columns + [_metric(name) for name in others]
 
 
-def slowest_epoch(row: Row) -> float:
+def slowest_epoch(row: CellResult) -> float:
     """Return the seconds of the slowest epoch of any seed."""
     seconds = (one for run in row.runs for one in run.result.time.epoch_seconds)
     return max(seconds, default=math.nan)
 
 
-def _text(title: str, name: str, text: Callable[[Row], str]) -> Column:
+def _text(title: str, name: str, text: Callable[[CellResult], str]) -> Column:
     return Column(title, text, {name: text}, sort_by=name, is_words=True)
 
 
-def _number(title: str, name: str, value: Callable[[Row], float], form: str) -> Column:
+def _number(title: str, name: str, value: Callable[[CellResult], float], form: str) -> Column:
     return Column(title, lambda row: _or_dash(value(row), form.format), {name: value}, sort_by=name)
 
 
 def _clocked(
-    title: str, name: str, value: Callable[[Row], float], text: Callable[[float], str]
+    title: str, name: str, value: Callable[[CellResult], float], text: Callable[[float], str]
 ) -> Column:
     return Column(
         title,
@@ -97,15 +97,15 @@ def _or_dash(value: float, text: Callable[[float], str]) -> str:
 
 
 def _metric(name: str) -> Column:
-    def part(end: str) -> Callable[[Row], float]:
+    def part(end: str) -> Callable[[CellResult], float]:
         return lambda row: getattr(row.metrics[name], end) if name in row.metrics else math.nan
 
-    def text(row: Row) -> str:
+    def text(row: CellResult) -> str:
         if name not in row.metrics:
             return words.MISSING
         return words.format_with_interval(name, row.metrics[name])
 
-    values: dict[str, Callable[[Row], Value]] = {
+    values: dict[str, Callable[[CellResult], Value]] = {
         name: part("mean"),
         f"{name}_low": part("low"),
         f"{name}_high": part("high"),
@@ -114,10 +114,10 @@ def _metric(name: str) -> Column:
 
 
 def _published(comparison: Comparison, name: str) -> Column:
-    def value(row: Row) -> float:
+    def value(row: CellResult) -> float:
         return comparison.study.published.get(row.name, {}).get(name, math.nan)
 
-    def text(row: Row) -> str:
+    def text(row: CellResult) -> str:
         if name in PUBLISHED_COSTS:
             form = "{:,.0f}" if name == "trainable" else "{:,.5g}"
             return _or_dash(value(row), form.format)
@@ -138,7 +138,7 @@ def _published_names(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _verdict(comparison: Comparison, row: Row) -> str:
+def _verdict(comparison: Comparison, row: CellResult) -> str:
     if not row.runs:
         return "failed" if row.failures else "not run"
     if row is comparison.best:
@@ -150,17 +150,17 @@ def _verdict(comparison: Comparison, row: Row) -> str:
     return f"recommended, {verdict}" if row is comparison.recommended else verdict
 
 
-def _chosen(row: Row) -> str:
+def _chosen(row: CellResult) -> str:
     return words.MISSING if row.winner is None else title_of(row.winner.overrides)
 
 
-def _percent(row: Row) -> float:
+def _percent(row: CellResult) -> float:
     return row.mean(lambda result: result.parameters.percent)
 
 
-def _best_epoch(row: Row) -> float:
+def _best_epoch(row: CellResult) -> float:
     return row.mean(lambda result: result.best.epoch)
 
 
-def _speed(row: Row) -> float:
+def _speed(row: CellResult) -> float:
     return row.mean(lambda result: result.tokens.per_second)

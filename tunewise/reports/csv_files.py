@@ -34,7 +34,7 @@ def pairs_csv(comparison: Comparison) -> str:
 def effects_csv(comparison: Comparison) -> str:
     """Return the mean at each value of each axis: a line per value."""
     rows: list[list[Value]] = [
-        [effect.axis, effect.value, effect.estimate.mean, effect.estimate.low, effect.estimate.high]
+        [effect.axis, effect.value, effect.interval.mean, effect.interval.low, effect.interval.high]
         for effect in comparison.effects
     ]
     return _csv([["axis", "value", "mean", "low", "high"], *rows])

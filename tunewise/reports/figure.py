@@ -11,8 +11,8 @@ from typing import Any
 from tunewise.errors import ConfigError
 from tunewise.metrics import Metric
 from tunewise.reports import words
-from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.statistics import Estimate
+from tunewise.studies.compare import CellResult, Comparison
+from tunewise.studies.statistics import Interval
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -83,7 +83,7 @@ def cell_styles(comparison: Comparison) -> dict[str, Style]:
     return styles
 
 
-def finished_rows(comparison: Comparison) -> list[Row]:
+def finished_rows(comparison: Comparison) -> list[CellResult]:
     """Return the cells with at least one finished run."""
     return [row for row in comparison.rows if row.runs]
 
@@ -136,7 +136,7 @@ def axis_scale(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "dtick": "D2" if is_short else 1, "exponentformat": "power"}
 
 
-def error_bars(metric: Metric, intervals: Sequence[Estimate]) -> dict[str, Any]:
+def error_bars(metric: Metric, intervals: Sequence[Interval]) -> dict[str, Any]:
     """Return some intervals as Plotly's error bars; none where an interval has no bounds."""
     upper = [axis_value(metric, interval.high - interval.mean) for interval in intervals]
     lower = [axis_value(metric, interval.mean - interval.low) for interval in intervals]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tunewise.studies.compare import Row
+from tunewise.studies.compare import CellResult
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LabelResult:
     """How often each label was predicted where this one was expected; the sum over seeds."""
 
 
-def label_results(row: Row) -> list[LabelResult]:
+def label_results(row: CellResult) -> list[LabelResult]:
     """Return the result of each label; none for a task without labels."""
     tables = [run.result.tables for run in row.runs if run.result.tables is not None]
     counts: Counter[tuple[str, str]] = Counter()

@@ -22,7 +22,7 @@ from tunewise.reports.figure import (
     metric_title,
 )
 from tunewise.reports.labels import label_results
-from tunewise.studies.compare import COSTS, Comparison, Row
+from tunewise.studies.compare import COSTS, CellResult, Comparison
 from tunewise.studies.study import Cost
 
 COST_UNITS: dict[Cost, float] = {"trainable": 1.0, "memory": 2**30, "time": 1.0}
@@ -65,7 +65,7 @@ def plot_quality_against_cost(comparison: Comparison) -> Figure:
     return Figure("quality_and_cost", "Quality against cost", plot, views)
 
 
-def _cost_view(comparison: Comparison, rows: Sequence[Row], cost: Cost) -> CostView:
+def _cost_view(comparison: Comparison, rows: Sequence[CellResult], cost: Cost) -> CostView:
     metric = comparison.metric
     values = [row.metrics[metric.name].mean for row in rows]
     xs = [row.cost(cost) / COST_UNITS[cost] for row in rows]
@@ -102,8 +102,8 @@ def plot_axis_effects(comparison: Comparison) -> list[Figure]:
         plot = empty_plot()
         plot.add_scatter(
             x=[escape_plotly(effect.value) for effect in effects],
-            y=[axis_value(metric, effect.estimate.mean) for effect in effects],
-            error_y=error_bars(metric, [effect.estimate for effect in effects]),
+            y=[axis_value(metric, effect.interval.mean) for effect in effects],
+            error_y=error_bars(metric, [effect.interval for effect in effects]),
             mode="markers",
             marker={"color": PALETTE[0], "size": 10},
             showlegend=False,

@@ -25,8 +25,8 @@ from tunewise.reports.training_plots import (
     plot_training_loss,
     plot_validation,
 )
-from tunewise.studies.compare import SIGNIFICANT, Comparison, Pair, Row
-from tunewise.studies.trials import COMMAND
+from tunewise.studies.compare import SIGNIFICANT, CellResult, Comparison, Pair
+from tunewise.studies.trials import COMMAND_FILE
 from tunewise.yaml import dump_yaml
 
 MAX_EXAMPLES = 10
@@ -197,7 +197,7 @@ def _examples(comparison: Comparison) -> Section:
     return Section(heading, note, table=examples_table(rows, numbers))
 
 
-def _most_disputed(rows: Sequence[Row]) -> list[int]:
+def _most_disputed(rows: Sequence[CellResult]) -> list[int]:
     """Return the places of the examples with different answers, the most disputed first."""
 
     def share_of_majority(number: int) -> float:
@@ -210,7 +210,7 @@ def _most_disputed(rows: Sequence[Row]) -> list[int]:
 
 def _repetition(comparison: Comparison) -> Section:
     """Return what is needed to repeat the study: command, study file, settings of each cell."""
-    path = comparison.folder / COMMAND
+    path = comparison.folder / COMMAND_FILE
     command = path.read_text("utf-8") if path.is_file() else ""
     study = comparison.study.model_dump(mode="json", exclude_defaults=True)
     folded = [Folded("Study file", dump_yaml(study))]

@@ -7,7 +7,7 @@ from typing import Literal
 from tunewise.reports import words
 from tunewise.reports.columns import build_columns
 from tunewise.reports.labels import label_results
-from tunewise.studies.compare import Comparison, Pair, Row
+from tunewise.studies.compare import CellResult, Comparison, Pair
 
 Kind = Literal["number", "words", "text"]
 """How a column is set: numbers to the right, words to the left, long texts over several lines."""
@@ -62,7 +62,7 @@ def effects_table(comparison: Comparison) -> Table:
     """Return the mean at each value of each axis."""
     metric = comparison.metric.name
     rows = [
-        [effect.axis, effect.value, words.format_with_interval(metric, effect.estimate)]
+        [effect.axis, effect.value, words.format_with_interval(metric, effect.interval)]
         for effect in comparison.effects
     ]
     return Table(
@@ -88,7 +88,7 @@ def pairs_table(comparison: Comparison, pairs: Sequence[Pair]) -> Table:
             words.format_difference(metric, pair.difference),
             words.format_p_value(pair.p),
             words.format_p_value(pair.corrected),
-            "significant difference" if pair.is_shown else "no significant difference",
+            "significant difference" if pair.is_significant else "no significant difference",
         ]
         for pair in pairs
     ]
@@ -118,7 +118,7 @@ def labels_table(comparison: Comparison) -> Table:
     return Table("labels", header, rows)
 
 
-def examples_table(rows: Sequence[Row], numbers: Sequence[int]) -> Table:
+def examples_table(rows: Sequence[CellResult], numbers: Sequence[int]) -> Table:
     """Return some test examples with what each cell's first seed predicted.
 
     Args:

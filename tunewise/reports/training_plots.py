@@ -20,8 +20,8 @@ from tunewise.reports.figure import (
     metric_title,
 )
 from tunewise.runs.folder import METRICS_FILE, read_lines
-from tunewise.studies.compare import Comparison, Row, StoredRun
-from tunewise.studies.trials import Candidate
+from tunewise.studies.compare import CellResult, Comparison, StoredRun
+from tunewise.studies.trials import Trial
 
 MAX_POINTS = 300
 """Largest number of points of a curve; a longer one is averaged in bins."""
@@ -70,7 +70,7 @@ def plot_candidates(comparison: Comparison) -> list[Figure]:
     return [Figure("candidates", "Best validation value of each candidate", plot)]
 
 
-def _tuned_number(rows: Sequence[Row]) -> str | None:
+def _tuned_number(rows: Sequence[CellResult]) -> str | None:
     """Return the field that candidates differ in, if there is just one and its values are numbers.
 
     Candidates that a search has still to choose are ignored: they have no values yet.
@@ -86,7 +86,7 @@ def _tuned_number(rows: Sequence[Row]) -> str | None:
     return fields.pop() if len(fields) == 1 and are_numbers else None
 
 
-def _by_tuned_value(row: Row, field: str | None) -> list[tuple[float, Candidate]]:
+def _by_tuned_value(row: CellResult, field: str | None) -> list[tuple[float, Trial]]:
     """Return the x of each measured candidate with the candidate, in order of x."""
     measured = [(place, c) for place, c in enumerate(row.candidates, 1) if not math.isnan(c.value)]
     pairs = [(float(c.overrides[field]) if field else place, c) for place, c in measured]
@@ -94,7 +94,7 @@ def _by_tuned_value(row: Row, field: str | None) -> list[tuple[float, Candidate]
 
 
 def _candidate_points(
-    metric: Metric, candidates: Sequence[tuple[float, Candidate]]
+    metric: Metric, candidates: Sequence[tuple[float, Trial]]
 ) -> dict[str, list[Any]]:
     """Return x, y and hover text of some candidates as Plotly's arguments."""
     return {

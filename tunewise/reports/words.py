@@ -3,7 +3,7 @@
 import math
 
 from tunewise.metrics import METRICS
-from tunewise.studies.statistics import Estimate
+from tunewise.studies.statistics import Interval
 
 MISSING = "\N{EN DASH}"
 """Stands where there is no number."""
@@ -18,13 +18,13 @@ def format_value(metric: str, value: float) -> str:
     return f"{value:.{_decimals(metric, value)}f}"
 
 
-def format_with_interval(metric: str, interval: Estimate) -> str:
+def format_with_interval(metric: str, interval: Interval) -> str:
     """Return a metric's value, with its interval in brackets if it has one."""
     mean, bounds = format_value(metric, interval.mean), format_interval(metric, interval)
     return f"{mean} ({bounds})" if bounds else mean
 
 
-def format_interval(metric: str, interval: Estimate) -> str:
+def format_interval(metric: str, interval: Interval) -> str:
     """Return an interval, or an empty text if there is none."""
     if math.isnan(interval.low):
         return ""
@@ -32,7 +32,7 @@ def format_interval(metric: str, interval: Estimate) -> str:
     return f"{low.removesuffix(' %')} to {high.removesuffix(' %')}"
 
 
-def format_difference(metric: str, interval: Estimate) -> str:
+def format_difference(metric: str, interval: Interval) -> str:
     """Return a difference with its sign and interval; for shares, in percentage points."""
     factor, decimals = (100, 1) if is_share(metric) else (1, _decimals(metric, interval.mean))
     mean, low, high = (factor * x for x in (interval.mean, interval.low, interval.high))

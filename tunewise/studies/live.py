@@ -1,4 +1,4 @@
-"""How far a study is: what is planned, and a live table on a terminal or plain lines elsewhere."""
+"""The console of a study: a table of what is to be run, then progress bars or plain lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,20 +14,21 @@ from rich.text import Text
 from tunewise.data.rows import SPLITS
 from tunewise.device import choose_device
 from tunewise.errors import TunewiseError
-from tunewise.estimate import clock, estimate_run
+from tunewise.estimate import estimate_run, format_duration
 from tunewise.metrics import METRICS
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
 from tunewise.runs.result import Estimate
-from tunewise.studies.runner import Event, Tell
+from tunewise.studies.events import Event, Notify
 from tunewise.studies.study import Study
-from tunewise.studies.trials import candidates_of, planned_seeds
+from tunewise.studies.trials import candidates_of, seeds_of
 
 
 def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console: Console) -> int:
-    """Print the cells in their order: what is to be run, what is done, what it is expected to take.
+    """Print what each cell has done and has to do, and what that is expected to take.
 
     Args:
+        folder: the study's folder.
         data: the folder in which a named task's rows are searched.
         jobs: processes at once.
 
@@ -36,48 +37,49 @@ def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console:
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cell", overflow="fold")
-    for column in ("candidates", "done", "seeds", "done", "memory", "a run"):
+    for column in ("tried", "to try", "runs done", "runs to do", "memory", "a run"):
         table.add_column(column, justify="right")
-    open_runs = total = peak_bytes = 0
+    num_runs = num_left = peak_bytes = 0
     seconds, all_known = 0.0, True
-    expected = expectations(study, folder, data, jobs)
+    expected = estimate_cells(study, folder, data, jobs)
     for cell in study.cells():
         candidates = candidates_of(study, cell, folder)
-        tried = sum(candidate.status in ("finished", "pruned") for candidate in candidates)
-        finished = sum(planned.is_finished for planned in planned_seeds(study, cell, folder))
-        left = len(candidates) - tried + study.seeds - finished
-        counts = map(str, (len(candidates), tried, study.seeds, finished))
-        of_cell = expected.get(cell.name)
-        if of_cell is not None:
-            shown = f"{of_cell.peak_bytes / 2**30:.2f} GiB", clock(of_cell.seconds)
-            peak_bytes = max(peak_bytes, of_cell.peak_bytes)
-            seconds += left * of_cell.seconds / jobs
+        tried = sum(trial.status in ("finished", "pruned") for trial in candidates)
+        done = sum(trial.status == "finished" for trial in seeds_of(study, cell, folder))
+        to_try, to_do = len(candidates) - tried, study.seeds - done
+        estimate = expected.get(cell.name)
+        if estimate is not None:
+            memory = f"{estimate.peak_bytes / 2**30:.2f} GiB"
+            duration = format_duration(estimate.seconds)
+            peak_bytes = max(peak_bytes, estimate.peak_bytes)
+            seconds += (to_try + to_do) * estimate.seconds / jobs
         else:
-            shown = "", ""
-            all_known = all_known and not left
-        table.add_row(Text(cell.name), *counts, *shown)
-        total += len(candidates) + study.seeds
-        open_runs += left
+            memory = duration = ""
+            all_known = all_known and not to_try + to_do
+        counts = map(str, (tried, to_try, done, to_do))
+        table.add_row(Text(cell.name), *counts, memory, duration)
+        num_runs += len(candidates) + study.seeds
+        num_left += to_try + to_do
     console.print(table)
-    line = f"{total} runs; {total - open_runs} done, {open_runs} to do"
-    if open_runs and all_known:
-        line += f", in about {clock(seconds)}; {peak_bytes / 2**30:.1f} GiB"
+    line = f"{num_runs} runs; {num_runs - num_left} done, {num_left} to do"
+    if num_left and all_known:
+        line += f", in about {format_duration(seconds)}; {peak_bytes / 2**30:.1f} GiB"
         line += f" in each of {jobs} processes" if jobs > 1 else ""
     console.print(line, highlight=False)
-    return open_runs
+    return num_left
 
 
-def expectations(study: Study, folder: Path, data: Path | None, jobs: int) -> dict[str, Estimate]:
-    """Return what a run of each cell that is not done is expected to take.
+def estimate_cells(study: Study, folder: Path, data: Path | None, jobs: int) -> dict[str, Estimate]:
+    """Return what one run is expected to take, for each cell that has not finished.
 
-    A cell that cannot be run has none: its runs will say why.
+    A cell that cannot be run is left out: its runs will report why.
     """
     shared, threads = Shared(), torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))  # as many as a run will have
     found = {}
     for cell in study.cells():
-        seeds = planned_seeds(study, cell, folder)
-        if len(seeds) == study.seeds and all(planned.is_finished for planned in seeds):
+        seeds = seeds_of(study, cell, folder)
+        if seeds and all(trial.status == "finished" for trial in seeds):
             continue
         with suppress(TunewiseError):
             prepared = prepare(cell.config, data, choose_device(), shared, SPLITS)
@@ -87,8 +89,8 @@ def expectations(study: Study, folder: Path, data: Path | None, jobs: int) -> di
 
 
 @contextmanager
-def shown(study: Study, num_runs: int, console: Console) -> Iterator[Tell]:
-    """Show a study's runs while the block lasts: those running, the best so far, the time left."""
+def show_progress(study: Study, num_runs: int, console: Console) -> Iterator[Notify]:
+    """Show the events of a study while the block lasts: running, best so far, time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -96,17 +98,17 @@ def shown(study: Study, num_runs: int, console: Console) -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        yield _Shown(study, num_runs, console, bars)
+        yield _ProgressDisplay(study, num_runs, console, bars)
 
 
-class _Shown:
-    """Shows events."""
+class _ProgressDisplay:
+    """A bar for each running trial and for the whole study, and a line for each that has ended."""
 
     def __init__(self, study: Study, num_runs: int, console: Console, bars: Progress) -> None:
         self._console = console
         self._bars = bars
         self._metric = METRICS[study.cells()[0].config.metric]
-        self._whole = bars.add_task("all runs", total=num_runs, state="")
+        self._all_runs = bars.add_task("all runs", total=num_runs, state="")
         self._num_runs = num_runs
         self._running: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
@@ -122,7 +124,7 @@ class _Shown:
         if event.ended:
             self._end(event)
         share = self._num_done + sum(self._shares.values())
-        self._bars.update(self._whole, completed=share, state=self._state())
+        self._bars.update(self._all_runs, completed=share, state=self._state())
 
     def _end(self, event: Event) -> None:
         self._bars.remove_task(self._running.pop(event.run))

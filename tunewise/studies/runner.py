@@ -1,10 +1,10 @@
-"""The runs of a study, one after the other or several at once, in this session or the next."""
+"""The runs of a study: started one after the other or several at once, and resumed."""
 
 import math
 import shlex
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -23,99 +23,33 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.memo import Shared
 from tunewise.runs.progress import Progress
+from tunewise.studies.events import Event, Notify
 from tunewise.studies.search import Watch, search
 from tunewise.studies.study import Cell, Study
 from tunewise.studies.trials import (
-    COMMAND,
-    STUDY,
-    Planned,
+    COMMAND_FILE,
+    STUDY_FILE,
+    Trial,
+    apply_winner,
     candidates_of,
-    planned_candidates,
-    planned_seeds,
-    with_winner,
+    seeds_of,
 )
-from tunewise.studies.workers import POLL_SECONDS, workers
+from tunewise.studies.workers import POLL_SECONDS, Work, workers
 from tunewise.training.loop import Step
 
-OF_A_BEGINNING = (LOCK_FILE, f"{STUDY}.part")
-"""What a study may leave that is stopped at once."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """How far a run is: its share of updates, or how it ended."""
-
-    run: str
-    """Its folder's name."""
-    title: str
-    share: float
-    """0 to 1."""
-    seconds: float
-    ended: str = ""
-    """In a few words, once it has: its value, or its error."""
-    value: float | None = None
-    """The best validation value, once it has finished."""
-
-
-Tell = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one process is given: a run, or the whole search of a cell."""
-
-    study: Study
-    folder: Path
-    data: Path | None
-    planned: Planned | None = None
-    cell: Cell | None = None
-
-
-def run_study(study: Study, folder: Path, data: Path | None, jobs: int, tell: Tell) -> list[str]:
-    """Run everything of a study that has not been run; return what failed, a line each.
-
-    All candidates come first, then each cell's seeds with the values that won. A run that fails is
-    written down, and the others go on. What an earlier session finished stays as it is; what failed
-    there is tried again, and what was cut short begins anew.
-
-    Args:
-        folder: the study's; see `open_folder`.
-        data: the folder in which a named task's rows are searched.
-        jobs: processes at once; they share the processor's threads.
-
-    Raises:
-        ConfigError: if the study cannot be run.
-        TrainingError: if a process was killed.
-    """
-    cells = study.cells()
-    with locked(folder), workers(jobs, _do, tell) as work_off:
-        write_yaml(study, folder / STUDY)
-        write_whole(folder / COMMAND, _command(folder, data) + "\n")
-        candidates = [
-            Work(study, folder, data, planned)
-            for cell in cells
-            for planned in planned_candidates(study, cell, folder)
-        ]
-        searches = [Work(study, folder, data, cell=cell) for cell in cells] if study.search else []
-        work_off([work for work in candidates if _is_open(work)] + searches)
-        seeds = [
-            Work(study, folder, data, planned)
-            for cell in cells
-            for planned in planned_seeds(study, cell, folder)
-        ]
-        work_off([work for work in seeds if _is_open(work)])
-    return failures(study, folder)
+LEFT_AT_START = (LOCK_FILE, f"{STUDY_FILE}.part")
+"""Files that a study may leave if it is stopped before it has written anything."""
 
 
 def open_folder(folder: Path, resume: bool) -> None:
-    """Make a study's folder, or take one up again.
+    """Make a study's folder, or check that an existing one can be resumed.
 
     Raises:
         ConfigError: if it holds something and is not to be resumed, or cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        holds_something = any(path.name not in OF_A_BEGINNING for path in folder.iterdir())
+        holds_something = any(path.name not in LEFT_AT_START for path in folder.iterdir())
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error
     if holds_something and not resume:
@@ -123,114 +57,153 @@ def open_folder(folder: Path, resume: bool) -> None:
             f"--out {folder}: holds something already, and nothing is overwritten; "
             "--resume goes on with a study"
         )
-    if holds_something and not (folder / STUDY).is_file():
-        raise ConfigError(f"--out {folder}: has no {STUDY}, so it is not the folder of a study")
+    if holds_something and not (folder / STUDY_FILE).is_file():
+        raise ConfigError(
+            f"--out {folder}: has no {STUDY_FILE}, so it is not the folder of a study"
+        )
+
+
+def run_study(
+    study: Study, folder: Path, data: Path | None, jobs: int, notify: Notify
+) -> list[str]:
+    """Run everything of a study that has not finished; return the failures, a line each.
+
+    All candidates come first, then each cell's seeds with the values of its best candidate. A run
+    that fails is recorded in its folder, and the others go on. Of an earlier session, what has
+    finished stays as it is, what was stopped resumes from its checkpoint, and what failed is tried
+    again from the start.
+
+    Args:
+        folder: the study's folder; see `open_folder`.
+        data: the folder in which a named task's rows are searched.
+        jobs: processes at once, among which the threads of the processor are divided.
+
+    Raises:
+        ConfigError: if the study cannot be run.
+        TrainingError: if a process was killed.
+    """
+    cells = study.cells()
+    with locked(folder), workers(jobs, notify) as do_all:
+        write_yaml(study, folder / STUDY_FILE)
+        write_whole(folder / COMMAND_FILE, _command(folder, data) + "\n")
+        if study.search:
+            do_all([partial(search_cell, study, cell, folder, data) for cell in cells])
+        else:
+            candidates = [trial for cell in cells for trial in candidates_of(study, cell, folder)]
+            do_all(_work_left(candidates, data))
+        seeds = [trial for cell in cells for trial in seeds_of(study, cell, folder)]
+        do_all(_work_left(seeds, data))
+    return list_failures(study, folder)
 
 
 def _command(folder: Path, data: Path | None) -> str:
-    """Return what repeats the study, in a folder of its own."""
-    words = ["tunewise", "study", str(folder / STUDY)]
+    """Return the command that repeats the study, in another folder."""
+    words = ["tunewise", "study", str(folder / STUDY_FILE)]
     words += [] if data is None else ["--data", str(data.absolute())]
     return shlex.join([*words, "--out", f"{folder}-again"])
 
 
-def failures(study: Study, folder: Path) -> list[str]:
-    """Return what failed, a line each."""
+def _work_left(trials: Sequence[Trial], data: Path | None) -> list[Work]:
+    return [partial(run_trial, trial, data) for trial in trials if trial.status != "finished"]
+
+
+def list_failures(study: Study, folder: Path) -> list[str]:
+    """Return the trials that failed and the cells that could not be run, a line each."""
     lines = []
     for cell in study.cells():
         candidates = candidates_of(study, cell, folder)
-        for candidate in candidates:
-            if candidate.status == "failed":
-                error = read_error(candidate.folder)
-                lines.append(f"{cell.name}, {candidate.name}: {error}")
-        if with_winner(study, cell, candidates) is None:
+        has_winner = apply_winner(study, cell, candidates) is not None
+        lines += [_failure(cell, trial) for trial in candidates if trial.status == "failed"]
+        if not has_winner:
             lines.append(f"{cell.name}: no candidate has finished, so it was not run")
-        for planned in planned_seeds(study, cell, folder):
-            if (error := read_error(planned.folder)) is not None:
-                lines.append(f"{cell.name}, seed {planned.config.seed}: {error}")
+        seeds = seeds_of(study, cell, folder)
+        lines += [_failure(cell, trial) for trial in seeds if trial.status == "failed"]
     return lines
 
 
-def _is_open(work: Work) -> bool:
-    return work.planned is None or not work.planned.is_finished
+def _failure(cell: Cell, trial: Trial) -> str:
+    return f"{cell.name}, {trial.name}: {trial.error}"
 
 
-def _do(work: Work, shared: Shared, tell: Tell) -> None:
-    if work.planned is not None:
-        _attempt(work.planned, work.data, shared, tell)
-        return
-    assert work.cell is not None
+def search_cell(
+    study: Study, cell: Cell, folder: Path, data: Path | None, shared: Shared, notify: Notify
+) -> None:
+    """Search the candidates of a cell, as the work of one process."""
 
-    def attempt(planned: Planned, watch: Watch) -> float | None:
-        return _attempt(planned, work.data, shared, tell, watch)
+    def attempt(trial: Trial, watch: Watch) -> float | None:
+        return run_trial(trial, data, shared, notify, watch)
 
-    search(work.study, work.cell, work.folder, attempt)
+    search(study, cell, folder, attempt)
 
 
-def _attempt(
-    planned: Planned, data: Path | None, shared: Shared, tell: Tell, watch: Watch | None = None
+def run_trial(
+    trial: Trial, data: Path | None, shared: Shared, notify: Notify, watch: Watch | None = None
 ) -> float | None:
-    """Make one run; return its best validation value, or None if it failed."""
-    told = _Told(planned, tell, watch)
-    if (result := read_result(planned.folder)) is not None:
-        told.repeat()
+    """Run or resume one trial; return its best validation value, or None if it failed.
+
+    Args:
+        watch: sees each evaluation, those of a trial that has finished before too.
+    """
+    progress = _TrialProgress(trial, notify, watch)
+    if (result := read_result(trial.folder)) is not None:
+        progress.repeat_evaluations()
         return result.best.value
-    if read_error(planned.folder) is not None:
-        rmtree(planned.folder)  # tried again from the start
-    told.tell(0.0)
+    if read_error(trial.folder) is not None:
+        rmtree(trial.folder)  # tried again from the start
+    progress.send(0.0)
     try:
         record = run(
-            planned.config,
+            trial.config,
             data,
-            planned.folder,
-            told,
+            trial.folder,
+            progress,
             shared,
-            read_test=not planned.is_candidate,
+            read_test=not trial.is_candidate,
             resume=True,
         )
     except (TunewiseError, RuntimeError, MemoryError) as error:
-        write_error(planned.folder, error)
-        told.tell(1.0, f"failed: {' '.join(str(error).split())}")
+        write_error(trial.folder, error)
+        progress.send(1.0, f"failed: {' '.join(str(error).split())}")
         return None
     best = record.result.best
     ended = f"validation {best.metric} {best.value:.4f}"
     if (test := record.result.metrics.get("test")) is not None:
         ended += f", test {test[best.metric]:.4f}"
-    told.tell(1.0, ended, best.value)
+    progress.send(1.0, ended, best.value)
     return best.value
 
 
-class _Told(Progress):
-    """Tells how far a run is, and asks at each evaluation whether it is to go on."""
+class _TrialProgress(Progress):
+    """Sends the progress of a trial as events, and passes its evaluations to the search."""
 
-    def __init__(self, planned: Planned, tell: Tell, watch: Watch | None) -> None:
+    def __init__(self, trial: Trial, notify: Notify, watch: Watch | None) -> None:
         super().__init__()
-        self._planned, self._tell, self._watch = planned, tell, watch
+        self._trial, self._notify, self._watch = trial, notify, watch
         self._started = self._last = time.monotonic()
 
-    def tell(self, share: float, ended: str = "", value: float | None = None) -> None:
-        """Tell a share of updates, or how the run ended."""
+    def send(self, share: float, ended: str = "", value: float | None = None) -> None:
+        """Send the share of updates that are done, or how the trial ended."""
         self._last = time.monotonic()
-        title = f"{self._planned.title}, seed={self._planned.config.seed}"
-        name = self._planned.folder.name
-        self._tell(Event(name, title, share, self._last - self._started, ended, value))
+        title = f"{self._trial.title}, seed={self._trial.config.seed}"
+        run = self._trial.folder.name
+        self._notify(Event(run, title, share, self._last - self._started, ended, value))
 
     def step(self, step: Step) -> None:
-        """Tell an update, if none was told of late."""
+        """Send an update, unless an event was sent a moment ago."""
         if time.monotonic() - self._last > POLL_SECONDS:
-            self.tell(step.number / self._total)
+            self.send(step.number / self._total)
 
     def evaluated(self, step: Step, values: Mapping[str, float], is_best: bool) -> None:
-        """Have the search look at an evaluation."""
-        self._look(step.number, values)
+        """Show an evaluation to the search."""
+        self._show_search(step.number, values)
 
-    def repeat(self) -> None:
-        """Have the search look at the evaluations of a run that has finished before."""
-        for line in read_lines(self._planned.folder / METRICS_FILE):
+    def repeat_evaluations(self) -> None:
+        """Show the evaluations of a trial that has finished before to the search."""
+        for line in read_lines(self._trial.folder / METRICS_FILE):
             if "validation" in line:
-                self._look(line["number"], line["validation"])
+                self._show_search(line["number"], line["validation"])
 
-    def _look(self, number: int, values: Mapping[str, float]) -> None:
-        value = values[self._planned.config.metric]
+    def _show_search(self, number: int, values: Mapping[str, float]) -> None:
+        value = values[self._trial.config.metric]
         if self._watch is not None and not math.isnan(value):
             self._watch(number, value)

@@ -1,4 +1,4 @@
-"""Candidates chosen one after the other, by Optuna (https://arxiv.org/abs/1907.10902)."""
+"""Search: candidates chosen one after the other by Optuna (https://arxiv.org/abs/1907.10902)."""
 
 import json
 from collections.abc import Callable
@@ -8,88 +8,89 @@ from typing import Any
 from tunewise.errors import ConfigError
 from tunewise.files import write_whole
 from tunewise.metrics import METRICS
-from tunewise.studies.study import Cell, Range, Search, Study, title_of
-from tunewise.studies.trials import Planned, planned_run, search_file
+from tunewise.studies.study import Cell, Range, Search, Study
+from tunewise.studies.trials import SearchEntry, Trial, new_candidate, search_file
 
 Watch = Callable[[int, float], None]
-"""Told the number of an update and the validation value there; raises to stop the run."""
+"""Takes the number of an update and the validation value there; raises to stop the run."""
 
 
 def search(
-    study: Study, cell: Cell, folder: Path, attempt: Callable[[Planned, Watch], float | None]
+    study: Study, cell: Cell, folder: Path, attempt: Callable[[Trial, Watch], float | None]
 ) -> None:
-    """Try as many candidates for a cell as the study allows; go on where an earlier call stopped.
+    """Try as many candidates for a cell as the study allows, those of earlier calls included.
 
-    Which candidate comes next depends on what came of those before and on the seed alone, so a
-    search that is stopped and taken up again tries what it would have tried.
+    The next candidate depends only on the results of those before and on the seed. So a search
+    that is stopped and resumed tries the same candidates as one that is not.
+
+    In Optuna's words `history` is a study, and each `suggestion` a trial of it.
 
     Args:
-        attempt: makes a run and returns its best validation value, or None if it failed.
+        folder: the study's folder.
+        attempt: runs a candidate and returns its best validation value, or None if it failed.
 
     Raises:
         ConfigError: if Optuna is not installed.
     """
-    optuna = _optuna()
+    optuna = _import_optuna()
     assert study.search is not None
-    search, states = study.search, optuna.trial.TrialState
-    metric = METRICS[cell.config.metric]
-    trials = _trials(search, study.name, cell, folder, metric.higher_is_better)
-    # A trial that was running when its process ended has no value to learn from.
-    for stopped in trials.get_trials(states=[states.RUNNING]):
-        trials.tell(stopped.number, state=states.FAIL)
+    space, states = study.search.space, optuna.trial.TrialState
+    history = _open_history(study, study.search, cell, folder)
+    # A suggestion that was being tried when its process ended has no value to learn from.
+    for stopped in history.get_trials(states=[states.RUNNING]):
+        history.tell(stopped.number, state=states.FAIL)
     path = search_file(cell, folder)
     path.parent.mkdir(exist_ok=True)
-    while len(_known(trials)) < search.trials:
-        trials.sampler = _sampler(search, cell.config.seed + len(_known(trials)))
-        trial = trials.ask()
-        overrides = {name: _suggest(trial, name, some) for name, some in search.space.items()}
-        config = study.config(cell.name, cell.overrides, overrides)
-        planned = planned_run(folder, f"{cell.name}, {title_of(overrides)}", config, True)
-        trial.set_user_attr("folder", planned.folder.name)
-        trial.set_user_attr("overrides", overrides)
+    while (num_tried := len(_tried(history))) < study.search.trials:
+        history.sampler = _sampler(study.search, cell.config.seed + num_tried)
+        suggestion = history.ask()
+        overrides = {field: _suggest(suggestion, field, space[field]) for field in space}
+        candidate = new_candidate(study, cell, overrides, folder)
+        suggestion.set_user_attr("folder", candidate.folder.name)
+        suggestion.set_user_attr("overrides", overrides)
 
-        def watch(step: int, value: float, trial: Any = trial) -> None:
-            trial.report(value, step)
-            if trial.should_prune():
+        def watch(step: int, value: float, suggestion: Any = suggestion) -> None:
+            suggestion.report(value, step)
+            if suggestion.should_prune():
                 raise optuna.TrialPruned
 
         try:
-            value = attempt(planned, watch)
+            value = attempt(candidate, watch)
             state = states.FAIL if value is None else states.COMPLETE
         except optuna.TrialPruned:
             value, state = None, states.PRUNED
-        trial.set_user_attr("known", True)
-        trials.tell(trial, value, state)
-        _write(trials, path)
+        suggestion.set_user_attr("known", True)
+        history.tell(suggestion, value, state)
+        _write_entries(history, path)
 
 
-def _known(trials: Any) -> list[Any]:
-    """Return the trials that ended by themselves, whatever came of them."""
-    return [trial for trial in trials.get_trials() if trial.user_attrs.get("known")]
-
-
-def _trials(search: Search, name: str, cell: Cell, folder: Path, higher_is_better: bool) -> Any:
-    """Return Optuna's record of a cell's trials."""
-    optuna = _optuna()
+def _open_history(study: Study, search: Search, cell: Cell, folder: Path) -> Any:
+    """Return Optuna's record of what was tried for a cell."""
+    optuna = _import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = search.storage or f"sqlite:///{folder.absolute() / 'search.db'}"
+    higher_is_better = METRICS[cell.config.metric].higher_is_better
     return optuna.create_study(
-        study_name=f"{name}/{search_file(cell, folder).stem}",
+        study_name=f"{study.name}/{search_file(cell, folder).stem}",
         direction="maximize" if higher_is_better else "minimize",
-        storage=url,
+        storage=search.storage or f"sqlite:///{folder.absolute() / 'search.db'}",
         pruner=_pruner(search),
         load_if_exists=True,
     )
 
 
+def _tried(history: Any) -> list[Any]:
+    """Return the suggestions that were tried to the end, whatever the result."""
+    return [tried for tried in history.get_trials() if tried.user_attrs.get("known")]
+
+
 def _sampler(search: Search, seed: int) -> Any:
-    samplers = _optuna().samplers
+    samplers = _import_optuna().samplers
     kinds = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler}
     return kinds[search.sampler](seed=seed)
 
 
 def _pruner(search: Search) -> Any:
-    pruners = _optuna().pruners
+    pruners = _import_optuna().pruners
     kinds = {
         "none": pruners.NopPruner,
         "median": pruners.MedianPruner,
@@ -98,30 +99,32 @@ def _pruner(search: Search) -> Any:
     return kinds[search.pruner]()
 
 
-def _suggest(trial: Any, name: str, values: Range) -> Any:
+def _suggest(suggestion: Any, field: str, values: Range) -> Any:
+    """Return the value that Optuna suggests for a field."""
     if values.choices is not None:
-        return trial.suggest_categorical(name, values.choices)
+        return suggestion.suggest_categorical(field, values.choices)
     low, high = values.low, values.high
     if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(name, low, high, log=values.log)
+        return suggestion.suggest_int(field, low, high, log=values.log)
     assert low is not None and high is not None
-    return trial.suggest_float(name, low, high, log=values.log)
+    return suggestion.suggest_float(field, low, high, log=values.log)
 
 
-def _write(trials: Any, path: Path) -> None:
-    """Write down what was tried, for reports to read without Optuna and its database."""
-    tried = [
-        {
-            "overrides": trial.user_attrs["overrides"],
-            "folder": trial.user_attrs["folder"],
-            "status": trial.state.name.lower(),
-        }
-        for trial in _known(trials)
+def _write_entries(history: Any, path: Path) -> None:
+    """Write what was tried to a file, so that reports need neither Optuna nor its database."""
+    entries = [
+        SearchEntry(
+            overrides=tried.user_attrs["overrides"],
+            folder=tried.user_attrs["folder"],
+            status=tried.state.name.lower(),
+        )
+        for tried in _tried(history)
     ]
-    write_whole(path, json.dumps(tried, indent=2) + "\n")
+    text = json.dumps([entry.model_dump() for entry in entries], indent=2)
+    write_whole(path, text + "\n")
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:

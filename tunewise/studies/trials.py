@@ -1,150 +1,184 @@
-"""What a study still has to do, told from its folder alone: nothing else remembers it."""
+"""Trials: every configuration that a study runs, and what its folder says of it.
+
+A cell's candidates are tried first, with one seed each. Then the cell is run once per seed, with
+the values of the best candidate. What has been done is read from the study's folder alone.
+"""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
 from tunewise.metrics import METRICS
-from tunewise.runs.folder import RESULT_FILE, read_error, read_result
+from tunewise.runs.folder import read_error, read_result
 from tunewise.settings import Settings
-from tunewise.studies.study import Cell, Overrides, Study, folder_name, title_of
+from tunewise.studies.overrides import Overrides, folder_name, title_of
+from tunewise.studies.study import Cell, Study
 
-STUDY = "study.yaml"
-COMMAND = "command.txt"
-RUNS = "runs"
-SEARCHES = "searches"
+STUDY_FILE = "study.yaml"
+COMMAND_FILE = "command.txt"
+RUNS_FOLDER = "runs"
+SEARCHES_FOLDER = "searches"
+
+NEAR_END = 0.05
+"""Share of a search's interval, at either end, that counts as its end."""
 
 Status = Literal["finished", "failed", "pruned", "open"]
 
 
-class Tried(Settings):
-    """One candidate of a search, as its file has it."""
-
-    overrides: Overrides
-    folder: str = Field(pattern=r"^[\w.=+-]*[\w=+-]$")
-    """The name of its run's folder, in the study's."""
-    status: str
-
-
-TRIED = TypeAdapter(list[Tried])
-
-
 @dataclass(frozen=True)
-class Candidate:
-    """One set of values tried for a cell, judged on validation data."""
-
-    name: str
-    overrides: Overrides
-    folder: Path
-    status: Status
-    value: float
-    """The best validation value of the metric that chooses; not a number unless finished."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of a study: a cell's candidate, or a cell with one of its seeds."""
+class Trial:
+    """One configuration that a study tries: a candidate for a cell, or the cell with one seed."""
 
     title: str
+    """The cell's name, followed by the values of a candidate."""
+    name: str
+    """What distinguishes it from the cell's other trials: a candidate's values, or `seed 1`."""
+    overrides: Overrides
+    """The fields that a candidate sets; empty for a seed."""
     config: RunConfig
     folder: Path
     is_candidate: bool
+    status: Status = "open"
+    value: float = math.nan
+    """Best validation value of the metric that chooses; nan unless finished."""
+    error: str = ""
+    """Why it failed."""
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has left its result."""
-        return (self.folder / RESULT_FILE).is_file()
+
+class SearchEntry(Settings):
+    """One candidate in the file of a cell's search."""
+
+    overrides: Overrides
+    folder: str = Field(pattern=r"^[\w.=+-]*[\w=+-]$")
+    """Name of its folder, in the study's folder of runs."""
+    status: str
 
 
-def planned_candidates(study: Study, cell: Cell, folder: Path) -> list[Planned]:
-    """Return the runs that try the cell's `tune` grid."""
+SEARCH_ENTRIES = TypeAdapter(list[SearchEntry])
+
+
+def candidates_of(study: Study, cell: Cell, folder: Path) -> list[Trial]:
+    """Return the candidates for a cell: from the `tune` grid, or from the file of its search.
+
+    Args:
+        folder: the study's folder.
+    """
+    if study.search:
+        return _candidates_of_search(study, cell, folder)
     return [
-        planned_run(folder, f"{cell.name}, {candidate.name}", candidate.config, True)
-        for candidate in study.candidates(cell)
+        _read_status(new_candidate(study, cell, overrides, folder))
+        for overrides in study.candidates()
     ]
 
 
-def planned_run(folder: Path, title: str, config: RunConfig, is_candidate: bool) -> Planned:
-    """Return a run and the place it has in the study's folder."""
-    name = f"try_{title}" if is_candidate else title
-    return Planned(title, config, folder / RUNS / folder_name(name, config), is_candidate)
+def new_candidate(study: Study, cell: Cell, overrides: Overrides, folder: Path) -> Trial:
+    """Return the candidate for a cell that sets these fields, whatever its folder holds."""
+    name = title_of(overrides)
+    title = f"{cell.name}, {name}"
+    config = study.config(cell.name, cell.overrides, overrides)
+    place = folder / RUNS_FOLDER / folder_name(f"try_{title}", config)
+    return Trial(title, name, overrides, config, place, is_candidate=True)
 
 
-def planned_seeds(study: Study, cell: Cell, folder: Path) -> list[Planned]:
-    """Return the cell's runs, one per seed, with the values that won; none before one has won."""
-    settled = with_winner(study, cell, candidates_of(study, cell, folder))
-    if settled is None:
+def seeds_of(study: Study, cell: Cell, folder: Path) -> list[Trial]:
+    """Return the trials of a cell with each of its seeds; none as long as no candidate has won.
+
+    Args:
+        folder: the study's folder.
+    """
+    tuned = apply_winner(study, cell, candidates_of(study, cell, folder))
+    if tuned is None:
         return []
-    return [
-        planned_run(folder, cell.name, settled.with_seed(number), False)
-        for number in range(study.seeds)
-    ]
+    return [_read_status(_new_seed(tuned, number, folder)) for number in range(study.seeds)]
 
 
-def with_winner(study: Study, cell: Cell, candidates: Sequence[Candidate]) -> Cell | None:
-    """Return the cell with the values of its best candidate; None if there is none yet.
+def _new_seed(cell: Cell, number: int, folder: Path) -> Trial:
+    config = cell.with_seed(number)
+    place = folder / RUNS_FOLDER / folder_name(cell.name, config)
+    return Trial(cell.name, f"seed {config.seed}", {}, config, place, is_candidate=False)
 
-    A cell with nothing to choose is as it is. Of equals the first wins.
+
+def apply_winner(study: Study, cell: Cell, candidates: Sequence[Trial]) -> Cell | None:
+    """Return the cell with the values of its best candidate; None as long as there is none.
+
+    A cell without `tune` or `search` is returned as it is.
     """
     if not (study.tune or study.search):
         return cell
-    best = winner(cell, candidates)
+    best = find_winner(cell, candidates)
     if best is None or any(candidate.status == "open" for candidate in candidates):
         return None
-    return Cell(cell.name, cell.overrides, study.config(cell.name, cell.overrides, best.overrides))
+    return Cell(cell.name, cell.overrides, best.config)
 
 
-def winner(cell: Cell, candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the candidate with the best validation value."""
+def find_winner(cell: Cell, candidates: Sequence[Trial]) -> Trial | None:
+    """Return the candidate with the best validation value: the first one, if several have it."""
     metric = METRICS[cell.config.metric]
-    best: Candidate | None = None
+    best: Trial | None = None
     for candidate in candidates:
         if best is None or metric.better(candidate.value, than=best.value):
             best = candidate
     return None if best is None or math.isnan(best.value) else best
 
 
-def candidates_of(study: Study, cell: Cell, folder: Path) -> list[Candidate]:
-    """Return what has been tried for a cell, or is to be, with what came of it."""
-    if study.search:
-        return _searched(study.search.trials, cell, folder)
-    return [
-        Candidate(tried.name, tried.overrides, planned.folder, *_outcome(planned.folder))
-        for tried, planned in zip(
-            study.candidates(cell), planned_candidates(study, cell, folder), strict=True
-        )
-    ]
+def find_edges(study: Study, winner: Trial | None) -> list[str]:
+    """Return the fields whose winning value lies at the end of what was tried."""
+    if winner is None:
+        return []
+    return [field for field, value in winner.overrides.items() if _is_at_end(study, field, value)]
+
+
+def _is_at_end(study: Study, field: str, value: Any) -> bool:
+    if study.search is None:
+        return _is_extreme(value, [overrides[field] for overrides in study.candidates()])
+    space = study.search.space[field]
+    if space.choices is not None:
+        return _is_extreme(value, space.choices)
+    assert space.low is not None and space.high is not None
+    scale = math.log if space.log else float
+    low, high, here = scale(space.low), scale(space.high), scale(value)
+    return not NEAR_END <= (here - low) / (high - low) <= 1 - NEAR_END
+
+
+def _is_extreme(value: Any, tried: Sequence[Any]) -> bool:
+    """Return whether a value is the smallest or the largest number of those tried."""
+    numbers = [other for other in tried if type(other) in (int, float)]
+    return len(set(numbers)) > 1 and value in (min(numbers), max(numbers))
 
 
 def search_file(cell: Cell, folder: Path) -> Path:
-    """Return where the candidates of a cell's search are written down."""
-    return folder / SEARCHES / f"{folder_name(cell.name, cell.config)}.json"
+    """Return the file in which the candidates of a cell's search are listed."""
+    return folder / SEARCHES_FOLDER / f"{folder_name(cell.name, cell.config)}.json"
 
 
-def _searched(trials: int, cell: Cell, folder: Path) -> list[Candidate]:
+def _candidates_of_search(study: Study, cell: Cell, folder: Path) -> list[Trial]:
+    assert study.search is not None
     path = search_file(cell, folder)
     try:
-        trials_made = TRIED.validate_json(path.read_bytes()) if path.is_file() else []
+        entries = SEARCH_ENTRIES.validate_json(path.read_bytes()) if path.is_file() else []
     except ValueError as error:
         raise ConfigError(f"{path}: not as a search leaves it: {error}") from error
     candidates = []
-    for tried in trials_made:
-        name, place = title_of(tried.overrides), folder / RUNS / tried.folder
-        status, value = _outcome(place)
-        status = "pruned" if tried.status == "pruned" else status
-        candidates.append(Candidate(name, tried.overrides, place, status, value))
-    missing = Candidate("still to be chosen", {}, folder, "open", math.nan)
-    return candidates + [missing] * (trials - len(candidates))
+    for entry in entries:
+        candidate = new_candidate(study, cell, entry.overrides, folder)
+        candidate = _read_status(replace(candidate, folder=folder / RUNS_FOLDER / entry.folder))
+        if entry.status == "pruned":
+            candidate = replace(candidate, status="pruned")
+        candidates.append(candidate)
+    missing = Trial(cell.name, "still to be chosen", {}, cell.config, folder, is_candidate=True)
+    return candidates + [missing] * (study.search.trials - len(candidates))
 
 
-def _outcome(folder: Path) -> tuple[Status, float]:
-    """Return how a run ended, and its best validation value."""
-    if (result := read_result(folder)) is not None:
-        return "finished", result.best.value
-    return "failed" if read_error(folder) else "open", math.nan
+def _read_status(trial: Trial) -> Trial:
+    """Return the trial with the status and the value that its folder holds."""
+    if (result := read_result(trial.folder)) is not None:
+        return replace(trial, status="finished", value=result.best.value)
+    if (error := read_error(trial.folder)) is not None:
+        return replace(trial, status="failed", error=error)
+    return trial

@@ -1,4 +1,4 @@
-"""The processes among which the work of a study is shared out, and how they stop together."""
+"""The processes that do the work of a study, and how they stop together."""
 
 import logging
 import multiprocessing
@@ -17,28 +17,26 @@ import torch
 from tunewise.errors import TrainingError
 from tunewise.runs.interrupts import on_stop_signals
 from tunewise.runs.memo import Shared
+from tunewise.studies.events import Notify
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""How often the progress of other processes is looked at."""
+"""Time between two looks at the progress of other processes."""
 
-Tell = Callable[[Any], None]
-"""Takes what a piece of work has to tell."""
-Do = Callable[[Any, Shared, Tell], None]
-"""Does a piece of work, with what it may share with others of its process."""
-DoAll = Callable[[Sequence[Any]], None]
+Work = Callable[[Shared, Notify], object]
+"""A piece of work. It is called with what it may share with other work of its process, and with
+where to report its progress. To reach another process it must be picklable: a `functools.partial`
+of a module's function."""
+DoAll = Callable[[Sequence[Work]], None]
 
 
 @contextmanager
-def workers(jobs: int, do: Do, tell: Tell) -> Iterator[DoAll]:
-    """Give a function that does all of some work: here, or in several processes.
+def workers(jobs: int, notify: Notify) -> Iterator[DoAll]:
+    """Give a function that does several pieces of work: in this process, or in `jobs` others.
 
-    SIGINT and SIGTERM are passed on to those processes, whoever they have reached: each finishes
-    its update, writes a checkpoint and begins nothing more.
-
-    Args:
-        do: a function of a module, and what it is given and tells can be pickled.
+    SIGINT and SIGTERM are passed on to the other processes. Each finishes its update, writes a
+    checkpoint and starts nothing more.
 
     Raises:
         TrainingError: if a process was killed.
@@ -46,40 +44,40 @@ def workers(jobs: int, do: Do, tell: Tell) -> Iterator[DoAll]:
     if jobs == 1:
         shared = Shared()
 
-        def one_by_one(works: Sequence[Any]) -> None:
-            for work in works:
-                do(work, shared, tell)
+        def do_one_by_one(pieces: Sequence[Work]) -> None:
+            for work in pieces:
+                work(shared, notify)
 
-        yield one_by_one
+        yield do_one_by_one
         return
     context = multiprocessing.get_context("spawn")
     events: Any = context.SimpleQueue()
     threads = max(1, torch.get_num_threads() // jobs)
-    arguments = (do, events, threads, os.getpid())
+    arguments = (events, threads, os.getpid())
     with (
         on_stop_signals(_stop_all),
-        ProcessPoolExecutor(jobs, context, _begin, arguments) as pool,
+        ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
     ):
 
-        def side_by_side(works: Sequence[Any]) -> None:
-            futures: set[Future[None]] = {pool.submit(_do_here, work) for work in works}
+        def do_side_by_side(pieces: Sequence[Work]) -> None:
+            futures: set[Future[None]] = {pool.submit(_do_in_worker, work) for work in pieces}
             try:
                 while futures:
                     done, futures = wait(futures, POLL_SECONDS, FIRST_COMPLETED)
                     while not events.empty():
-                        tell(events.get())
+                        notify(events.get())
                     for future in done:
                         future.result()
             except BrokenProcessPool as error:
                 raise TrainingError(
-                    "a process was killed, as happens where memory runs out; "
-                    "--resume goes on, with fewer --jobs perhaps"
+                    "a process was killed, probably because memory ran out; continue with "
+                    "--resume and fewer --jobs"
                 ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-        yield side_by_side
+        yield do_side_by_side
 
 
 def _stop_all(number: int, frame: Any) -> None:
@@ -90,27 +88,27 @@ def _stop_all(number: int, frame: Any) -> None:
 
 
 class _Worker:
-    """A process that works for another."""
+    """The part of a worker process that does one piece of work at a time, until asked to stop."""
 
-    def __init__(self, do: Do, tell: Tell) -> None:
-        self._do, self._tell = do, tell
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
         self._shared = Shared()
         self._is_busy = False
         self._is_to_stop = False
 
     def ask_to_stop(self, number: int, frame: Any) -> None:
-        """Stop what is being done, and refuse what comes; a run that trains stops by itself."""
+        """Interrupt the work that is being done, and refuse any other."""
         is_first, self._is_to_stop = not self._is_to_stop, True
         if is_first and self._is_busy:
             raise KeyboardInterrupt
 
-    def do(self, work: Any) -> None:
-        """Do a piece of work. Another may wait in this process when it is asked to stop."""
+    def do(self, work: Work) -> None:
+        """Do a piece of work, unless this process was asked to stop while the work was waiting."""
         self._is_busy = True
         try:
             if self._is_to_stop:
                 raise KeyboardInterrupt
-            self._do(work, self._shared, self._tell)
+            work(self._shared, self._notify)
         except KeyboardInterrupt:
             self._is_to_stop = True
             raise
@@ -118,26 +116,26 @@ class _Worker:
             self._is_busy = False
 
 
-_here: _Worker
-"""In a process that works for another."""
+_worker: _Worker
+"""Set in a worker process only."""
 
 
-def _begin(do: Do, events: Any, threads: int, parent: int) -> None:
-    global _here
-    _here = _Worker(do, events.put)
+def _start_worker(events: Any, threads: int, parent: int) -> None:
+    global _worker
+    _worker = _Worker(events.put)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _here.ask_to_stop)
+        signal.signal(number, _worker.ask_to_stop)
     logging.getLogger("tunewise").setLevel(logging.ERROR)
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _do_here(work: Any) -> None:
-    _here.do(work)
+def _do_in_worker(work: Work) -> None:
+    _worker.do(work)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that it works for is gone, however that ended."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process once its parent process is gone, however that ended."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)
