@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import tunewise as tw
-from tunewise.generation.generate import begun, generate, text_of
+from tunewise.generation.continuation import Draw, new_text
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
 from tunewise.predict import Predictor
 from tunewise.serving.batch import Batch, Piece, Writing
 from tunewise.serving.mixing import Mix
@@ -39,7 +41,7 @@ class Asked:
         self.decoding = predictor.decoding({**DECODINGS[number], "stop": stop})
         self.prompt = predictor.given(PROMPTS[number])
         self.pieces: list[Piece] = []
-        text = begun(predictor.model, self.prompt, self.decoding, (number, 0))
+        text = new_text(predictor.model, self.prompt, self.decoding, Draw(number, 0))
         self.writing = Writing(text, owner, self.decoding, predictor.tokenizer, self.pieces.append)
         self.expected = self.alone(number)
 

@@ -11,7 +11,8 @@ import pytest
 from torch import Tensor
 
 import tunewise as tw
-from tunewise.generation.generate import generate, text_of
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
 from tunewise.serving.batch import Batch
 from tunewise.serving.mixing import Mix
 
