@@ -37,7 +37,5 @@ class DecodingConfig(Settings):
     @model_validator(mode="after")
     def _refuse_beams_that_sample(self) -> Self:
         if self.num_beams > 1 and self.temperature > 0:
-            raise ValueError(
-                "beam search does not sample: set `temperature: 0`, or `num_beams: 1`"
-            )
+            raise ValueError("beam search does not sample: set `temperature: 0`, or `num_beams: 1`")
         return self
