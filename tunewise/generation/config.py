@@ -23,7 +23,7 @@ class DecodingConfig(Settings):
     num_beams: int = Field(default=1, gt=0)
     """Number of outputs that are continued side by side; the likeliest is chosen in the end."""
     length_penalty: float = 1.0
-    """Beams are compared by log p / length^this: above 0 favours long outputs, below 0 short ones."""
+    """Beams compare log p / length^this: above 0 favours long outputs, below 0 short ones."""
     stop: tuple[str, ...] = ()
     """Strings that end an output; it is cut before the first of them."""
 

@@ -7,7 +7,7 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.generation.config import DecodingConfig
 
 EndReason = Literal["stop", "length"]
-"""Why an output has ended: with the end-of-text token or a stop string, or at its maximum length."""
+"""Why an output has ended: by the end-of-text token or a stop string, or at its maximum length."""
 
 
 def text_of(output: Sequence[int], tokenizer: Tokenizer, decoding: DecodingConfig) -> str:

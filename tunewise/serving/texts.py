@@ -14,7 +14,7 @@ from tunewise.data.cache import Ids
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Draw
 from tunewise.serving import responses
-from tunewise.serving.batch import TextPiece
+from tunewise.serving.batch import TextJob, TextPiece
 from tunewise.serving.engine import Engine
 from tunewise.serving.refusals import BROKEN, Refusal
 from tunewise.serving.requests import MAX_TEXTS, TextRequest
@@ -48,7 +48,7 @@ class RequestedTexts:
         max_length = min(context, max_length or context)
         decodings = [_decoding_after(asked, engine, len(ids), max_length) for ids in prompts]
         seed = randbits(63) if asked.seed is None else asked.seed
-        self._jobs = []
+        self._jobs: list[TextJob] = []
         for prompt, decoding in zip(prompts, decodings, strict=True):
             for _ in range(self.per_prompt):
                 number = len(self._jobs)
