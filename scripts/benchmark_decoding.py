@@ -59,7 +59,7 @@ def without_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
         rows = [Encoded("", torch.tensor(ids).numpy(), len(ids), label=0) for ids in texts]
         (batch,) = pack(rows, tokens_per_pass=10**6)
         ends = batch.targets != IGNORE
-        hidden = ours.hidden(batch.tokens, batch.positions, batch.segments)[ends]
+        hidden = ours.hidden(batch)[ends]
         for place, token in zip(batch.segments[ends], ours.logits(hidden).argmax(-1), strict=True):
             texts[place].append(int(token))
 

@@ -19,10 +19,10 @@ from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.method import Method
 from tunewise.models import LanguageModel
+from tunewise.models.config import ModelConfig
 from tunewise.models.folder import build_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.gpt_neo import GPTNeoConfig
-from tunewise.models.language_model import ModelConfig
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
@@ -113,7 +113,7 @@ def test_results_are_those_of_the_operations(
         list(train(model, rows, config, seed=0))
         with torch.inference_mode():
             model.eval()
-            hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+            hidden = model.hidden(batch)
             model.logits(hidden).float().log_softmax(-1).argmax(-1)
     assert {"linear", "layer_norm", "mul"} <= beside.known
     assert not beside.asked - {"_unsafe_view", "new_zeros", "_foreach_norm"}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import batch_of
 
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
@@ -84,7 +85,7 @@ def one_by_one(
             if sequence.example_id != example.id:
                 continue
             ids = torch.from_numpy(sequence.ids).long()
-            hidden = model.hidden(ids, torch.arange(len(ids)), torch.zeros_like(ids))
+            hidden = model.hidden(batch_of(ids))
             logs = F.log_softmax(model.logits(hidden), -1)
             if sequence.label is not None:
                 total, count = float(logs[-1, sequence.label]), 1

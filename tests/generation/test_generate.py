@@ -11,10 +11,12 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
+from tiny import batch_of
 from tokenizers import models, pre_tokenizers
 from torch import Tensor, nn
 from transformers.generation import logits_process
 
+from tunewise.data.packing import Batch
 from tunewise.data.tokenizer import Tokenizer, byte_level
 from tunewise.errors import ModelError
 from tunewise.generation import generate as decoding
@@ -23,6 +25,7 @@ from tunewise.methods.lora import LoRA
 from tunewise.methods.method import merge
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import FAMILIES, LanguageModel
+from tunewise.models.cache import Cache
 from tunewise.models.folder import load_model
 
 Reference = Callable[..., nn.Module]
@@ -499,9 +502,7 @@ def _by_full_forwards(model: LanguageModel, ids: list[int], way: DecodingConfig)
 def _logits(model: LanguageModel, ids: list[int]) -> Tensor:
     """Return the logits (V,) of what follows."""
     device = next(model.parameters()).device
-    tokens = torch.tensor(ids, device=device)
-    positions = torch.arange(len(ids), device=device)
-    hidden = model.hidden(tokens, positions, torch.zeros_like(tokens))
+    hidden = model.hidden(batch_of(ids).to(device))
     return model.logits(hidden[-1:])[0].float()
 
 
@@ -510,15 +511,20 @@ def _record(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     read: list[int] = []
     scored: list[int] = []
 
-    def hidden(tokens: Tensor, *others: Any, **rows: Any) -> Tensor:
+    def scored_hidden(batch: Batch, cache: Cache) -> Tensor:
+        read.append(len(batch.tokens))
+        return type(model).scored_hidden(model, batch, cache)
+
+    def next_hidden(tokens: Tensor, cache: Cache) -> Tensor:
         read.append(len(tokens))
-        return type(model).hidden(model, tokens, *others, **rows)
+        return type(model).next_hidden(model, tokens, cache)
 
     def logits(states: Tensor) -> Tensor:
         scored.append(len(states))
         return type(model).logits(model, states)
 
-    monkeypatch.setattr(model, "hidden", hidden)
+    monkeypatch.setattr(model, "scored_hidden", scored_hidden)
+    monkeypatch.setattr(model, "next_hidden", next_hidden)
     monkeypatch.setattr(model, "logits", logits)
     return read, scored
 

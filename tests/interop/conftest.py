@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import batch_of
 from torch import Tensor
 
 from tunewise.config import make_config
@@ -99,7 +100,7 @@ def our_logits() -> Callable[..., Tensor]:
     def logits(model: LanguageModel, ids: list[int], prefix: int = 0) -> Tensor:
         first = model.config.vocabulary_size
         tokens = torch.tensor([*range(first, first + prefix), *ids])
-        hidden = model.hidden(tokens, torch.arange(len(tokens)), torch.zeros_like(tokens))
+        hidden = model.hidden(batch_of(tokens))
         return model.logits(hidden)[-1 if model.num_labels else prefix :].detach()  # (T, V)
 
     return logits

@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import batch_of
 from torch import Tensor
 
 from tunewise.config import make_config
@@ -157,7 +158,7 @@ def test_a_joint_dora_has_the_gradients_of_its_parts(
     bare = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(bare, tmp_path, is_trainable=True).eval()
     ids = torch.tensor(tokenizer.encode(TEXTS)[0])
-    hidden = model.hidden(ids, torch.arange(len(ids)), torch.zeros_like(ids))
+    hidden = model.hidden(batch_of(ids))
     model.logits(hidden).square().sum().backward()
     theirs(input_ids=ids[None]).logits.square().sum().backward()
     stem = "base_model.model.transformer.h.1.attn.c_attn.lora_"

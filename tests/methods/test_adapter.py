@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import batch_of
 
 from tunewise.methods.adapter import Adapter
 from tunewise.models import LanguageModel
@@ -17,10 +18,10 @@ def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LanguageM
 
 @torch.no_grad()
 def test_a_fresh_adapter_changes_little_but_something(model: LanguageModel) -> None:
-    tokens, zeros = torch.arange(9), torch.zeros(9, dtype=torch.long)
-    before = model.hidden(tokens, tokens, zeros)
+    tokens = torch.arange(9)
+    before = model.hidden(batch_of(tokens))
     Adapter(bottleneck=8).adapt(model, torch.Generator().manual_seed(0))
-    change = (model.hidden(tokens, tokens, zeros) - before).abs().max()
+    change = (model.hidden(batch_of(tokens)) - before).abs().max()
     assert 0 < change < 0.01
 
 

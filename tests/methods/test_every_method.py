@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import batch_of
 from torch import Tensor
 
 from tunewise.config import make_config
@@ -110,7 +111,7 @@ def gradients(
     model.zero_grad()
     for batch in pack(sequences, tokens_per_pass):
         scored = batch.targets != IGNORE
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+        hidden = model.hidden(batch)
         summed_loss(model, hidden[scored], batch.targets[scored]).backward()
     return {name: p.grad.clone() for name, p in model.trainable() if p.grad is not None}
 
@@ -227,7 +228,7 @@ def test_what_is_written_with_a_cache_is_what_is_written_without(
 @torch.inference_mode()
 def next_token(model: LanguageModel, prompt: Ids, output: list[int]) -> int:
     tokens = torch.tensor([*prompt.tolist(), *output])
-    hidden = model.hidden(tokens, torch.arange(len(tokens)), torch.zeros_like(tokens))
+    hidden = model.hidden(batch_of(tokens))
     return int(model.logits(hidden[-1:]).argmax())
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import batch_of
 
 from tunewise.methods.ia3 import IA3, ScaledLinear
 from tunewise.models.folder import load_model
@@ -14,10 +15,10 @@ from tunewise.models.layers import Linear
 @torch.no_grad()
 def test_fresh_vectors_change_nothing(family: str, folders: dict[str, Path]) -> None:
     model = load_model(folders[family]).eval()
-    tokens, zeros = torch.arange(9), torch.zeros(9, dtype=torch.long)
-    before = model.hidden(tokens, tokens, zeros)
+    tokens = torch.arange(9)
+    before = model.hidden(batch_of(tokens))
     IA3().adapt(model, torch.Generator())
-    assert torch.equal(model.hidden(tokens, tokens, zeros), before)
+    assert torch.equal(model.hidden(batch_of(tokens)), before)
 
 
 def test_there_is_a_vector_for_keys_values_and_inner_activations_of_each_block(

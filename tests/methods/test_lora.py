@@ -45,7 +45,7 @@ def updates(model: LanguageModel) -> dict[str, LoRALinear]:
 @torch.no_grad()
 def logits(model: LanguageModel, sequences: list[Encoded]) -> Tensor:
     (batch,) = pack(sequences, 10_000)
-    return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+    return model.logits(model.hidden(batch))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

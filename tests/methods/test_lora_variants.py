@@ -70,7 +70,7 @@ def updates(model: LanguageModel) -> dict[str, LoRALinear]:
 
 def our_logits(model: LanguageModel, sequences: list[Encoded]) -> Tensor:
     (batch,) = pack(sequences, 10_000)
-    return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+    return model.logits(model.hidden(batch))
 
 
 def their_logits(model: Any, sequence: Encoded) -> Tensor:

@@ -84,13 +84,13 @@ def batch_of(sequences: list[Encoded]) -> Batch:
 
 def our_logits(model: LanguageModel, sequence: Encoded) -> Tensor:
     batch = batch_of([sequence])
-    return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+    return model.logits(model.hidden(batch))
 
 
 def our_loss(model: LanguageModel, sequences: list[Encoded]) -> Tensor:
     """Return the mean over all predicted tokens, all texts packed together."""
     batch = batch_of(sequences)
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     scored = batch.targets >= 0
     return summed_loss(model, hidden[scored], batch.targets[scored]) / batch.num_scored
 

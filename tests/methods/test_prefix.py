@@ -34,7 +34,7 @@ def model_with(
 def logits_of(model: LanguageModel, *texts: list[int]) -> list[Tensor]:
     """Return the logits (T, V) of each text, all packed together."""
     (batch,) = pack([Encoded(str(n), torch.tensor(t).numpy(), 1) for n, t in enumerate(texts)], 999)
-    logits = model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+    logits = model.logits(model.hidden(batch))
     return [logits[batch.segments == number] for number in range(len(texts))]
 
 
@@ -88,12 +88,12 @@ def test_rows_that_stay_go_and_double_in_a_cache_see_the_prefix(
     cache = Cache(3, [len(row) for row in rows], 10, 8, torch.device("cpu"), model.first_position)
     for part in (rows[:2], rows[2:]):
         (batch,) = pack([Encoded("", torch.tensor(row).numpy(), 1) for row in part], 999)
-        model.hidden(batch.tokens, batch.positions, batch.segments, cache)
+        model.hidden(batch, cache)
     for step, kept in enumerate([[0, 1, 2, 3], [0, 3, 2], [2, 2, 1, 0, 0], [1, 4, 2], [1], [0, 0]]):
         rows = [[*rows[row], 20 + 7 * step + place] for place, row in enumerate(kept)]
         cache.keep(kept)
         tokens = torch.tensor([row[-1] for row in rows])
-        hidden = model.hidden(tokens, cache.advance(), torch.arange(len(rows)), cache)
+        hidden = model.next_hidden(tokens, cache)
         for found, row in zip(model.logits(hidden), rows, strict=True):
             torch.testing.assert_close(found, logits_of(model, row)[0][-1], rtol=1e-4, atol=1e-5)
 

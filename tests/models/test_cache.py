@@ -75,8 +75,7 @@ def _assert_cached_equals_uncached(
         new = torch.randint(100, (len(kept_rows),), generator=generator)
         rows = [[*rows[row], int(token)] for row, token in zip(kept_rows, new, strict=True)]
         cache.keep(kept_rows)
-        segments = torch.arange(len(rows), device=cache.device)
-        hidden = model.hidden(new.to(cache.device), cache.advance(), segments, cache)
+        hidden = model.next_hidden(new.to(cache.device), cache)
         _compare(model.logits(hidden), model, packed, rows, atol)
 
 
@@ -90,7 +89,7 @@ def _read(model: LanguageModel, packed: Packed, prompts: Sequences) -> tuple[Cac
     for part in (prompts[:2], prompts[2:]):
         if part:
             batch = packed(part)
-            hidden = model.hidden(batch.tokens, batch.positions, batch.segments, cache)
+            hidden = model.hidden(batch, cache)
             ends = torch.tensor([len(ids) for ids in part]).cumsum(0) - 1
             logits.append(model.logits(hidden[ends.to(device)]))
     return cache, torch.cat(logits)
@@ -101,5 +100,5 @@ def _compare(
 ) -> None:
     for found, ids in zip(logits, rows, strict=True):
         batch = packed([ids])
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+        hidden = model.hidden(batch)
         torch.testing.assert_close(found, model.logits(hidden[-1:])[0], atol=atol, rtol=0)

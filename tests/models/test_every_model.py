@@ -257,12 +257,12 @@ def test_the_checkpoint_names_cover_every_parameter_once(config: ModelConfig) ->
 
 def _hidden(model: LanguageModel, batch: Batch) -> Tensor:
     with torch.no_grad():
-        return model.hidden(batch.tokens, batch.positions, batch.segments)
+        return model.hidden(batch)
 
 
 def _loss(model: LanguageModel, batch: Batch) -> Tensor:
     scored = batch.targets != IGNORE
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     return summed_loss(model, hidden[scored], batch.targets[scored])
 
 

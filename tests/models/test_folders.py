@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import batch_of
 from tokenizers import models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
@@ -208,8 +209,8 @@ def test_names_without_the_prefix_are_read_too(folder: Path) -> None:
     expected = load_model(folder)
 
     def shorten(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        assert all(name.startswith(expected.prefix) for name in tensors)
-        return {name.removeprefix(expected.prefix): t for name, t in tensors.items()}
+        assert all(name.startswith(expected.name_prefix) for name in tensors)
+        return {name.removeprefix(expected.name_prefix): t for name, t in tensors.items()}
 
     _change_weights(folder, shorten)
     _assert_same_weights(load_model(folder), expected)
@@ -487,7 +488,7 @@ def _untie(model: LanguageModel) -> None:
 
 
 def _logits(model: LanguageModel, ids: Tensor) -> Tensor:
-    hidden = model.hidden(ids, torch.arange(len(ids)), torch.zeros_like(ids))
+    hidden = model.hidden(batch_of(ids))
     return model.logits(hidden)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tunewise.models import layers
+from tunewise.models.fast import gelu as fast_gelu
 from tunewise.models.layers import gelu
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1e-2}
@@ -20,7 +20,7 @@ TOLERANCES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1e-2}
 def test_gelu_and_its_gradient_are_those_of_the_formula(
     dtype: torch.dtype, tile: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "TILE", tile)
+    monkeypatch.setattr(fast_gelu, "TILE", tile)
     extremes = torch.tensor([0.0, -0.0, 1e-6, 10.0, -10.0, 1e4, -1e4])
     values = torch.cat([torch.linspace(-8, 8, 194), extremes]).view(67, 3).T  # strided
     x = values.to(device, dtype).requires_grad_(True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from tiny import batch_of
 from torch import Tensor, nn
 
 from tunewise.data.encode import IGNORE
@@ -99,7 +100,7 @@ def test_a_new_label_layer_sees_the_last_token_as_in_transformers(
     ours.head.weight = nn.Parameter(labels.score.weight.detach().to(device))
 
     batch = packed(sequences, [0] * len(sequences))
-    hidden = ours.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = ours.hidden(batch)
     scored = batch.targets != IGNORE
     _, likeliest = score(ours, hidden[scored], batch.targets[scored])
 
@@ -135,7 +136,7 @@ def test_gpt2_of_124_million_parameters_has_the_logits_of_transformers(tmp_path:
 
     ids = torch.randint(50257, (24,), generator=torch.Generator().manual_seed(0))
     expected = theirs(ids[None]).logits[0]
-    hidden = ours.hidden(ids, torch.arange(24), torch.zeros(24, dtype=torch.int64))
+    hidden = ours.hidden(batch_of(ids))
     torch.testing.assert_close(ours.logits(hidden), expected, atol=1e-4, rtol=0)
 
 
@@ -145,14 +146,14 @@ def _ours(theirs: nn.Module, folder: Path, num_labels: int | None) -> LanguageMo
 
 
 def _logits(model: LanguageModel, batch: Batch) -> Tensor:
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     return model.logits(hidden).detach()
 
 
 def _loss(model: LanguageModel, batch: Batch) -> Tensor:
     scored = batch.targets != IGNORE
     assert int(scored.sum()) == batch.num_scored
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     return summed_loss(model, hidden[scored], batch.targets[scored])
 
 
@@ -176,7 +177,7 @@ def _gradients_as_stored(model: LanguageModel) -> dict[str, Tensor]:
         parts = [ours[name] for name in stored.ours]
         assert all(part is not None for part in parts), stored.theirs
         whole = torch.cat([part.cpu() for part in parts if part is not None])
-        gradients[model.prefix + stored.theirs] = whole.T if stored.transposed else whole
+        gradients[model.name_prefix + stored.theirs] = whole.T if stored.transposed else whole
     head = ours["head.weight"]
     if not model.head_is_tied:
         assert head is not None

@@ -1,9 +1,10 @@
 """States of some tokens alone are those that a pass returns which computes all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
@@ -11,10 +12,10 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods import METHODS
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
+from tunewise.models.config import ModelConfig
 from tunewise.models.folder import build_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.gpt_neo import GPTNeoConfig
-from tunewise.models.language_model import ModelConfig
 
 SHAPE = {
     "vocabulary_size": 260,
@@ -54,10 +55,6 @@ def packed(labelled: bool) -> Batch:
     return batch
 
 
-def states(model: LanguageModel, batch: Batch, rows: Tensor | None) -> Tensor:
-    return model.hidden(batch.tokens, batch.positions, batch.segments, rows=rows)
-
-
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("labelled", [False, True], ids=["text", "labels"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -67,7 +64,7 @@ def test_values_and_gradients(
 ) -> None:
     model, batch = new_model(family, method, tokenizer), packed(labelled)
     model.checkpointing = checkpointing
-    every, some = states(model, batch, None)[batch.scored], states(model, batch, batch.scored)
+    every, some = model.hidden(batch)[batch.scored], model.scored_hidden(batch)
     torch.testing.assert_close(some, every, rtol=1e-5, atol=1e-5)
     weight = torch.randn(every.shape, generator=torch.Generator().manual_seed(1))
     trained = [(name, p) for name, p in model.trainable() if "head" not in name]
@@ -90,11 +87,11 @@ def test_the_cache_keeps_all_tokens(family: str, tokenizer: Tokenizer) -> None:
     batch = packed(labelled=True)
     after = torch.arange(len(LENGTHS))
     found = []
-    for rows in (None, batch.scored):
+    for hidden in (model.hidden, model.scored_hidden):
         cache = Cache(3, list(LENGTHS), 2, len(LENGTHS), torch.device("cpu"))
         with torch.inference_mode():
-            model.hidden(batch.tokens, batch.positions, batch.segments, cache, rows=rows)
-            found.append(model.hidden(after, cache.advance(), after, cache))
+            hidden(batch, cache)
+            found.append(model.next_hidden(after, cache))
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
 
 
@@ -108,10 +105,9 @@ def test_going_on_from_frozen_blocks(family: str, depth: int, tokenizer: Tokeniz
     if depth > len(model.blocks):
         model.final_norm.requires_grad_(False)
     assert model.frozen_depth == depth
-    known = model.frozen_states(batch.tokens, batch.positions, batch.segments)
-    places = batch.tokens, batch.positions, batch.segments
-    found = model.hidden(*places, states=known, rows=batch.scored)
-    torch.testing.assert_close(found, states(model, batch, None)[batch.scored])
+    known = replace(batch, states=model.frozen_states(batch))
+    found = model.scored_hidden(known)
+    torch.testing.assert_close(found, model.hidden(batch)[batch.scored])
 
 
 def test_the_last_block_computes_no_others(tokenizer: Tokenizer) -> None:
@@ -120,6 +116,6 @@ def test_the_last_block_computes_no_others(tokenizer: Tokenizer) -> None:
     for name in ("attention.query", "attention.out", "feed_forward.up", "feed_forward.down"):
         layer = model.blocks[-1].get_submodule(name)
         layer.register_forward_hook(lambda _m, x, _y, name=name: seen.update({name: len(x[0])}))
-    states(model, batch, batch.scored)
+    model.scored_hidden(batch)
     num_tokens, num_rows = sum(LENGTHS), len(LENGTHS)
     assert list(seen.values()) == [num_tokens, num_rows, num_rows, num_rows]

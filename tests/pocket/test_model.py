@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import batch_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunewise.data.example import Example
@@ -65,10 +66,9 @@ def test_transformers_reads_the_folder_and_agrees(tokenizer: Tokenizer) -> None:
     assert AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROSE)["input_ids"] == ids
     model = load_model(POCKET_FOLDER).eval()
     model.set_precision(torch.float32)
-    tokens, segments = torch.tensor(ids), torch.zeros(len(ids), dtype=torch.long)
     with torch.no_grad():
-        ours = model.logits(model.hidden(tokens, torch.arange(len(ids)), segments))
-        expected = theirs(tokens.unsqueeze(0)).logits[0]
+        ours = model.logits(model.hidden(batch_of(ids)))
+        expected = theirs(torch.tensor([ids])).logits[0]
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-4)
 
 

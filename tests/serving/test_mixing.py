@@ -33,13 +33,9 @@ def logits_of(
         Encoded("", torch.tensor(prompt).int().numpy(), len(prompt), label=0) for prompt in prompts
     ]
     (batch,) = pack(sequences, sum(lengths))
-    hidden = mix.hidden(
-        batch.tokens, batch.positions, batch.segments, cache, owners[batch.segments]
-    )
+    hidden = mix.hidden(batch, cache, owners[batch.segments])
     first = mix.logits(hidden[batch.targets != IGNORE], owners)
-    places = torch.arange(len(prompts))
-    positions = cache.advance()
-    hidden = mix.hidden(torch.tensor(then), positions, places, cache, owners)
+    hidden = mix.next_hidden(torch.tensor(then), cache, owners)
     return torch.stack([first, mix.logits(hidden, owners)])
 
 

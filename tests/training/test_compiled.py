@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 import torch
+from tiny import batch_of
 
 from tunewise.data.encode import Encoded
 from tunewise.errors import ConfigError
@@ -33,8 +34,7 @@ def test_compiled_blocks_make_the_same_updates(
         compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         assert (compiled > 0) == (choice == "on")
         with torch.inference_mode():
-            tokens = torch.arange(9)
-            hidden = model.eval().hidden(tokens, tokens, torch.zeros(9, dtype=torch.int64))
+            hidden = model.eval().hidden(batch_of(range(9)))
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
         results.append((steps, hidden))
     for plain, compiled_step in zip(results[0][0], results[1][0], strict=True):

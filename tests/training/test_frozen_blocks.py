@@ -93,7 +93,7 @@ def kept(model: LanguageModel, sequences: Sequence[Encoded], limit: float = 1.0)
 
 
 def hidden(model: LanguageModel, batch: Batch) -> torch.Tensor:
-    return model.hidden(batch.tokens, batch.positions, batch.segments, states=batch.states)
+    return model.hidden(batch)
 
 
 @pytest.mark.parametrize("family", SHAPES)

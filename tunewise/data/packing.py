@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +13,35 @@ from torch import Tensor
 from tunewise.data.encode import IGNORE, Encoded
 
 
+class Group(NamedTuple):
+    """Neighbouring sequences of one length."""
+
+    num_sequences: int
+    length: int
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences. A tensor is (N,), one entry per token, where nothing else is said."""
+    """Packed sequences. A tensor is (N,), one entry per token, where nothing else is said.
+
+    Two sequences, `good film` with a label to predict and `one two three` with its last two tokens
+    to predict, are one row of five tokens:
+
+        tokens     good  film   one   two  three
+        positions     0     1     0     1      2
+        segments      0     0     1     1      1
+        targets       -     1   two three      -      (- is IGNORE)
+        scored           1, 2, 3
+        groups     [Group(1, 2), Group(1, 3)]
+    """
 
     tokens: Tensor
     positions: Tensor
     """Place in its own sequence, from 0."""
     segments: Tensor
     """Number of its sequence in the batch, from 0."""
+    groups: list[Group]
+    """The sequences, neighbours of equal length together."""
     targets: Tensor
     """What is to be predicted here: the next token, a label, or IGNORE."""
     scored: Tensor
@@ -81,6 +103,7 @@ def _batch(sequences: list[Encoded]) -> Batch:
         tokens=torch.from_numpy(tokens.astype(np.int64)),
         positions=torch.from_numpy(np.arange(len(tokens)) - np.repeat(starts, lengths)),
         segments=torch.from_numpy(np.repeat(order, lengths)),
+        groups=[Group(len(list(same)), length) for length, same in groupby(lengths.tolist())],
         targets=torch.from_numpy(targets),
         scored=torch.from_numpy(np.flatnonzero(targets != IGNORE)),
         states=torch.cat(states) if states else None,

@@ -199,8 +199,7 @@ def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
 @torch.inference_mode()
 def _compute_states(model: LanguageModel, sequences: Sequence[Encoded]) -> None:
     (batch,) = pack(sequences, tokens_per_pass=sys.maxsize)
-    rows = batch.scored if keeps_last(model, sequences) else None
-    model.frozen_states(batch.tokens, batch.positions, batch.segments, rows)
+    model.frozen_states(batch, scored_only=keeps_last(model, sequences))
 
 
 def _with_states(model: LanguageModel, sequences: Sequence[Encoded]) -> list[Encoded]:

@@ -92,8 +92,7 @@ def scored_states(
     try:
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
-            places = batch.tokens, batch.positions, batch.segments
-            hidden = model.hidden(*places, states=batch.states, rows=batch.scored)  # (M, D)
+            hidden = model.scored_hidden(batch)  # (M, D)
             owners = [order[first + segment] for segment in batch.segments[batch.scored].tolist()]
             yield hidden, batch.targets[batch.scored], owners
             first += int(batch.segments.max()) + 1

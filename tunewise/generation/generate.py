@@ -152,7 +152,7 @@ def _write(
         places = torch.arange(len(rows), device=device)  # (B,)
         seen = seen[rows]  # (B, V)
         seen[places, tokens] = True
-        hidden = model.hidden(tokens, cache.advance(), places, cache)  # (B, D)
+        hidden = model.next_hidden(tokens, cache)  # (B, D)
         logits = model.logits(hidden).float()  # (B, V)
 
 
@@ -165,7 +165,6 @@ def _read(
     logits = []
     for batch in pack(prompts, tokens_per_pass):
         batch = batch.to(cache.device)
-        places = batch.tokens, batch.positions, batch.segments
-        hidden = model.hidden(*places, cache, rows=batch.scored)  # (M, D)
+        hidden = model.scored_hidden(batch, cache)  # (M, D)
         logits.append(model.logits(hidden).float())
     return torch.cat(logits)

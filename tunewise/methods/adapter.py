@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
-from tunewise.models.fast.recompute import cheap
 from tunewise.models.language_model import Block
 from tunewise.models.layers import Linear, gelu
 
@@ -34,7 +33,7 @@ class AdaptedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
         h: Tensor = self.base(x)
-        change: Tensor = self.up(cheap(gelu, self.down(h)))  # (N, out) -> (N, M) -> (N, out)
+        change: Tensor = self.up(gelu(self.down(h)))  # (N, out) -> (N, M) -> (N, out)
         return h + change
 
 

@@ -1,6 +1,6 @@
 """Prefix tuning: trained keys and values before every sequence, in every layer (https://arxiv.org/abs/2101.00190).
 
-Attention of each layer sees [P_k; K] and [P_v; V], with P_k and P_v of shape (P, D). The prefix
+Attention of each layer sees [P_k; K] and [P_v; V], with P_k and P_v of P rows. The prefix
 starts as what the frozen model makes of P tokens of text, so a fresh model is the frozen one that
 has read them. It is trained as it is, without the paper's reparametrisation by an MLP.
 """
@@ -9,15 +9,64 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from tunewise.data.encode import Encoded
+from tunewise.data.packing import Group, pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods.method import Method, freeze
 from tunewise.methods.virtual_tokens import check_room, first_ids
 from tunewise.models import LanguageModel
-from tunewise.models.attention import Prefix
-from tunewise.models.cache import Cache
+from tunewise.models.attention import Attention, Heads
+from tunewise.models.cache import Cache, Past
 from tunewise.models.language_model import Block
+
+
+class Prefix(nn.Module):
+    """Trained keys and values, each (P, G·K) for G heads of width K."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(keys)
+        self.values = nn.Parameter(values)
+
+
+class PrefixedAttention(Attention):
+    """An attention layer that sees a prefix of keys and values before every sequence.
+
+    It takes over the layers of another. The prefix takes part as P more tokens would, whose own
+    outputs are dropped: so the mask stays the square causal one, which the kernels know by
+    themselves.
+    """
+
+    def __init__(self, base: Attention, prefix: Prefix) -> None:
+        nn.Module.__init__(self)
+        self.shape = base.shape
+        self.dropout = base.dropout
+        for name, layer in base.named_children():
+            self.add_module(name, layer)
+        self.prefix = prefix
+
+    def mix(self, heads: Heads, groups: list[Group], past: Past | None) -> Tensor:
+        """Return the values that each token sees, weighted, (N, H·K)."""
+        if past is not None and not past.is_reading:  # the prefix is in the cache by now
+            return super().mix(heads, groups, past)
+        lengths = [length for count, length in groups for _ in range(count)]
+        size = len(self.prefix.keys)
+
+        def put_before(rows: Tensor, x: Tensor) -> Tensor:
+            """Return (N + S·P, ...) from (N, ...): the rows before each of S sequences."""
+            rows = rows.to(x.dtype)
+            return torch.cat([part for own in torch.split(x, lengths) for part in (rows, own)])
+
+        longer = Heads(
+            put_before(heads.query.new_zeros(size, heads.query.shape[1]), heads.query),
+            put_before(self.prefix.keys, heads.key),
+            put_before(self.prefix.values, heads.value),
+        )
+        mixed = super().mix(longer, [Group(count, size + length) for count, length in groups], past)
+        parts = torch.split(mixed, [part for length in lengths for part in (size, length)])
+        return torch.cat(parts[1::2])
 
 
 class PrefixTuning(Method):
@@ -44,7 +93,7 @@ class PrefixTuning(Method):
         starts = self._starts(model, generator, tokenizer)
         for block, (keys, values) in zip(model.blocks, starts, strict=True):
             assert isinstance(block, Block)
-            block.attention.prefix = Prefix(keys, values)
+            block.attention = PrefixedAttention(block.attention, Prefix(keys, values))
         model.first_position = self.tokens
 
     @torch.no_grad()
@@ -54,14 +103,19 @@ class PrefixTuning(Method):
         """Return the first keys and values (P, D) of each layer, in fp32."""
         device = model.get_parameter("token_embedding.weight").device
         if device.type == "meta":
-            empty = torch.empty(self.tokens, model.config.model_dim, device=device)
-            return [(empty, empty)] * model.config.num_layers
+            shapes = map(model.config.attention_shape, range(model.config.num_layers))
+            empty = (
+                torch.empty(self.tokens, shape.num_kv_heads * shape.head_dim, device=device)
+                for shape in shapes
+            )
+            return [(keys, keys) for keys in empty]
         ids = first_ids(self.tokens, self.text, model, generator, tokenizer)
         cache = Cache(model.config.num_layers, [self.tokens], room=0, max_rows=1, device=device)
-        model.hidden(ids, torch.arange(self.tokens), torch.zeros_like(ids), cache)
+        (batch,) = pack([Encoded("", ids.numpy(), 1)], tokens_per_pass=self.tokens)
+        model.hidden(batch, cache)
         return [(_flat(layer.keys), _flat(layer.values)) for layer in cache.layers]
 
 
 def _flat(heads: Tensor) -> Tensor:
-    """Return (P, D) from (1, H, P, K)."""
+    """Return (P, G·K) from (1, G, P, K)."""
     return heads.squeeze(0).transpose(0, 1).flatten(1)

@@ -1,8 +1,9 @@
 """Language models: the families, and how they are found, read and written."""
 
+from tunewise.models.config import ModelConfig
 from tunewise.models.gpt2 import GPT2, GPT2Config
 from tunewise.models.gpt_neo import GPTNeo, GPTNeoConfig
-from tunewise.models.language_model import LanguageModel, ModelConfig
+from tunewise.models.language_model import LanguageModel
 
 AnyModel = GPT2 | GPTNeo
 """Every family. To add one, write its file and name it here and below."""

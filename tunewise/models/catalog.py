@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from tunewise.models.config import ModelConfig
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.gpt_neo import GPTNeoConfig
-from tunewise.models.language_model import ModelConfig
 
 POCKET = "pocket"
 

@@ -81,7 +81,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelError(f"{path}: not a {kind} configuration: {error!r}") from error
     for field, value in ours.items():
         most = MAX_LAYERS if field == "num_layers" else MAX_SIZE
-        is_size = config_type.model_fields[field].annotation is int
+        kind_of_field = config_type.model_fields[field].annotation
+        is_size = kind_of_field is int or (kind_of_field == int | None and value is not None)
         if is_size and not (type(value) is int and 0 < value <= most):
             raise ModelError(
                 f"{path}: {field} is {value!r}; a whole number from 1 to {most:,} is needed"

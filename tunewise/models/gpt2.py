@@ -3,18 +3,25 @@
 Every layer attends to the whole past, with logits scaled by 1 / sqrt(head_dim).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from tunewise.models.attention import Attention
-from tunewise.models.language_model import Block, LanguageModel, ModelConfig, Stored
+from tunewise.models.config import AttentionShape, ModelConfig
+from tunewise.models.language_model import Block, LanguageModel
 from tunewise.models.layers import FeedForward, LayerNorm
+from tunewise.models.names import Mapped
 
 
 class GPT2Config(ModelConfig):
     """The shape of a GPT-2."""
 
     family: Literal["gpt2"] = "gpt2"
+
+    def attention_shape(self, layer: int) -> AttentionShape:
+        """Return what the attention of a block is made of."""
+        return replace(super().attention_shape(layer), input_bias=True, output_bias=True)
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +59,27 @@ class GPT2(LanguageModel):
 
     language_architecture = "GPT2LMHeadModel"
     label_architecture = "GPT2ForSequenceClassification"
-    prefix = "transformer."
+    name_prefix = "transformer."
+    block_name = "h.{}"
+    tensor_names = (
+        Mapped("wte.weight", "token_embedding.weight"),
+        Mapped("wpe.weight", "position_embedding.weight"),
+        Mapped("h.{}.ln_1.*", "blocks.{}.attention_norm.*"),
+        Mapped(
+            "h.{}.attn.c_attn.*",
+            (
+                "blocks.{}.attention.query.*",
+                "blocks.{}.attention.key.*",
+                "blocks.{}.attention.value.*",
+            ),
+            transposed=True,
+        ),
+        Mapped("h.{}.attn.c_proj.*", "blocks.{}.attention.out.*", transposed=True),
+        Mapped("h.{}.ln_2.*", "blocks.{}.feed_forward_norm.*"),
+        Mapped("h.{}.mlp.c_fc.*", "blocks.{}.feed_forward.up.*", transposed=True),
+        Mapped("h.{}.mlp.c_proj.*", "blocks.{}.feed_forward.down.*", transposed=True),
+        Mapped("ln_f.*", "final_norm.*"),
+    )
     fixed: ClassVar = {
         "activation_function": "gelu_new",
         "scale_attn_weights": True,
@@ -65,36 +92,10 @@ class GPT2(LanguageModel):
         blocks = [
             Block(
                 LayerNorm(config.model_dim, config.norm_epsilon),
-                Attention(config.model_dim, config.num_heads),
+                Attention(config.attention_shape(layer)),
                 LayerNorm(config.model_dim, config.norm_epsilon),
                 FeedForward(config.model_dim, config.mlp_dim),
             )
-            for _ in range(config.num_layers)
+            for layer in range(config.num_layers)
         ]
         super().__init__(config, blocks, LayerNorm(config.model_dim, config.norm_epsilon))
-
-    def stored_tensors(self) -> Iterator[Stored]:
-        """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
-        yield Stored("wte.weight", ("token_embedding.weight",))
-        yield Stored("wpe.weight", ("position_embedding.weight",))
-        for index in range(self.config.num_layers):
-            theirs, ours = f"h.{index}", f"blocks.{index}"
-            for kind in ("weight", "bias"):
-                turned = kind == "weight"
-                inputs = tuple(
-                    f"{ours}.attention.{name}.{kind}" for name in ("query", "key", "value")
-                )
-                yield Stored(f"{theirs}.ln_1.{kind}", (f"{ours}.attention_norm.{kind}",))
-                yield Stored(f"{theirs}.attn.c_attn.{kind}", inputs, turned)
-                yield Stored(
-                    f"{theirs}.attn.c_proj.{kind}", (f"{ours}.attention.out.{kind}",), turned
-                )
-                yield Stored(f"{theirs}.ln_2.{kind}", (f"{ours}.feed_forward_norm.{kind}",))
-                yield Stored(
-                    f"{theirs}.mlp.c_fc.{kind}", (f"{ours}.feed_forward.up.{kind}",), turned
-                )
-                yield Stored(
-                    f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.feed_forward.down.{kind}",), turned
-                )
-        for kind in ("weight", "bias"):
-            yield Stored(f"ln_f.{kind}", (f"final_norm.{kind}",))

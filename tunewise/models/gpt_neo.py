@@ -4,18 +4,21 @@ As GPT-2, but every other layer sees only the last 256 tokens, attention logits 
 query, key and value have no bias.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tunewise.models.attention import Attention
-from tunewise.models.language_model import Block, LanguageModel, ModelConfig, Stored
+from tunewise.models.config import AttentionShape, ModelConfig
+from tunewise.models.language_model import Block, LanguageModel
 from tunewise.models.layers import FeedForward, LayerNorm
+from tunewise.models.names import Mapped
 
 MAX_REPEATS = 2000
-"""Of kinds of attention: more than a model may have layers."""
+"""Most kinds of attention that are read from a config.json: more than a model may have layers."""
 
 
 class GPTNeoConfig(ModelConfig):
@@ -34,6 +37,15 @@ class GPTNeoConfig(ModelConfig):
                 f"{len(self.attention)} kinds of attention for {self.num_layers} layers"
             )
         return self
+
+    def attention_shape(self, layer: int) -> AttentionShape:
+        """Return what the attention of a block is made of."""
+        return replace(
+            super().attention_shape(layer),
+            scale=1.0,
+            window=self.window if self.attention[layer] == "local" else None,
+            output_bias=True,
+        )
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +90,21 @@ class GPTNeo(LanguageModel):
 
     language_architecture = "GPTNeoForCausalLM"
     label_architecture = "GPTNeoForSequenceClassification"
-    prefix = "transformer."
+    name_prefix = "transformer."
+    block_name = "h.{}"
+    tensor_names = (
+        Mapped("wte.weight", "token_embedding.weight"),
+        Mapped("wpe.weight", "position_embedding.weight"),
+        Mapped("h.{}.attn.attention.q_proj.weight", "blocks.{}.attention.query.weight"),
+        Mapped("h.{}.attn.attention.k_proj.weight", "blocks.{}.attention.key.weight"),
+        Mapped("h.{}.attn.attention.v_proj.weight", "blocks.{}.attention.value.weight"),
+        Mapped("h.{}.attn.attention.out_proj.*", "blocks.{}.attention.out.*"),
+        Mapped("h.{}.ln_1.*", "blocks.{}.attention_norm.*"),
+        Mapped("h.{}.ln_2.*", "blocks.{}.feed_forward_norm.*"),
+        Mapped("h.{}.mlp.c_fc.*", "blocks.{}.feed_forward.up.*"),
+        Mapped("h.{}.mlp.c_proj.*", "blocks.{}.feed_forward.down.*"),
+        Mapped("ln_f.*", "final_norm.*"),
+    )
     fixed: ClassVar = {"activation_function": "gelu_new"}
     buffers_of_old_files = r"h\.\d+\.attn\.attention\.(bias|masked_bias)"
 
@@ -86,36 +112,10 @@ class GPTNeo(LanguageModel):
         blocks = [
             Block(
                 LayerNorm(config.model_dim, config.norm_epsilon),
-                Attention(
-                    config.model_dim,
-                    config.num_heads,
-                    scale=1.0,
-                    window=config.window if kind == "local" else None,
-                    input_bias=False,
-                ),
+                Attention(config.attention_shape(layer)),
                 LayerNorm(config.model_dim, config.norm_epsilon),
                 FeedForward(config.model_dim, config.mlp_dim),
             )
-            for kind in config.attention
+            for layer in range(config.num_layers)
         ]
         super().__init__(config, blocks, LayerNorm(config.model_dim, config.norm_epsilon))
-
-    def stored_tensors(self) -> Iterator[Stored]:
-        """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
-        yield Stored("wte.weight", ("token_embedding.weight",))
-        yield Stored("wpe.weight", ("position_embedding.weight",))
-        for index in range(self.config.num_layers):
-            theirs, ours = f"h.{index}", f"blocks.{index}"
-            attention = f"{theirs}.attn.attention"
-            for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-                yield Stored(
-                    f"{attention}.{letter}_proj.weight", (f"{ours}.attention.{name}.weight",)
-                )
-            for kind in ("weight", "bias"):
-                yield Stored(f"{attention}.out_proj.{kind}", (f"{ours}.attention.out.{kind}",))
-                yield Stored(f"{theirs}.ln_1.{kind}", (f"{ours}.attention_norm.{kind}",))
-                yield Stored(f"{theirs}.ln_2.{kind}", (f"{ours}.feed_forward_norm.{kind}",))
-                yield Stored(f"{theirs}.mlp.c_fc.{kind}", (f"{ours}.feed_forward.up.{kind}",))
-                yield Stored(f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.feed_forward.down.{kind}",))
-        for kind in ("weight", "bias"):
-            yield Stored(f"ln_f.{kind}", (f"final_norm.{kind}",))

@@ -1,70 +1,31 @@
 """What every family is made of: embeddings, pre-norm blocks, a final norm, an output layer.
 
-A family (`gpt2.py`, `gpt_neo.py`) is a configuration and the choice of parts. The forward pass
-takes packed tokens: (N,) ids, each with its position in its sequence and its sequence's number.
+A family (`gpt2.py`, `gpt_neo.py`) is a configuration, a choice of parts, and the names of both in
+Hugging Face's files. The forward pass takes packed tokens: a `Batch`.
+
+Shapes: N packed tokens, M scored ones, D model_dim, V vocabulary.
 """
 
 import re
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tunewise.models.attention import Attention, Run, runs_of
+from tunewise.data.packing import Batch, Group
+from tunewise.models.attention import Attention
 from tunewise.models.cache import Cache, Past
-from tunewise.models.fast.recompute import cheap, recomputing
-from tunewise.models.layers import FeedForward, Linear
-from tunewise.settings import Settings
+from tunewise.models.config import ModelConfig
+from tunewise.models.fast.recompute import recomputing
+from tunewise.models.layers import Linear
+from tunewise.models.names import Mapped, TensorName, expand
+from tunewise.models.packed import Places
 
 INITIAL_STD = 0.02
-"""Standard deviation of fresh weights (GPT-2, section 2.3; both families use it)."""
-
-
-class ModelConfig(Settings):
-    """The shape of a language model, in our words."""
-
-    family: str
-    vocabulary_size: int = Field(gt=0)
-    context_length: int = Field(gt=0)
-    """How many positions the model knows."""
-    model_dim: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
-    num_layers: int = Field(gt=0)
-    mlp_dim: int = Field(gt=0)
-    norm_epsilon: float = Field(default=1e-5, ge=0)
-    tied: bool = True
-    """Whether the output layer shares its weight with the token embedding."""
-
-    @model_validator(mode="after")
-    def _heads_part_the_width(self) -> Self:
-        if self.model_dim % self.num_heads:
-            raise ValueError(f"{self.num_heads} heads do not part a width of {self.model_dim}")
-        return self
-
-    @classmethod
-    @abstractmethod
-    def from_hugging_face(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return our fields from those of a Hugging Face config.json."""
-
-    @abstractmethod
-    def to_hugging_face(self) -> dict[str, Any]:
-        """Return the fields of a Hugging Face config.json."""
-
-
-class Stored(NamedTuple):
-    """One tensor of a checkpoint and where it goes."""
-
-    theirs: str
-    """Its name there, without the prefix."""
-    ours: tuple[str, ...]
-    """Our parameters; several if theirs is fused: its output axis is parted, in this order."""
-    transposed: bool = False
-    """Whether it is (in, out) there: the Conv1D of GPT-2."""
+"""Standard deviation of fresh weights (GPT-2, section 2.3)."""
 
 
 class Block(nn.Module):
@@ -75,7 +36,7 @@ class Block(nn.Module):
         attention_norm: nn.Module,
         attention: Attention,
         feed_forward_norm: nn.Module,
-        feed_forward: FeedForward,
+        feed_forward: nn.Module,
     ) -> None:
         super().__init__()
         self.attention_norm = attention_norm
@@ -84,13 +45,22 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.dropout = 0.0
 
-    def forward(
-        self, x: Tensor, runs: list[Run], past: Past | None = None, rows: Tensor | None = None
+    def forward(self, x: Tensor, places: Places, past: Past | None = None) -> Tensor:
+        """Return (N, D) from (N, D)."""
+        x = x + self._drop(self.attention(self.attention_norm(x), places, past))
+        return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
+
+    def forward_rows(
+        self, x: Tensor, rows: Tensor, places: Places, past: Past | None = None
     ) -> Tensor:
-        """Return (N, D) from (N, D), or of (M,) `rows` alone (M, D)."""
-        mixed = self.attention(cheap(self.attention_norm, x), runs, past, rows)
-        x = (x if rows is None else x.index_select(0, rows)) + self._drop(mixed)
-        return x + self._drop(self.feed_forward(cheap(self.feed_forward_norm, x)))
+        """Return (M, D): what `forward` makes of some rows (M,), which the others are read for.
+
+        Nothing of the other rows is computed but their keys and values.
+        """
+        mixed = self.attention.context(self.attention_norm(x), places, past)
+        x = x.index_select(0, rows)
+        x = x + self._drop(self.attention.out(mixed.index_select(0, rows)))
+        return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -103,12 +73,28 @@ class LanguageModel(nn.Module):
     nothing else changes: the logits of a text's last token are over labels.
     """
 
+    layers: ClassVar[Mapping[str, str]] = {
+        "query": "attention.query",
+        "key": "attention.key",
+        "value": "attention.value",
+        "out": "attention.out",
+        "up": "feed_forward.up",
+        "down": "feed_forward.down",
+    }
+    """The linear layers of a block: the name that a method's settings use, and the path."""
+    residual_layers: ClassVar[tuple[str, ...]] = ("out", "down")
+    """Those of them that write to the residual stream."""
     language_architecture: ClassVar[str]
     """Hugging Face's name of the model with its output layer over the vocabulary."""
     label_architecture: ClassVar[str]
     """Hugging Face's name of the model with an output layer over labels."""
-    prefix: ClassVar[str]
-    """What stands before the name of every tensor but the output layer's; some files omit it."""
+    name_prefix: ClassVar[str]
+    """What Hugging Face puts before the name of every tensor but the output layer's; some files
+    omit it."""
+    block_name: ClassVar[str]
+    """Hugging Face's name of a block, with {} for its number, after the prefix."""
+    tensor_names: ClassVar[tuple[Mapped, ...]]
+    """The tensors of a Hugging Face checkpoint, the output layer left out."""
     fixed: ClassVar[Mapping[str, Any]]
     """Fields of a Hugging Face config.json that can have only this value here."""
     buffers_of_old_files: ClassVar[str]
@@ -135,36 +121,40 @@ class LanguageModel(nn.Module):
         self.dropout = 0.0
         self.checkpointing = False
         self.first_position = 0
-        """Of a sequence's first token; a prefix of keys and values takes those before it."""
+        """The position of a sequence's first token; trained keys and values take those before."""
         if config.tied:
             self.tie_head()
 
-    def hidden(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        segments: Tensor,
-        cache: Cache | None = None,
-        states: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> Tensor:
-        """Return the hidden states (N, D) after the final norm.
+    def hidden(self, batch: Batch, cache: Cache | None = None) -> Tensor:
+        """Return the hidden states of all tokens, (N, D), after the final norm.
+
+        A batch whose `states` are known, see `frozen_states`, goes on from there.
 
         Args:
-            tokens: (N,) ids.
-            positions: (N,) each token's place in its own sequence.
-            segments: (N,) the number of its sequence; a sequence's tokens are neighbours.
             cache: what the model has read before, which these tokens are added to.
-            states: (N, D) what `frozen_states` has made of these tokens, which goes on from there.
-            rows: (M,) the tokens whose states are wanted, and returned as (M, D). The last block
-                computes no others but for their keys and values.
         """
-        if states is None:
-            x, first = self._embedded(tokens, positions), 0
+        return self._hidden(batch, cache, rows=None)
+
+    def scored_hidden(self, batch: Batch, cache: Cache | None = None) -> Tensor:
+        """Return the hidden states of the scored tokens alone, (M, D); see `hidden`.
+
+        The last block computes no others but for their keys and values.
+        """
+        return self._hidden(batch, cache, rows=batch.scored)
+
+    def next_hidden(self, tokens: Tensor, cache: Cache) -> Tensor:
+        """Return the hidden states (B, D) of one more token (B,) of every row of a cache."""
+        places = self._places(cache.advance(), [Group(len(tokens), 1)])
+        x = self._embed(tokens, places)
+        return self._through(x, places, range(len(self.blocks) + 1), cache)
+
+    def _hidden(self, batch: Batch, cache: Cache | None, rows: Tensor | None) -> Tensor:
+        places = self._places(batch.positions, batch.groups)
+        if batch.states is None:
+            x, first = self._embed(batch.tokens, places), 0
         else:
-            x, first = states.to(self.compute_dtype), self.frozen_depth
-        parts = range(first, len(self.blocks) + 1)
-        return self._through(x, runs_of(segments), parts, cache, rows)
+            x, first = batch.states.to(self.compute_dtype), self.frozen_depth
+        return self._through(x, places, range(first, len(self.blocks) + 1), cache, rows)
 
     @property
     def frozen_depth(self) -> int:
@@ -177,51 +167,73 @@ class LanguageModel(nn.Module):
         parts = [*self.blocks, self.final_norm]
         return next((depth for depth, part in enumerate(parts) if _is_trained(part)), len(parts))
 
-    def frozen_states(
-        self, tokens: Tensor, positions: Tensor, segments: Tensor, rows: Tensor | None = None
-    ) -> Tensor:
-        """Return what the first `frozen_depth` blocks make of tokens, (N, D); see `hidden`."""
-        x = self._embedded(tokens, positions)
-        return self._through(x, runs_of(segments), range(self.frozen_depth), rows=rows)
+    def frozen_states(self, batch: Batch, scored_only: bool = False) -> Tensor:
+        """Return what the first `frozen_depth` blocks make of tokens, (N, D); see `hidden`.
 
-    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        Args:
+            scored_only: whether only the states of the scored tokens, (M, D), are returned.
+        """
+        places = self._places(batch.positions, batch.groups)
+        rows = batch.scored if scored_only else None
+        x = self._embed(batch.tokens, places)
+        return self._through(x, places, range(self.frozen_depth), rows=rows)
+
+    def _places(self, positions: Tensor, groups: list[Group]) -> Places:
+        first = self.first_position
+        return Places(positions + first if first else positions, groups)
+
+    def _embed(self, tokens: Tensor, places: Places) -> Tensor:
         x = self.token_embedding(tokens)  # (N, D)
         if self.position_embedding is not None:
-            x = x + self.position_embedding(positions + self.first_position)
+            x = x + self.position_embedding(places.positions)
         return F.dropout(x.to(self.compute_dtype), self.dropout, self.training)
 
     def _through(
         self,
         x: Tensor,
-        runs: list[Run],
+        places: Places,
         parts: range,
         cache: Cache | None = None,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """Return (N, D) from (N, D), through blocks by number; after the last comes the norm."""
+        """Return (N, D) from (N, D), through blocks by number; after the last comes the norm.
+
+        Args:
+            rows: (M,) those that are wanted, and returned as (M, D); None wants all.
+        """
         last = len(self.blocks) - 1
         if rows is not None and last not in parts:
             x = x.index_select(0, rows)
         for index in parts:
-            wanted = rows if index == last else None
             if index > last:
                 x = self.final_norm(x)
-            elif self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(self.blocks[index], x, runs, None, wanted, use_reentrant=False)
             else:
                 past = None if cache is None else cache.layers[index]
-                with recomputing(x):
-                    x = self.blocks[index](x, runs, past, wanted)
+                x = self._through_block(index, x, places, past, rows if index == last else None)
         return x
+
+    def _through_block(
+        self, index: int, x: Tensor, places: Places, past: Past | None, rows: Tensor | None
+    ) -> Tensor:
+        """Return (N, D), or (M, D) of some rows, and save memory for the backward pass."""
+        block: Any = self.blocks[index]  # mypy sees a module like any other
+        step, taken = (block, (x,)) if rows is None else (block.forward_rows, (x, rows))
+        if self.checkpointing and torch.is_grad_enabled():
+            y: Tensor = checkpoint(step, *taken, places, use_reentrant=False)
+            return y
+        with recomputing(x):
+            y = step(*taken, places, past)
+        return y
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (M, V) from hidden states (M, D): over the vocabulary, or over labels."""
         logits: Tensor = self.head(hidden)
         return logits
 
-    @abstractmethod
-    def stored_tensors(self) -> Iterator[Stored]:
+    def stored_tensors(self) -> Iterator[TensorName]:
         """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
+        for mapped in self.tensor_names:
+            yield from expand(mapped, self.config.num_layers)
 
     def ignores(self, name: str) -> bool:
         """Return whether a checkpoint's tensor is of no use here and may be passed over."""
@@ -293,13 +305,12 @@ def initialise(model: LanguageModel, generator: torch.Generator) -> None:
     variance does not grow with depth (GPT-2, section 2.3).
     """
     residual_std = INITIAL_STD / (2 * model.config.num_layers) ** 0.5
+    residual_weights = tuple(f"{model.layers[name]}.weight" for name in model.residual_layers)
     for name, parameter in model.named_parameters():
         if "norm" in name:
             nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
         else:
-            residual = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
-            nn.init.normal_(
-                parameter, std=residual_std if residual else INITIAL_STD, generator=generator
-            )
+            std = residual_std if name.endswith(residual_weights) else INITIAL_STD
+            nn.init.normal_(parameter, std=std, generator=generator)

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tunewise.errors import ModelError
-from tunewise.models.language_model import LanguageModel, Stored
+from tunewise.models.language_model import LanguageModel
+from tunewise.models.names import TensorName
 
 LANGUAGE_HEAD = "lm_head.weight"
 LABEL_HEAD = "score.weight"
@@ -43,10 +44,10 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
     """
     tensors = list(model.stored_tensors())
     if keep_label_head:
-        tensors.append(Stored(LABEL_HEAD, ("head.weight",)))
+        tensors.append(TensorName(LABEL_HEAD, ("head.weight",)))
     elif not model.config.tied:
-        tensors.append(Stored(LANGUAGE_HEAD, ("head.weight",)))
-    where = _places(folder, model.prefix)
+        tensors.append(TensorName(LANGUAGE_HEAD, ("head.weight",)))
+    where = _files_of_tensors(folder, model.name_prefix)
     for stored in tensors:
         if stored.theirs not in where:
             raise ModelError(f"{folder}: tensor {stored.theirs!r} is missing")
@@ -69,7 +70,7 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for stored in model.stored_tensors():
         whole = torch.cat([parameters[name].detach() for name in stored.ours])
-        tensors[model.prefix + stored.theirs] = whole.T if stored.transposed else whole
+        tensors[model.name_prefix + stored.theirs] = whole.T if stored.transposed else whole
     if model.num_labels is not None:
         tensors[LABEL_HEAD] = parameters["head.weight"].detach()
     elif not model.head_is_tied:
@@ -78,7 +79,7 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -> None:
+def _read(model: LanguageModel, stored: TensorName, stored_slice: Any, where: str) -> None:
     """Check one tensor's type and shape and make it the parameters it stands for."""
     expected = [model.get_parameter(name) for name in stored.ours]
     shape = [sum(p.shape[0] for p in expected), *expected[0].shape[1:]]
@@ -96,13 +97,13 @@ def _read(model: LanguageModel, stored: Stored, stored_slice: Any, where: str) -
         setattr(model.get_submodule(owner), attribute, nn.Parameter(part))
 
 
-def _places(folder: Path, prefix: str) -> dict[str, tuple[str, Path]]:
+def _files_of_tensors(folder: Path, name_prefix: str) -> dict[str, tuple[str, Path]]:
     """Return every tensor by its name without the prefix: its full name and its file."""
     where: dict[str, tuple[str, Path]] = {}
     for path in weight_files(folder):
         with opened(path) as file:
             keys = list(file.keys())
-        where |= {key.removeprefix(prefix): (key, path) for key in keys}
+        where |= {key.removeprefix(name_prefix): (key, path) for key in keys}
     return where
 
 

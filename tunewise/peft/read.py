@@ -171,7 +171,7 @@ def num_virtual_tokens(folder: Path) -> int:
 def their_layers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
     """Return our names of what each layer in transformers holds, by its name there."""
     layers = {
-        model.prefix + stored.theirs.removesuffix(".weight"): tuple(
+        model.name_prefix + stored.theirs.removesuffix(".weight"): tuple(
             name.removesuffix(".weight") for name in stored.ours
         )
         for stored in model.stored_tensors()

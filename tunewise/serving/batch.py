@@ -103,9 +103,7 @@ class TextBatch:
         prompts = [Encoded("", j.text.prompt, len(j.text.prompt), label=0) for j in ordered]
         (batch,) = (batch.to(self._device) for batch in pack(prompts, sum(lengths)))
         owners = self._owners(ordered)  # (B,)
-        hidden = self._mix.hidden(
-            batch.tokens, batch.positions, batch.segments, cache, owners[batch.segments]
-        )  # (N, D)
+        hidden = self._mix.hidden(batch, cache, owners[batch.segments])  # (N, D)
         logits = self._mix.logits(hidden[batch.targets != IGNORE], owners)  # (B, V)
         rows = _add_tokens(ordered, logits)
         if not rows:
@@ -118,10 +116,8 @@ class TextBatch:
     def step(self) -> None:
         """Write one more token of every text."""
         tokens = torch.tensor([job.text.output[-1] for job in self.jobs], device=self._device)
-        places = torch.arange(len(tokens), device=self._device)  # (B,)
         owners = self._owners(self.jobs)  # (B,)
-        positions = self._cache.advance()
-        hidden = self._mix.hidden(tokens, positions, places, self._cache, owners)  # (B, D)
+        hidden = self._mix.next_hidden(tokens, self._cache, owners)  # (B, D)
         self._keep(_add_tokens(self.jobs, self._mix.logits(hidden, owners)))
 
     @torch.inference_mode()

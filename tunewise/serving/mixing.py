@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from tunewise.data.packing import Batch
 from tunewise.methods.lora_layers import LoRALinear
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
@@ -63,16 +64,19 @@ class Mix:
         self._model = models[0] if len(models) == 1 else _mix_layers(models, self._owners)
         prepack(self._model)
 
-    def hidden(
-        self, tokens: Tensor, positions: Tensor, segments: Tensor, cache: Cache, owners: Tensor
-    ) -> Tensor:
+    def hidden(self, batch: Batch, cache: Cache, owners: Tensor) -> Tensor:
         """Return (N, D) as `LanguageModel.hidden` does.
 
         Args:
             owners: (N,) number of the model that each token belongs to.
         """
         self._owners.set(owners)
-        return self._model.hidden(tokens, positions, segments, cache)
+        return self._model.hidden(batch, cache)
+
+    def next_hidden(self, tokens: Tensor, cache: Cache, owners: Tensor) -> Tensor:
+        """Return (B, D) as `LanguageModel.next_hidden` does, with (B,) owners of the rows."""
+        self._owners.set(owners)
+        return self._model.next_hidden(tokens, cache)
 
     def logits(self, hidden: Tensor, owners: Tensor) -> Tensor:
         """Return logits (M, V) from hidden states (M, D) and the numbers of their models (M,)."""

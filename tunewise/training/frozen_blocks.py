@@ -101,7 +101,7 @@ def _key(model: LanguageModel) -> str:
     depth = model.frozen_depth
     device = next(model.parameters()).device.type
     key = hashlib.sha256(f"{torch.__version__} {device} {model.compute_dtype} {depth}".encode())
-    for file in sorted(Path(models.__file__).parent.glob("*.py")):
+    for file in sorted(Path(models.__file__).parent.rglob("*.py")):
         key.update(file.read_bytes())  # what computes differently rounds differently
     key.update(model.config.model_dump_json().encode())
     parts = [model.token_embedding, model.position_embedding, *model.blocks[:depth]]
@@ -142,10 +142,8 @@ def _write(
         done = 0
         for batch in pack([sequences[index] for index in order], tokens_per_pass):
             batch = batch.to(device)
-            rows = batch.scored if only_last else None
-            packed = batch.tokens, batch.positions, batch.segments
-            states = model.frozen_states(*packed, rows)  # (M, D)
-            owners = batch.segments if rows is None else batch.segments[rows]
+            states = model.frozen_states(batch, scored_only=only_last)  # (M, D)
+            owners = batch.segments[batch.scored] if only_last else batch.segments
             segments, counts = torch.unique_consecutive(owners, return_counts=True)
             parts = torch.split(states.cpu(), counts.tolist())
             for segment, part in zip(segments.tolist(), parts, strict=True):

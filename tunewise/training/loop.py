@@ -214,9 +214,7 @@ def _accumulate(model: LanguageModel, batches: list[Batch], num_scored: int) -> 
     total = torch.zeros((), device=device)
     for batch in batches:
         batch = batch.to(device)
-        hidden = model.hidden(
-            batch.tokens, batch.positions, batch.segments, states=batch.states, rows=batch.scored
-        )  # (M, D)
+        hidden = model.scored_hidden(batch)  # (M, D)
         loss = summed_loss(model, hidden, batch.targets[batch.scored]) / max(1, num_scored)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         total += loss.detach()

@@ -42,7 +42,7 @@ def layers_of(model: LanguageModel) -> list[Linear]:
 def read(model: LanguageModel, packed: Packed, sequences: Sequences) -> Tensor:
     batch = packed(sequences)
     with torch.inference_mode():
-        return model.logits(model.hidden(batch.tokens, batch.positions, batch.segments))
+        return model.logits(model.hidden(batch))
 
 
 def adapted(
@@ -132,7 +132,7 @@ def test_frozen_weights_are_there_once_and_come_back_bit_for_bit(
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
     batch = packed(sequences)
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     model.logits(hidden).float().sum().backward()  # weights of inference mode would refuse
 
 

@@ -21,7 +21,7 @@ from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.models import LanguageModel, language_model, layers
 from tunewise.models.fast import recompute
 from tunewise.models.fast.loss import summed_loss
-from tunewise.models.fast.recompute import cheap, recomputing
+from tunewise.models.fast.recompute import recomputed, recomputing
 
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]
@@ -100,7 +100,7 @@ def test_the_output_of_the_activation_is_gone_after_the_forward_pass_where_that_
     model.train()
     monkeypatch.setattr(recompute, "WORTH_IT", worth_it)
     storages = _watch_storages(monkeypatch)
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     alive = [storage for storage in storages if storage() is not None]
     assert len(storages) == len(model.blocks)
     assert len(alive) == (0 if worth_it == 0 else len(storages))
@@ -110,6 +110,7 @@ def test_the_output_of_the_activation_is_gone_after_the_forward_pass_where_that_
 def test_what_several_layers_share_is_made_again_once() -> None:
     calls: list[Tensor] = []
 
+    @recomputed
     def squared(x: Tensor) -> Tensor:
         calls.append(x)
         return x * x
@@ -117,7 +118,7 @@ def test_what_several_layers_share_is_made_again_once() -> None:
     x = torch.randn(600_000, requires_grad=True)
     weights = [torch.randn(600_000, requires_grad=True) for _ in range(3)]
     with recomputing(x):
-        y = cheap(squared, x)
+        y = squared(x)
         loss = sum((weight * y).sum() for weight in weights)
     del y
     assert isinstance(loss, Tensor)
@@ -155,7 +156,7 @@ def _adapted(
 def _gradients(model: LanguageModel, batch: Batch) -> dict[str, Tensor]:
     """Return the loss and the gradient of everything trained."""
     torch.manual_seed(1)
-    hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+    hidden = model.hidden(batch)
     scored = batch.targets >= 0
     loss = summed_loss(model, hidden[scored], batch.targets[scored] % model.config.vocabulary_size)
     loss.backward()
@@ -170,8 +171,9 @@ def _gradients(model: LanguageModel, batch: Batch) -> dict[str, Tensor]:
 def _count_calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Return a list that gets every input of the activation, an adapter's included."""
     calls: list[Tensor] = []
-    gelu = layers.gelu
+    gelu = layers.gelu.__wrapped__  # type: ignore[attr-defined]
 
+    @recomputed
     def counted(x: Tensor) -> Tensor:
         calls.append(x.detach())
         return gelu(x)
@@ -186,8 +188,9 @@ def _watch_storages(
 ) -> list[weakref.ReferenceType[torch.UntypedStorage]]:
     """Return a list that gets a weak reference to the memory of every output of the activation."""
     storages: list[weakref.ReferenceType[torch.UntypedStorage]] = []
-    gelu = layers.gelu
+    gelu = layers.gelu.__wrapped__  # type: ignore[attr-defined]
 
+    @recomputed
     def watched(x: Tensor) -> Tensor:
         y = gelu(x)
         storages.append(weakref.ref(y.untyped_storage()))

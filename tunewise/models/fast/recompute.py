@@ -1,4 +1,4 @@
-"""What the backward pass makes again rather than keep: the outputs of norms and activations.
+"""What the backward pass computes again rather than keeps: the outputs of norms and activations.
 
 They cost little to compute, and their inputs are kept in any case, for their own gradients. The
 layers after them, whichever a method has put there, keep their inputs as any layer does; what is
@@ -8,70 +8,82 @@ really kept is decided here, as autograd is about to keep it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
 WORTH_IT = 2**20
-"""How many bytes the states have to have: what is small takes little room, and is quicker kept."""
+"""Fewest bytes of states at which this is done: smaller ones take little room, and are quicker
+kept than computed again."""
 
 Key = tuple[int, torch.Size]
+P = ParamSpec("P")
 
 
-class _Again:
-    """A tensor that is computed anew when it is needed, once for all layers that have kept it."""
+class _Output:
+    """A tensor that is computed again when it is needed, once for all layers that have kept it."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> None:
-        self._function, self._x = function, x.detach()
+    def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...], y: Tensor):
+        self._function = function
+        self._arguments = [a.detach() if isinstance(a, Tensor) else a for a in arguments]
         self.y: Tensor | None = y
-        """The output, for as long as it is recognised by."""
+        """The output, kept only until the hook has recognised it by its address."""
         self.num_kept = 0
 
     def tensor(self) -> Tensor:
         """Return the output again; the last call drops it."""
-        y = self._function(self._x) if self.y is None else self.y
+        y = self._function(*self._arguments) if self.y is None else self.y
         self.num_kept -= 1
         self.y = y if self.num_kept > 0 else None
         return y
 
 
-_outputs: ContextVar[dict[Key, _Again] | None] = ContextVar("_outputs", default=None)
+_outputs: ContextVar[dict[Key, _Output] | None] = ContextVar("_outputs", default=None)
 
 
-def cheap(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return function(x), which inside `recomputing` is not kept for the backward pass.
+def recomputed(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Return the function; inside `recomputing`, its output is not kept for the backward pass.
 
     Args:
-        function: draws nothing from chance, and keeps x for its own gradient.
+        function: of positional arguments; it must be deterministic, and must save the tensors among
+            its arguments for its own gradient in any case.
     """
-    y = function(x)
-    outputs = _outputs.get()
-    if outputs is not None and y.requires_grad:
-        outputs[_key(y)] = _Again(function, x, y)
-    return y
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> Tensor:
+        assert not named
+        y = function(*arguments, **named)
+        outputs = _outputs.get()
+        if outputs is not None and y.requires_grad:
+            outputs[_key(y)] = _Output(function, arguments, y)
+        return y
+
+    return call
 
 
 @contextmanager
 def recomputing(states: Tensor) -> Iterator[None]:
-    """Have the backward pass of what is computed inside make `cheap` outputs again.
+    """Have the backward pass of what is computed inside make `recomputed` outputs again.
 
     Args:
-        states: (N, D) what goes in, which tells how much there would be to keep.
+        states: (N, D) what goes in, which says how much there would be to keep.
     """
     if states.nbytes < WORTH_IT:
         yield
         return
-    outputs: dict[Key, _Again] = {}
+    outputs: dict[Key, _Output] = {}
 
-    def keep(tensor: Tensor) -> Tensor | _Again:
-        again = outputs.get(_key(tensor))
-        if again is None:
+    def keep(tensor: Tensor) -> Tensor | _Output:
+        output = outputs.get(_key(tensor))
+        if output is None:
             return tensor
-        again.num_kept += 1
-        return again
+        output.num_kept += 1
+        return output
 
-    def give(kept: Tensor | _Again) -> Tensor:
-        return kept.tensor() if isinstance(kept, _Again) else kept
+    def give(kept: Tensor | _Output) -> Tensor:
+        return kept.tensor() if isinstance(kept, _Output) else kept
 
     token = _outputs.set(outputs)
     try:
@@ -79,10 +91,10 @@ def recomputing(states: Tensor) -> Iterator[None]:
             yield
     finally:
         _outputs.reset(token)
-        for again in outputs.values():
-            again.y = None
+        for output in outputs.values():
+            output.y = None
 
 
 def _key(tensor: Tensor) -> Key:
-    """Return what tells a tensor from all others that are alive."""
+    """Return the address and shape of a tensor, which no other tensor that is alive shares."""
     return tensor.data_ptr(), tensor.shape
