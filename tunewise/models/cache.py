@@ -172,7 +172,7 @@ class Past:
             self.num_read += num_rows
 
     def _make_room(self, like: Tensor) -> None:
-        """Allocate keys and values for all rows, in the shape and precision of `like`, (B, H, T, K)."""
+        """Allocate keys and values for all rows; heads and precision are those of (B, H, T, K)."""
         _, num_heads, _, head_dim = like.shape
         # Zeros: a masked weight is 0, and 0 times whatever lay in memory need not be.
         shape = (self.cache.max_rows, num_heads, self.cache.max_width, head_dim)
