@@ -25,7 +25,7 @@ Sequences = list[list[int]]
 @pytest.fixture(params=FAMILIES)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     """A tiny shape of every family."""
-    return FAMILIES[request.param][0](
+    return FAMILIES[request.param].config_type(
         vocabulary_size=VOCABULARY,
         context_length=64,
         model_dim=32,

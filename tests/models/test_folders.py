@@ -96,7 +96,7 @@ def test_transformers_reads_our_classifier(config: ModelConfig, tmp_path: Path) 
 def test_the_files_say_what_other_programs_look_for(folder: Path, config: ModelConfig) -> None:
     values = json.loads((folder / "config.json").read_text("utf-8"))
     assert values["model_type"] == config.family
-    assert values["architectures"] == [FAMILIES[config.family][1].language_architecture]
+    assert values["architectures"] == [FAMILIES[config.family].language_architecture]
     assert values["bos_token_id"] == values["eos_token_id"] == 0
     assert values["dtype"] == "float32"
     if config.family == "gpt2":
@@ -352,7 +352,7 @@ def test_an_activation_that_would_compute_something_else_is_named(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_field_that_must_have_one_value_is_checked(family: str, tmp_path: Path) -> None:
-    for field in FAMILIES[family][1].fixed:
+    for field in FAMILIES[family].fixed:
         values = {"model_type": family, field: "something else"}
         (tmp_path / "config.json").write_text(json.dumps(values), "utf-8")
         _refused(tmp_path, "config.json", field, "something else")

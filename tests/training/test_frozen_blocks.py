@@ -255,7 +255,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(
 def test_a_write_that_fails_leaves_no_part_behind(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(LanguageModel, "frozen_states", fails)

@@ -71,7 +71,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelError(
             f"{path}: model_type {kind!r} is not supported; {nearest(str(kind), FAMILIES)}"
         )
-    config_type, family = FAMILIES[kind]
+    family = FAMILIES[kind]
+    config_type = family.config_type
     for field, needed in family.fixed.items():
         if (found := values.get(field, needed)) != needed:
             raise ModelError(f"{path}: {field} is {found!r}; only {needed!r} is supported")
@@ -97,7 +98,7 @@ def shape_of(name: str) -> ModelConfig:
 
 def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:
     """Return a model of this shape with no weights yet (`meta`), or with arbitrary ones."""
-    build: Any = FAMILIES[config.family][1]  # each family takes its own kind of configuration
+    build: Any = FAMILIES[config.family]  # each family takes its own kind of configuration
     with torch.device(device):
         model: LanguageModel = build(config)
     return model

@@ -57,6 +57,8 @@ class GPT2Config(ModelConfig):
 class GPT2(LanguageModel):
     """GPT-2 in packed form."""
 
+    model_type = "gpt2"
+    config_type = GPT2Config
     language_architecture = "GPT2LMHeadModel"
     label_architecture = "GPT2ForSequenceClassification"
     name_prefix = "transformer."

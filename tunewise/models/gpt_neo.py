@@ -88,6 +88,8 @@ class GPTNeoConfig(ModelConfig):
 class GPTNeo(LanguageModel):
     """GPT-Neo in packed form."""
 
+    model_type = "gpt_neo"
+    config_type = GPTNeoConfig
     language_architecture = "GPTNeoForCausalLM"
     label_architecture = "GPTNeoForSequenceClassification"
     name_prefix = "transformer."

@@ -84,6 +84,10 @@ class LanguageModel(nn.Module):
     """The linear layers of a block: the name that a method's settings use, and the path."""
     residual_layers: ClassVar[tuple[str, ...]] = ("out", "down")
     """Those of them that write to the residual stream."""
+    model_type: ClassVar[str]
+    """Hugging Face's name of the family in config.json."""
+    config_type: ClassVar[type[ModelConfig]]
+    """The family's own configuration."""
     language_architecture: ClassVar[str]
     """Hugging Face's name of the model with its output layer over the vocabulary."""
     label_architecture: ClassVar[str]
