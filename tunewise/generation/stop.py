@@ -21,7 +21,7 @@ class StopRule:
     """Decides whether an output has ended, and what belongs to it."""
 
     def __init__(self, tokenizer: Tokenizer, decoding: DecodingConfig) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._decoding = decoding
         # A token is at least one byte, so a stop string that ends in the last token begins at most
         # this many tokens before the end.
@@ -29,7 +29,7 @@ class StopRule:
 
     def end_reason(self, output: list[int], max_new_tokens: int) -> EndReason | None:
         """Return why an output ends with the token that it got last; None if it goes on."""
-        if output[-1] == self._tokenizer.end_of_text or self._has_stop_string(output):
+        if output[-1] == self.tokenizer.end_of_text or self._has_stop_string(output):
             return "stop"
         return "length" if len(output) == max_new_tokens else None
 
@@ -39,22 +39,20 @@ class StopRule:
         A token that holds the beginning of a stop string stays, and the rest of the string with
         it, since half a token cannot stay: `text_of` cuts the text.
         """
-        if output[-1] == self._tokenizer.end_of_text:
+        if output[-1] == self.tokenizer.end_of_text:
             return output[:-1]
         if not self._has_stop_string(output):
             return output
-        text = text_of(output, self._tokenizer, self._decoding)
+        text = text_of(output, self.tokenizer, self._decoding)
         shortest = max(0, len(output) - self._reach)
         parts = (output[:length] for length in range(shortest, len(output) + 1))
-        return next(
-            part for part in parts if text_of(part, self._tokenizer, self._decoding) == text
-        )
+        return next(part for part in parts if text_of(part, self.tokenizer, self._decoding) == text)
 
     def _has_stop_string(self, output: list[int]) -> bool:
         """Return whether a stop string lies within the last tokens of an output."""
         if not self._reach:
             return False
-        tail = self._tokenizer.decode(output[-self._reach :])
+        tail = self.tokenizer.decode(output[-self._reach :])
         return any(stop in tail for stop in self._decoding.stop)
 
 
