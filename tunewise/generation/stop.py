@@ -1,4 +1,4 @@
-"""Where an output ends, its text, and the pieces in which the text can be shown while it grows."""
+"""Stop rules: where an output ends, its text, and the pieces that show the text while it grows."""
 
 from collections.abc import Sequence
 from typing import Literal

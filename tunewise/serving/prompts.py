@@ -45,7 +45,7 @@ def conversation(task: Task, messages: Sequence[Message]) -> Example:
     return Example("messages", "\n\n".join(message.text for message in messages), "")
 
 
-def row(task: Task, given: InputRow, number: int) -> dict[str, Any]:
+def row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
     """Return a row that a task with labels can read.
 
     Raises:
@@ -54,7 +54,7 @@ def row(task: Task, given: InputRow, number: int) -> dict[str, Any]:
     """
     if task.answer not in ("label", "choice"):
         raise ConfigError(f"the task {task.name!r} is of kind {task.kind}, which has no labels")
-    values = _one_column(task, given, number) if isinstance(given, str) else given
+    values = _one_column(task, asked, number) if isinstance(asked, str) else asked
     task.given(Row(values, f"input {number}"))
     return values
 
