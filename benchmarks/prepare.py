@@ -81,7 +81,7 @@ def make_work(
     )
     path = initial.with_suffix(".json")
     path.write_text(json.dumps(asdict(work)), "utf-8")
-    return path, useful_flops(work, model, config.method.prefix_length)
+    return path, useful_flops(work, model, config.method.num_virtual_ids)
 
 
 def configuration(item: Item, model_folder: Path, precision: str) -> dict[str, Any]:

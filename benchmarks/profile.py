@@ -28,7 +28,7 @@ PARTS = {
     "attention": re.compile(r"_FusedOnCPU.*|aten::_?scaled_dot_product.*"),
     "GELU": re.compile(r"_GELUOnCPU.*|aten::gelu.*"),
     "norms": re.compile(r"aten::native_layer_norm.*"),
-    "low rank: copies, casts": re.compile(r"_LowRankUpdate.*"),
+    "low rank: copies, casts": re.compile(r"_ProductWithUpdate.*"),
     "optimizer": re.compile(r"Optimizer\.step.*|aten::_fused_adam.*"),
 }
 """Which operations belong to a part of the work: these, and all that they call."""

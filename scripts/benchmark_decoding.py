@@ -1,11 +1,11 @@
-"""Tokens per second of greedy decoding: with the cache, in transformers, and without a cache.
+"""Measure greedy decoding in tokens per second: tunewise, transformers, and without a cache.
 
     python scripts/benchmark_decoding.py --model gpt2 cache transformers
     python scripts/benchmark_decoding.py --model gpt2 --texts 4 --bf16 cache not-prepacked
 
-Random prompts of 10 to 60 tokens get 64 new tokens each, from random weights. The ways take turns
-in one process, three rounds; the best of each is shown, by the clock and by the seconds the
-processor was at work, which other programs disturb less.
+Random prompts of 10 to 60 tokens get 64 new tokens each, from random weights. The ways to decode
+take turns in one process for three rounds. The best round of each is printed, once by wall-clock
+time and once by processor time, which other programs on the machine disturb less.
 """
 
 import argparse
@@ -38,13 +38,13 @@ def with_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
 
 
 def not_prepacked(ours: Any, theirs: Any, prompts: list[Any]) -> None:
-    """Decode as tunewise does, but by weights as PyTorch keeps them."""
+    """Decode as tunewise does, but with weights laid out as PyTorch keeps them."""
     with patch.object(decoding, "prepacked", lambda model: nullcontext()):
         with_cache(ours, theirs, prompts)
 
 
 def by_transformers(ours: Any, theirs: Any, prompts: list[Any]) -> None:
-    """Decode one batch of prompts, which are padded on the left."""
+    """Decode all prompts as one batch, padded on the left, with transformers."""
     pad = torch.nn.utils.rnn.pad_sequence
     tokens = pad([torch.tensor(ids) for ids in prompts], batch_first=True, padding_side="left")
     mask = pad([torch.ones(len(ids)) for ids in prompts], batch_first=True, padding_side="left")
@@ -53,7 +53,7 @@ def by_transformers(ours: Any, theirs: Any, prompts: list[Any]) -> None:
 
 @torch.inference_mode()
 def without_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
-    """Compute every token anew at every step."""
+    """Decode without a cache: every step computes all tokens again."""
     texts = [list(ids) for ids in prompts]
     for _ in range(NEW):
         rows = [Encoded("", torch.tensor(ids).numpy(), len(ids), label=0) for ids in texts]
@@ -73,9 +73,9 @@ WAYS = {
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="pocket", help="whose shape to take")
-    parser.add_argument("--texts", type=int, default=16)
-    parser.add_argument("--bf16", action="store_true", help="in place of fp32")
+    parser.add_argument("--model", default="pocket", help="model whose shape is used")
+    parser.add_argument("--texts", type=int, default=16, help="number of prompts")
+    parser.add_argument("--bf16", action="store_true", help="decode in bf16 instead of fp32")
     parser.add_argument("ways", nargs="*", default=list(WAYS), help=", ".join(WAYS))
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
@@ -99,5 +99,5 @@ if __name__ == "__main__":
             best[way] = min(best[way][0], taken[0]), min(best[way][1], taken[1])
     for way, (wall, busy) in best.items():
         size = arguments.texts * NEW
-        rates = f"{size / wall:9.0f} tokens/s by the clock {size / busy:9.0f} at work"
+        rates = f"{size / wall:9.0f} tokens/s of wall time {size / busy:9.0f} of processor time"
         print(f"{way:<14}{rates}")

@@ -1,10 +1,10 @@
-"""Every method on one task, each at a learning rate chosen on validation data: the README's table.
+"""Compare all methods on one task, each at its best learning rate, and print a table.
 
     python scripts/compare_methods.py --task sst5 --data ../shared/data --out runs/compare
 
-Every method gets the same number of candidates, each a `tunewise run` in a folder of its own; the
-best by validation accuracy is shown with its test result. A finished run is not run again, so the
-script may be stopped and started.
+Every method tries the same number of learning rates, each as a `tunewise run` in its own folder.
+The one with the best validation accuracy is shown with its test result. Finished runs are not
+repeated, so the script can be stopped and started again. The README shows its tables.
 """
 
 import argparse
@@ -29,11 +29,15 @@ RATES = {
     "bitfit": (1e-3, 3e-3, 1e-2),
     "adapter": (3e-4, 1e-3, 3e-3),
 }
-"""Three candidates a method, a factor of some three apart, around its default."""
+"""Learning rates that each method tries: about a factor of 3 apart, around its default."""
+
+HEADER = """\
+| method | trained | learning rate | validation % | test % (95 % interval) | F1 % | train s |
+|---|---:|---:|---:|---:|---:|---:|"""
 
 
-def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str, Any]:
-    """Return the result of one run, from its folder if it is there."""
+def run_or_read(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str, Any]:
+    """Return the result of one run, which is read from its folder if it has finished before."""
     out = arguments.out / arguments.task / f"{kind}-{rate:g}"
     if not (out / "result.json").is_file():
         fields = {"model": arguments.model, "task": arguments.task, "method": kind}
@@ -47,7 +51,10 @@ def candidate(arguments: argparse.Namespace, kind: str, rate: float) -> dict[str
 
 
 def row(kind: str, rates: tuple[float, ...], results: list[dict[str, Any]]) -> str:
-    """Return a method's line of the table: its best candidate by validation accuracy."""
+    """Return a row of the table: the learning rate with the best validation accuracy.
+
+    It is marked as an edge where it is the lowest or highest tried: a better one may lie beyond.
+    """
     scores = [result["metrics"]["validation"]["accuracy"] for result in results]
     best = max(range(len(results)), key=scores.__getitem__)
     result = results[best]
@@ -66,7 +73,7 @@ def row(kind: str, rates: tuple[float, ...], results: list[dict[str, Any]]) -> s
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Make the runs that are missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--task", required=True)
     parser.add_argument("--model", default="pocket")
@@ -77,10 +84,9 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     rows = []
     for kind in arguments.methods:
-        results = [candidate(arguments, kind, rate) for rate in RATES[kind]]
+        results = [run_or_read(arguments, kind, rate) for rate in RATES[kind]]
         rows.append(row(kind, RATES[kind], results))
-    print("| method | trained | rate | validation % | test % (95 % interval) | F1 % | train s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(HEADER)
     print("\n".join(rows))
 
 

@@ -1,9 +1,10 @@
-"""Every named task whose rows are here, end to end by two methods: the README's table of tasks.
+"""Train every named task whose rows are here with two methods, and print a table.
 
     python scripts/every_task.py --data ../shared/data --out runs/tasks
 
-A check that each task works, not a comparison: few rows, one rate, one seed. A finished run is not
-run again, so the script may be stopped and started.
+This checks that each task works from end to end. It is not a comparison: few rows, one learning
+rate, one seed. Finished runs are not repeated, so the script can be stopped and started again. The
+README shows its table.
 """
 
 import argparse
@@ -19,25 +20,28 @@ from tunewise.runs.progress import Progress
 from tunewise.tasks.named import task_names
 
 METHODS = ("lora", "last_blocks")
-SHOWN = {"classification": "accuracy", "cloze": "accuracy", "generation": "chrf"} | {
+SHOWN = {
+    "classification": "accuracy",
+    "cloze": "accuracy",
+    "generation": "chrf",
     "instruction": "rougeL",
     "summarization": "rougeL",
 }
 """The metric shown for each kind of task."""
 
 
-def result_of(arguments: argparse.Namespace, task: str, method: str) -> dict[str, Any]:
-    """Return the result of one run, from its folder if it is there."""
+def run_or_read(arguments: argparse.Namespace, task: str, method: str) -> dict[str, Any]:
+    """Return the result of one run, which is read from its folder if it has finished before."""
     out = arguments.out / f"{task}-{method}"
     if not (out / "result.json").is_file():
         config = make_config(None, {"task": task, "method": method}, arguments.overrides)
-        print(f"{task} by {method}", flush=True)
+        print(f"{task} with {method}", flush=True)
         run(config, arguments.data, out, Progress(Console(width=200)))
     return json.loads((out / "result.json").read_text("utf-8"))
 
 
 def row(task: str, results: list[dict[str, Any]]) -> str:
-    """Return a task's line of the table."""
+    """Return a row of the table."""
     config, sizes = results[0]["config"]["task"], results[0]["data"]
     metric = SHOWN[config["kind"]]
     cells = [f"`{task}`", config["kind"], metric]
@@ -50,14 +54,14 @@ def row(task: str, results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Make the runs that are missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_intermixed_args()
     here = [task for task in task_names() if (arguments.data / task).is_dir()]
-    rows = [row(task, [result_of(arguments, task, method) for method in METHODS]) for task in here]
+    rows = [row(task, [run_or_read(arguments, task, m) for m in METHODS]) for task in here]
     print(f"| task | kind | metric | rows | {' | '.join(METHODS)} | train s |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(rows))

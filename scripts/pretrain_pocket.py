@@ -2,14 +2,20 @@
 
     python scripts/pretrain_pocket.py --corpus ../shared/data/corpus --out build/pocket
 
-writes a model folder in Hugging Face layout and `log.jsonl`, a line per update and per evaluation.
-Stage one reads the novels and unlabelled reviews once; stage two, at half the rate, short reviews
-that end with a rating, and some of the novels again; stage three predicts such ratings and little
-else. A part of all texts is spaced as many public data sets are: `it is n't good .` None of the
-texts of the `pocket_reviews` task is in any stage.
+writes a model folder in Hugging Face layout, and `log.jsonl` with a line for each update and each
+evaluation. There are three stages:
 
-`--random` writes the randomly initialised model of the same shape: what pretraining is worth is
-the difference between the two.
+1. the novels and unlabelled reviews, each once;
+2. short reviews that end with a rating, and some of the novels again;
+3. short reviews of which only the rating is predicted, and a few pieces of the novels.
+
+Stages two and three have half the learning rate of stage one.
+
+Some of the texts have spaces around punctuation and clitics, as many public data sets have:
+`it is n't good .` No stage holds a text of the `pocket_reviews` task.
+
+`--random` writes a randomly initialised model of the same shape, which shows by comparison what
+pretraining is worth.
 """
 
 import argparse
@@ -46,19 +52,19 @@ from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
 REVIEW_CHARACTERS = 16_000_000
-"""How much of the grammar's text is trained on, beside 34 million characters of novels."""
+"""Length of the unlabelled reviews in stage one; the novels have 34 million characters."""
 PAGE = 12
-"""Reviews per text."""
+"""Reviews in one text."""
 SPACED_NOVELS, SPACED_REVIEWS = 0.25, 0.5
-"""The shares of texts whose punctuation stands apart."""
+"""Shares of the texts that have spaces around punctuation and clitics."""
 RATED_CHARACTERS = 8_000_000
-"""How much of the second stage is short reviews that end with a rating."""
+"""Length of the short reviews with a rating in stage two, in characters."""
 SECOND_NOVELS = 0.15
-"""The share of the novels that is read again in the second stage."""
-SEVERAL_VOICES = 0.4
-"""How often a rating waits for another review of the same opinion."""
+"""Share of the novels that is read again in stages two and three."""
+SEVERAL_REVIEWS = 0.4
+"""Probability that another review of the same opinion comes before the rating."""
 NUM_RATINGS = 80_000
-"""How many reviews are rated in the third stage."""
+"""Number of reviews in stage three."""
 RATINGS = (
     "{}/10",
     "{}/10.",
@@ -68,11 +74,12 @@ RATINGS = (
 )
 SEED = 11
 LONG_SHARE = 0.15
-"""The share of pieces as long as the context; the rest are half as long, which is faster."""
+"""Share of the texts cut into pieces as long as the context. The others are cut into pieces half as
+long, which is faster."""
 
 
-def spaced(text: str) -> str:
-    """Return the text with punctuation and clitics apart, as the Penn Treebank has it."""
+def space_out(text: str) -> str:
+    """Return the text with spaces around punctuation and clitics, as in the Penn Treebank."""
     text = re.sub(r"[\"“](?=\w)", " `` ", text)
     text = re.sub(r"[\"”]", " '' ", text)
     text = re.sub(r"n't\b", " n't", text)
@@ -82,7 +89,7 @@ def spaced(text: str) -> str:
 
 
 def novels(corpus: Path, split: Split) -> Iterator[str]:
-    """Yield chapters' worth of each book: some 8,000 characters of whole paragraphs."""
+    """Yield whole paragraphs of each book, about 8,000 characters at a time."""
     chance = random.Random(SEED)
     for row in read_split(corpus, split):
         piece: list[str] = []
@@ -90,17 +97,17 @@ def novels(corpus: Path, split: Split) -> Iterator[str]:
             piece.append(paragraph)
             if sum(map(len, piece)) > 8000:
                 text = "\n\n".join(piece)
-                yield spaced(text) if chance.random() < SPACED_NOVELS else text
+                yield space_out(text) if chance.random() < SPACED_NOVELS else text
                 piece = []
 
 
 def reviews(seed: int, characters: int) -> Iterator[str]:
-    """Yield pages of generated reviews, some `characters` in all."""
+    """Yield texts of PAGE generated reviews each, about `characters` in all."""
     chance, stream, total = random.Random(seed), passages(seed), 0
     while total < characters:
         text = "\n\n".join(itertools.islice(stream, PAGE))
         total += len(text)
-        yield spaced(text) if chance.random() < SPACED_REVIEWS else text
+        yield space_out(text) if chance.random() < SPACED_REVIEWS else text
 
 
 def fresh_reviews(seed: int) -> Iterator[Review]:
@@ -110,18 +117,18 @@ def fresh_reviews(seed: int) -> Iterator[Review]:
 
 
 def rating(review: Review, chance: random.Random) -> int:
-    """Return 1 to 4 for a negative review, 7 to 10 for a positive one."""
+    """Return a rating: 1 to 4 for a negative review, 7 to 10 for a positive one."""
     return chance.randrange(1, 5) + (6 if review.label == "positive" else 0)
 
 
-def ratings_to_give(seed: int, count: int, tokenizer: Tokenizer) -> list[Encoded]:
-    """Return reviews of which only the rating is to be predicted.
+def reviews_to_rate(seed: int, count: int, tokenizer: Tokenizer) -> list[Encoded]:
+    """Return reviews followed by a rating, in which only the tokens of the rating are scored.
 
-    Among all the tokens of a review the rating is too rare to be learnt; here nothing else counts.
+    The rating is one of very many tokens of a text and would hardly be learned beside the others.
     """
     chance = random.Random(seed)
     drawn = list(itertools.islice(fresh_reviews(seed), count))
-    texts = [spaced(r.text) if chance.random() < SPACED_REVIEWS else r.text for r in drawn]
+    texts = [space_out(r.text) if chance.random() < SPACED_REVIEWS else r.text for r in drawn]
     prompts = encode_texts(tokenizer, [f"{text} Rating:" for text in texts])
     answers = encode_texts(tokenizer, [f" {rating(review, chance)}/10" for review in drawn])
     start = [tokenizer.end_of_text]
@@ -132,32 +139,32 @@ def ratings_to_give(seed: int, count: int, tokenizer: Tokenizer) -> list[Encoded
 
 
 def rated_reviews(seed: int, characters: int) -> Iterator[str]:
-    """Yield pages of short reviews, some of several voices, each closed by a rating out of ten.
+    """Yield texts of PAGE ratings out of ten each, each after one or more reviews of one opinion.
 
-    A model that is to predict the rating must have understood the review. No text of the
-    `pocket_reviews` task is among them.
+    To predict the rating, a model must understand the reviews. None of them is a text of the
+    `pocket_reviews` task.
     """
     chance, total = random.Random(seed), 0
-    voices: dict[str, list[str]] = {"negative": [], "positive": []}
+    waiting: dict[str, list[str]] = {"negative": [], "positive": []}
     page: list[str] = []
     for review in fresh_reviews(seed):
-        said = voices[review.label]
-        said.append(review.text)
-        if chance.random() < SEVERAL_VOICES and len(said) < 6:
+        same_opinion = waiting[review.label]
+        same_opinion.append(review.text)
+        if chance.random() < SEVERAL_REVIEWS and len(same_opinion) < 6:
             continue
         form = chance.choice(RATINGS)
-        page.append(f"{' '.join(said)} {form.format(rating(review, chance))}")
-        said.clear()
+        page.append(f"{' '.join(same_opinion)} {form.format(rating(review, chance))}")
+        same_opinion.clear()
         if len(page) == PAGE:
             text = "\n\n".join(page)
             page, total = [], total + len(text)
-            yield spaced(text) if chance.random() < SPACED_REVIEWS else text
+            yield space_out(text) if chance.random() < SPACED_REVIEWS else text
             if total >= characters:
                 return
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
-    """Return a byte-level BPE of some number of entries."""
+    """Return a byte-level BPE with `size` entries, trained on the texts."""
     backend = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -172,7 +179,7 @@ def train_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
 def encode(
     texts: Sequence[str], tokenizer: Tokenizer, name: str
 ) -> tuple[list[Example], list[Encoded]]:
-    """Return texts as examples and as pieces, of which some are as long as the context."""
+    """Return the texts as examples, and cut into pieces; see LONG_SHARE."""
     task = LanguageModeling(name=name)
     examples = [Example(f"{name}:{number}", "", text) for number, text in enumerate(texts)]
     num_long = round(LONG_SHARE * len(examples))
@@ -182,7 +189,7 @@ def encode(
 
 
 def save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the model in bf16, which halves the package and is what it was trained in."""
+    """Write the model in bf16, the precision that it is trained in and half the size of fp32."""
     masters = {name: p.data for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
@@ -201,7 +208,7 @@ def pretrain(
     out: Path,
     batch_size: int = 20,
 ) -> None:
-    """Read all pieces once, in a seeded order; save and log to `out`."""
+    """Train on all pieces once, in a seeded order; write the model and the log into `out`."""
     config = TrainConfig(
         epochs=1,
         batch_size=batch_size,
@@ -212,14 +219,14 @@ def pretrain(
         weight_decay=0.1,
         evaluate_every=250,
     )
-    tokens = {name: sum(len(piece.ids) for piece in some) for name, some in pieces.items()}
+    tokens = {name: sum(len(piece.ids) for piece in group) for name, group in pieces.items()}
     seen = 0
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
 
         def write(line: dict[str, Any]) -> None:
             print(json.dumps(line), file=log, flush=True)
 
-        def keep() -> None:
+        def evaluate_and_save() -> None:
             losses = {
                 name: LOSS.compute(evaluate(model, *split, 8192))
                 for name, split in held_out.items()
@@ -232,18 +239,18 @@ def pretrain(
             seen += step.num_tokens
             write(asdict(step))
             if step.number % 250 == 0:
-                keep()
-        keep()
+                evaluate_and_save()
+        evaluate_and_save()
 
 
 def main() -> None:
-    """Pretrain in three stages, or the later ones."""
+    """Pretrain in three stages, or from a later one on."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of train_*.txt.gz books")
-    parser.add_argument("--out", type=Path, required=True, help="where to write the model folder")
-    parser.add_argument("--start", type=Path, help="a model to go on from")
-    parser.add_argument("--first-stage", type=int, default=1, choices=(1, 2, 3))
-    parser.add_argument("--random", action="store_true", help="only write the random start")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--start", type=Path, help="model folder to continue from")
+    parser.add_argument("--first-stage", type=int, default=1, choices=(1, 2, 3), help="default: 1")
+    parser.add_argument("--random", action="store_true", help="only write the random model")
     arguments = parser.parse_args()
 
     chance = random.Random(SEED)
@@ -275,14 +282,14 @@ def main() -> None:
         _, novel_pieces = encode(novel_texts, tokenizer, "novels")
         _, review_pieces = encode(review_texts, tokenizer, "reviews")
         stage({"novels": novel_pieces, "reviews": review_pieces}, learning_rate=2e-3)
-    some = novel_texts[: round(SECOND_NOVELS * len(novel_texts))]
+    second_novels = novel_texts[: round(SECOND_NOVELS * len(novel_texts))]
     if arguments.first_stage <= 2:
-        _, novel_pieces = encode(some, tokenizer, "novels")
+        _, novel_pieces = encode(second_novels, tokenizer, "novels")
         rated = list(rated_reviews(SEED + 2, RATED_CHARACTERS))
         _, rated_pieces = encode(rated, tokenizer, "rated reviews")
         stage({"novels": novel_pieces, "rated reviews": rated_pieces}, learning_rate=1e-3)
-    ratings = ratings_to_give(SEED + 3, NUM_RATINGS, tokenizer)
-    _, novel_pieces = encode(some, tokenizer, "novels")
+    ratings = reviews_to_rate(SEED + 3, NUM_RATINGS, tokenizer)
+    _, novel_pieces = encode(second_novels, tokenizer, "novels")
     stage({"novels": novel_pieces[::12], "ratings": ratings}, learning_rate=1e-3, batch_size=64)
 
 

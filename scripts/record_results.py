@@ -1,4 +1,4 @@
-"""Record what training computes, to see after a change of the code that nothing else has changed.
+"""Record what training computes, to check that a change of the code changes no result.
 
     python scripts/record_results.py runs/before.json
     python scripts/record_results.py runs/after.json --against runs/before.json
@@ -39,7 +39,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def write_rows(folder: Path) -> None:
-    """Write the first reviews of each split as rows that all three tasks can read."""
+    """Write the first reviews of each split as rows that all tasks can read."""
     for split, count in ROWS.items():
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for review in split_reviews(split)[:count]:
@@ -78,8 +78,8 @@ def main() -> int:
     """Write the record; return 1 if it differs from another one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("record", type=Path, help="the file to write")
-    parser.add_argument("--against", type=Path, help="a record made before, to compare with")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--against", type=Path, help="an earlier record to compare with")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("tunewise").setLevel(logging.ERROR)
@@ -99,7 +99,7 @@ def main() -> int:
     if arguments.against is None:
         return 0
     before = json.loads(arguments.against.read_text("utf-8"))
-    # Written and read once, so that both are compared as JSON has them.
+    # Read back as well, so that both records went through JSON.
     after = json.loads(arguments.record.read_text("utf-8"))
     differences = [
         f"{name}: {part}"
@@ -107,7 +107,7 @@ def main() -> int:
         for part in values
         if before.get(name, {}).get(part) != values[part]
     ]
-    print("\n".join(differences) or f"{len(after)} runs are as before")
+    print("\n".join(differences) or f"no difference in {len(after)} runs")
     return bool(differences)
 
 

@@ -1,9 +1,9 @@
-"""Write docs/settings.md, the reference of every setting, from the code.
+"""Write docs/settings.md, the reference of all settings, from the code.
 
     python scripts/settings_reference.py
 
-Types, defaults and bounds are those the settings check; descriptions are the lines under the
-fields. `tests/test_docs.py` fails where the file and the code disagree.
+Types, defaults and bounds are read from the settings' classes, descriptions from the lines under
+their fields. `tests/test_docs.py` fails if the file and the code disagree.
 """
 
 import json
@@ -24,14 +24,14 @@ from tunewise.training.config import EarlyStopping, TrainConfig
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECTIONS = {"task": "#task", "method": "#method", "train": "#train"}
-"""Where this page describes the fields of a run that have fields of their own."""
+"""The sections of the page for those fields of a run that have fields themselves."""
 INNER: dict[str, type[Settings]] = {"task.hub": HubData, "task.decoding": DecodingConfig}
-"""Settings inside the settings of a task."""
+"""Settings inside the settings of a task, by their path."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
 HEAD = """\
 # Settings
 
-Made from the code by `python scripts/settings_reference.py`; not to be edited by hand.
+This page is made from the code by `python scripts/settings_reference.py`; do not edit it by hand.
 
 A field is set in a YAML file, or on the command line by its dotted path, with a YAML value:
 `method.rank=4`, `train.early_stopping.patience=3`, `train.clip_norm=null`. YAML's word for "none"
@@ -52,7 +52,7 @@ def settings_reference() -> str:
         parts += [f"### `{path}`\n", f"{about(settings)}\n", table(settings)]
     parts.append("## `method`\n\nA kind alone, such as `method: lora`, or one of these.\n")
     for kind, method in METHODS.items():
-        rate = f"Learning rate where none is given: `{method.default_learning_rate:g}`."
+        rate = f"Default learning rate: `{method.default_learning_rate:g}`."
         link = f"More in [methods/{kind}.md](methods/{kind}.md)."
         parts += [f"### `kind: {kind}`\n", f"{about(method)} {rate} {link}\n", table(method)]
     parts += ["## `train`\n", table(TrainConfig)]
@@ -61,10 +61,10 @@ def settings_reference() -> str:
 
 
 def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
-    """Return the fields of some settings as a table, one row each; `kind` is in the heading.
+    """Return a table with a row for each field; `kind` is left out, since it is in the heading.
 
     Args:
-        shared: whose fields are left out, since they have a table of their own.
+        shared: a base class whose fields are left out too, since they have their own table.
     """
     left_out = {"kind", *shared.model_fields}
     fields = {name: f for name, f in settings.model_fields.items() if name not in left_out}
@@ -75,7 +75,7 @@ def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
 
 
 def row(name: str, field: FieldInfo) -> str:
-    """Return one field's line of a table."""
+    """Return the row of one field."""
     kind = f"[see below]({SECTIONS[name]})" if name in SECTIONS else _type(field.annotation)
     bounds = [
         f"{sign} {getattr(bound, attribute)}"
@@ -83,7 +83,7 @@ def row(name: str, field: FieldInfo) -> str:
         for attribute, sign in BOUNDS.items()
         if getattr(bound, attribute, None) is not None
     ]
-    assert field.description, f"{name} has no line under it"
+    assert field.description, f"{name} has no description: write a line under the field"
     shown = f"`{field.alias or name}`"
     cells = (shown, ", ".join([kind, *bounds]), _default(field), field.description)
     return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
@@ -95,7 +95,7 @@ def about(settings: type[Settings]) -> str:
 
 
 def _type(kind: Any) -> str:
-    """Return a type in words."""
+    """Return the name of a type as a user knows it, with a link if it has fields itself."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _type(inner[0])
@@ -109,15 +109,16 @@ def _type(kind: Any) -> str:
         return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
     words = {NoneType: "null", str: "text", int: "whole number", float: "number", Path: "path"}
     words |= {bool: "true or false", EarlyStopping: "[settings](#trainearly_stopping)"}
-    words |= {some: f"[settings](#{path.replace('.', '')})" for path, some in INNER.items()}
+    words |= {of_task: f"[settings](#{path.replace('.', '')})" for path, of_task in INNER.items()}
     return words[kind]
 
 
 def _default(field: FieldInfo) -> str:
+    """Return the default of a field as it is written in YAML, or in words."""
     if field.is_required():
         return "must be given"
     if isinstance(field.default, BaseModel):
-        return "every field's own"
+        return "the defaults of its fields"
     if isinstance(field.default, tuple):
         return f"`[{', '.join(map(str, field.default))}]`"
     if field.default == "":

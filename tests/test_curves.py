@@ -110,7 +110,7 @@ def test_each_of_200_updates_is_that_of_a_plain_implementation(
         clip_norm=1.0,
     )
     rows = rows_of(head)
-    virtual = range(VOCABULARY, VOCABULARY + method.prefix_length)
+    virtual = range(VOCABULARY, VOCABULARY + method.num_virtual_ids)
     prefixed = [
         replace(row, ids=joined(virtual, row.ids), prompt_length=len(virtual) + row.prompt_length)
         for row in rows

@@ -254,7 +254,7 @@ def test_a_stream_comes_piece_by_piece(model_folder: Path) -> None:
 def test_a_run_writes_with_its_own_decoding_and_prompt(trained: Trained) -> None:
     folder = trained("instruction", "soft_prompt")
     predictor = tw.load(folder)
-    assert predictor.config.method.prefix_length == 12
+    assert predictor.config.method.num_virtual_ids == 12
     for prediction in read_predictions(folder / PREDICTIONS_FILE):
         assert predictor.generate(prediction.prompt).strip() == prediction.predicted
 

@@ -1,10 +1,11 @@
-"""The device that a run computes on, and its precision."""
+"""The device that a run computes on, and the precision that it computes in."""
 
 from typing import Literal
 
 import torch
 
 Precision = Literal["auto", "fp32", "bf16"]
+"""What the setting `train.precision` can be."""
 
 
 def choose_device() -> torch.device:
@@ -17,24 +18,21 @@ def choose_device() -> torch.device:
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return the compute precision; `auto` is bf16 where the device multiplies it natively."""
+    """Return the type to compute in; `auto` is bf16 if the device multiplies it natively."""
     if precision == "auto":
         return torch.bfloat16 if _computes_bf16(device) else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def describe(device: torch.device) -> str:
-    """Return the device's name, for the record of a run."""
+    """Return the name of the device, as in `result.json`: a CPU's has its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return (
-        f"{device.type} ({torch.get_num_threads()} threads)"
-        if device.type == "cpu"
-        else device.type
-    )
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 
 def _computes_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies bf16 natively, not by way of fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "mps":

@@ -1,17 +1,17 @@
-"""What a user can put right. Each of these reaches the terminal as one line, `error: ...`."""
+"""Errors that a user can fix. Each is printed on the terminal as one line, `error: ...`."""
 
 import difflib
 from collections.abc import Iterable
 
 MAX_CHARACTERS = 2000
-"""Of a message, which may quote a file of any size."""
+"""Longest message, in characters; it may quote a file of any size."""
 
 
 class TunewiseError(Exception):
-    """A mistake the user can mend: the message says what was found, where, and what to do.
+    """A mistake that the user can fix: the message says what was found, where, and what to do.
 
-    It is one line of printable characters, whatever it quotes: a row's column may be called a
-    terminal's command to clear the screen.
+    The message is one line of printable characters, whatever it quotes: the name of a column may
+    hold the control characters that clear a terminal's screen.
     """
 
     def __init__(self, message: str) -> None:
@@ -34,11 +34,11 @@ class ModelError(TunewiseError):
 
 
 class TrainingError(TunewiseError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean X? " for the closest of the known names, and the list of them all."""
+    """Return "did you mean X? " if a known name is close to this one, and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -1,4 +1,7 @@
-"""Memory: how much there is, how much was taken, and how the C library keeps what is freed."""
+"""Memory of a device: how much there is, is free, is held and was held at most.
+
+On a CPU, also whether the C library keeps what is freed or gives it back to the system.
+"""
 
 import ctypes
 import gc
@@ -11,34 +14,41 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
+"""Bytes in a GiB."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt, from glibc's malloc.h."""
+"""Numbers of two parameters of mallopt, from glibc's malloc.h."""
 
 CLEAR_REFS, STATM = Path("/proc/self/clear_refs"), Path("/proc/self/statm")
 MEMINFO = Path("/proc/meminfo")
-"""Linux's own; see proc(5)."""
+"""Files in which Linux reports memory; see proc(5)."""
 
 
 def reset_peak_bytes(device: torch.device) -> None:
-    """Begin to count anew, where the device or the system can; else the highest mark stays."""
+    """Reset what `peak_bytes` returns, on CUDA and Linux; elsewhere the earlier peak remains.
+
+    On Linux, freed memory is given back to the system first: see `give_back_memory`.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        give_back_memory()  # what an earlier run in this process has freed is not this run's
+        give_back_memory()  # memory that an earlier run in this process freed is not this run's
         with suppress(OSError):
             CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
 
 
 def give_back_memory() -> None:
-    """Have glibc give what has been freed back to the system."""
+    """Collect garbage and have glibc give all freed memory back to the system, once.
+
+    Other C libraries are left alone.
+    """
     gc.collect()
     if (glibc := _glibc()) is not None:
         glibc.malloc_trim(0)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most memory held so far: by the allocator on a GPU, by the process on a CPU."""
+    """Return the most bytes held so far: by the allocator on a GPU, by the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
@@ -48,9 +58,9 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def held_bytes(device: torch.device) -> int:
-    """Return the memory held now: by the allocator on a GPU, by the process on a CPU.
+    """Return the bytes held now: by the allocator on a GPU, by the process on a CPU.
 
-    Where the system does not tell, it is the most that has been held.
+    Where the system does not say (it is not Linux), this is the most that has been held so far.
     """
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
@@ -61,7 +71,7 @@ def held_bytes(device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that may still be taken."""
+    """Return the bytes that are still free: of the GPU, or of the machine for all processes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -73,17 +83,20 @@ def free_bytes(device: torch.device) -> int:
 
 
 def total_bytes(device: torch.device) -> int:
-    """Return how much memory there is."""
+    """Return the bytes of memory that the GPU or the machine has."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Have glibc keep the large blocks that a process on a CPU frees, for the next update.
+    """Have glibc keep the large blocks that are freed, from now on until this process ends.
 
-    Every update asks for tensors of the same sizes. Blocks given back to the system have to be
-    mapped, faulted in page by page and zeroed again each time. Other C libraries are left alone.
+    This changes two parameters of malloc (mallopt) for the whole process, and nothing sets them
+    back; `give_back_memory` gives back what is free at that moment. It is done on a CPU only.
+
+    Every update asks for tensors of the same sizes. Blocks given back to the system would have to
+    be mapped, faulted in page by page and zeroed again for each. Other C libraries are left alone.
     """
     if device.type == "cpu" and (glibc := _glibc()) is not None:
         glibc.mallopt(M_MMAP_THRESHOLD, 2**30)
@@ -91,7 +104,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """Return the C library if it is glibc."""
+    """Return the C library if it is glibc, else None."""
     try:
         return ctypes.CDLL("libc.so.6")
     except OSError:
@@ -99,11 +112,11 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that there is not enough memory."""
+    """Return whether an error means that memory ran out, on a GPU or a CPU."""
     known = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
 
 
 def kept_kernels() -> int:
-    """Return how many compiled kernels oneDNN keeps; `tunewise/__init__.py` sets it."""
+    """Return how many compiled kernels oneDNN keeps at most; `tunewise/__init__.py` sets it."""
     return int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])

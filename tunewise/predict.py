@@ -20,6 +20,7 @@ from tunewise.device import choose_device, choose_dtype
 from tunewise.errors import ConfigError
 from tunewise.evaluation.choices import log_shares_of
 from tunewise.evaluation.evaluate import scored_states
+from tunewise.files import writing_whole
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate, stream
 from tunewise.generation.stop import text_of
@@ -187,14 +188,11 @@ def predict_file(run: Path, source: Path, output: Path | None) -> int:
     )
     if output is None:
         return sum(1 for line in lines if sys.stdout.write(line))
-    unfinished = output.with_name(f"{output.name}.part")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            count = sum(1 for line in lines if file.write(line))
+        with writing_whole(output) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            return sum(1 for line in lines if file.write(line))
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
-    unfinished.replace(output)
-    return count
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

@@ -1,7 +1,11 @@
-"""Settings: what a person writes or the disk keeps. Frozen, and unknown fields are refused."""
+"""Settings: what a person writes or the disk keeps, checked field by field.
+
+`Settings` is the base class, `validate` makes one from plain values and says in one line what is
+wrong with them, and `union_by_kind` names the members of a union of settings.
+"""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -9,11 +13,14 @@ from pydantic_core import PydanticCustomError
 from tunewise.errors import ConfigError, nearest
 
 MESSAGES = {"tuple_type": "a list is needed, such as [first, second]"}
-"""Our words where pydantic's speak of Python's types."""
+"""Messages in place of those of pydantic that speak of Python's types, by type of error."""
 
 
 class Settings(BaseModel):
-    """The base of every piece of configuration."""
+    """Base class of every part of a configuration: frozen, and without unknown fields.
+
+    The line under a field describes it; `docs/settings.md` is made from these lines.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -39,13 +46,13 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> AnySettings:
-    """Return the settings made from plain values.
+    """Return settings of a class, made from plain values.
 
     Args:
-        where: what the values came from, named in the error.
+        where: where the values came from, such as the name of a file, for the error.
 
     Raises:
-        ConfigError: one line that names the first field at fault.
+        ConfigError: if they are wrong; it names the first wrong field and its value in one line.
     """
     try:
         return kind.model_validate(values)
@@ -60,8 +67,23 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
         raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{shown}") from error
 
 
+def union_by_kind(union: Any) -> dict[str, type[Any]]:
+    """Return the members of a union of settings by their `kind`, in the order of the union.
+
+    Args:
+        union: such as `Annotated[Full | LoRA, Field(discriminator="kind")]`; each member has a
+            field such as `kind: Literal["lora"] = "lora"`.
+    """
+    members = get_args(get_args(union)[0])
+    return {member.model_fields["kind"].default: member for member in members}
+
+
 def _path(location: tuple[int | str, ...], values: Any, missing: bool) -> str:
-    """Return the dotted path as the user wrote it, without the tags pydantic adds for unions."""
+    """Return the dotted path of a wrong field as the user wrote it.
+
+    pydantic adds the kinds of unions to it: `method.lora.rank` is the user's `method.rank`. So only
+    those steps count that lead to a value; a missing field has none.
+    """
     path: list[str] = []
     for index, step in enumerate(location):
         inside = isinstance(values, Mapping) and step in values

@@ -10,7 +10,7 @@ import yaml
 from tunewise.config import make_config, parse_word
 from tunewise.errors import ConfigError
 from tunewise.studies.study import read_study
-from tunewise.yaml import MAX_CHARACTERS, MAX_DEEP, MAX_VALUES, dump_yaml, load_yaml
+from tunewise.yaml import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, dump_yaml, load_yaml
 
 LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 18)
@@ -22,17 +22,17 @@ MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(
 
 REFUSED = {
     "a billion laughs": (LAUGHS, "values"),
-    "aliases in a chain": (CHAIN, "inside each other"),
+    "aliases in a chain": (CHAIN, "levels"),
     "merged again and again": (MERGED, "values"),
     "an alias within itself": ("a: &a [*a]", "alias"),
     "a mapping within itself": ("a: &a {b: *a}", "alias"),
-    "deep lists": ("[" * 50_000, "inside each other"),
-    "deep mappings": ("{a: " * 50_000, "inside each other"),
-    "deep blocks": ("- " * 50_000, "inside each other"),
+    "deep lists": ("[" * 50_000, "levels"),
+    "deep mappings": ("{a: " * 50_000, "levels"),
+    "deep blocks": ("- " * 50_000, "levels"),
     "too many values": ("[" + "1, " * (MAX_VALUES + 1) + "]", "values"),
     "too long": ("#" * (MAX_CHARACTERS + 1), "characters"),
-    "a key twice": ("seed: 1\nmodel: a\nseed: 2", "'seed' is there twice"),
-    "a key twice, in quotes": ("a: {b: 1, 'b': 2}", "'b' is there twice"),
+    "a key twice": ("seed: 1\nmodel: a\nseed: 2", "'seed' is given twice"),
+    "a key twice, in quotes": ("a: {b: 1, 'b': 2}", "'b' is given twice"),
     "a Python object": ("!!python/object/apply:os.system ['false']", "tags"),
     "a tag of an impossible number": ("!!int ''", "tags"),
     "a tag of one's own": ("!mine x", "tags"),
@@ -60,7 +60,7 @@ def test_it_is_refused_in_one_line_and_soon(tmp_path: Path, what: str) -> None:
 
 
 def test_what_is_just_within_the_bounds_is_read() -> None:
-    assert load_yaml("[" * (MAX_DEEP - 1) + "]" * (MAX_DEEP - 1))
+    assert load_yaml("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
     assert len(load_yaml("[" + "1, " * (MAX_VALUES - 1) + "]")) == MAX_VALUES - 1
     assert load_yaml("#" * MAX_CHARACTERS) is None
 

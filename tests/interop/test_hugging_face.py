@@ -29,7 +29,7 @@ Logits = Callable[..., Tensor]
 
 FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "x"]
-MERGED = [kind for kind in METHODS if kind not in ("soft_prompt", "prefix", "adapter")]
+MERGED = [kind for kind, method in METHODS.items() if not method.why_not_merged]
 HOLDS = {"peft": ["lora", "soft_prompt", "prefix", "ia3"], "hf": MERGED}
 """The methods that each format can hold."""
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from tiny import batch_of
 from torch import Tensor
 
-from tunewise.config import make_config
+from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
-from tunewise.interop.write_peft import write_adapter
-from tunewise.methods.lora import HEAD, PATHS
+from tunewise.methods import METHODS
+from tunewise.methods.lora import HEAD
 from tunewise.models import LanguageModel
+from tunewise.peft.write import write_adapter
 from tunewise.predict import load
 from tunewise.run import run
 from tunewise.runs.folder import read_result
@@ -40,7 +41,13 @@ Logits = Callable[..., Tensor]
 FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "bad, bad, bad", "x"]
 TASK = {"kind": "language_modeling"}
-SUBSETS = [list(some) for size in range(1, 7) for some in combinations(PATHS, size)]
+OTHER_METHODS: list[dict[str, Any]] = [
+    {"kind": "soft_prompt", "tokens": 4},
+    {"kind": "prefix", "tokens": 4},
+    {"kind": "ia3"},
+]
+"""The methods besides LoRA that PEFT has too."""
+SUBSETS = [list(some) for size in range(1, 7) for some in combinations(LanguageModel.layers, size)]
 
 
 def written_by_us(base: Path, out: Path, tokenizer: Tokenizer, **method: Any) -> LanguageModel:
@@ -51,8 +58,14 @@ def written_by_us(base: Path, out: Path, tokenizer: Tokenizer, **method: Any) ->
     generator = torch.Generator().manual_seed(0)
     for _, parameter in model.trainable():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    write_adapter(model, config, out)
+    write(model, config, base, out)
     return model
+
+
+def write(model: LanguageModel, config: RunConfig, base: Path, out: Path) -> None:
+    adapter = config.method.to_peft(model)
+    assert adapter is not None
+    write_adapter(adapter, model, str(base), out)
 
 
 def in_peft(folder: Path, base: Path, num_labels: int | None = None) -> Any:
@@ -107,7 +120,7 @@ def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
         out = tmp_path / str(number)
         out.mkdir()
-        write_adapter(model, config, out)
+        write(model, config, base, out)
         theirs = in_peft(out, base)
         assert_same_answers(model, theirs, tokenizer, our_logits)
         config = make_config(
@@ -237,7 +250,7 @@ def test_the_label_layer_goes_along(
     theirs = in_peft(tmp_path / "out", folders[family], num_labels=3)
     written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert written["modules_to_save"] == ["score"]
-    prefix = config.method.prefix_length
+    prefix = config.method.num_virtual_ids
     assert_same_answers(model, theirs, tokenizer, our_logits, prefix)
     back = make_config(
         fields={
@@ -251,11 +264,20 @@ def test_the_label_layer_goes_along(
         assert torch.equal(found[name], parameter), name
 
 
+def test_every_method_that_peft_has_is_compared_with_it_here(
+    folders: dict[str, Path], tokenizer: Tokenizer
+) -> None:
+    found = set()
+    for kind in METHODS:
+        config = make_config(fields={"task": TASK, "method": kind})
+        model = adapted_model(config, folders["gpt2"], tokenizer)
+        if config.method.to_peft(model) is not None:
+            found.add(kind)
+    assert found == {"lora", *(method["kind"] for method in OTHER_METHODS)}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "method",
-    [{"kind": "soft_prompt", "tokens": 4}, {"kind": "prefix", "tokens": 4}, {"kind": "ia3"}],
-)
+@pytest.mark.parametrize("method", OTHER_METHODS)
 @pytest.mark.parametrize("task", ["language", "labels"])
 def test_other_methods_answer_alike_in_peft(
     family: str,
@@ -271,7 +293,7 @@ def test_other_methods_answer_alike_in_peft(
     export(folder, "peft", tmp_path / "out")
     config, model, _ = load_trained(folder)
     theirs = in_peft(tmp_path / "out", folders[family], num_labels=model.num_labels)
-    assert_same_answers(model, theirs, tokenizer, our_logits, config.method.prefix_length)
+    assert_same_answers(model, theirs, tokenizer, our_logits, config.method.num_virtual_ids)
 
 
 # What PEFT wrote goes on here.
@@ -533,7 +555,7 @@ def test_a_soft_prompt_knows_its_length_from_its_folder(
     written_by_peft(folders["gpt2"], tmp_path, config)
     method = {"kind": "soft_prompt", "from": str(tmp_path)}
     config = make_config(fields={"method": method})
-    assert config.method.prefix_length == 5
+    assert config.method.num_virtual_ids == 5
     assert make_config(fields=config.model_dump(mode="json")) == config
     with pytest.raises(TunewiseError, match="tokens: 3; the adapter in `from` has 5"):
         make_config(fields={"method": method | {"tokens": 3}})

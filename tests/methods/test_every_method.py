@@ -96,7 +96,7 @@ def after_training(model: LanguageModel, kind: str, sequences: list[Encoded]) ->
 
 def behind_prefix(model: LanguageModel, kind: str, sequences: list[Encoded]) -> list[Encoded]:
     """Return the sequences with the method's virtual tokens before them."""
-    first, length = model.config.vocabulary_size, method_of(kind).prefix_length
+    first, length = model.config.vocabulary_size, method_of(kind).num_virtual_ids
     prefix = np.arange(first, first + length, dtype=np.int32)
     return [
         replace(s, ids=np.concatenate([prefix, s.ids]), prompt_length=s.prompt_length + length)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunewise.errors import ConfigError
+from tunewise.methods.bitfit import BitFit
 from tunewise.methods.full import Full
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.last_layer import LastLayer
@@ -60,6 +61,14 @@ def test_the_last_blocks_come_with_the_final_norm_and_the_output_layer(
         wanted = name.startswith((*tops, "final_norm.", "head."))
         assert parameter.requires_grad == wanted, name
     assert "head.weight" in trained(model)
+
+
+def test_a_model_without_biases_is_refused_by_bitfit(model: LanguageModel) -> None:
+    for module in model.modules():
+        if isinstance(getattr(module, "bias", None), torch.nn.Parameter):
+            module.bias = None
+    with pytest.raises(ConfigError, match="bitfit trains biases, and this model has none"):
+        BitFit().adapt(model, torch.Generator())
 
 
 def test_more_blocks_than_there_are_is_an_error_that_counts_them(model: LanguageModel) -> None:

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.errors import ConfigError
-from tunewise.methods.lora import HEAD, PATHS, LoRA
+from tunewise.methods.lora import HEAD, LoRA
 from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import merge
 from tunewise.models import LanguageModel
@@ -99,7 +99,7 @@ def pair(
     What PiSSA starts from each side has computed by itself; singular vectors have either sign.
     """
     layers = THEIR_LAYERS[family]
-    targets = [target for target, path in PATHS.items() if path in layers]
+    targets = [target for target, path in LanguageModel.layers.items() if path in layers]
     model = load_model(folder)
     method = LoRA(rank=3, alpha=5.0, targets=targets, **settings)
     method.adapt(model, torch.Generator().manual_seed(0))
@@ -260,7 +260,9 @@ def test_a_fresh_variant_changes_nothing(
     model = load_model(folders[family]).train(training)
     with torch.no_grad():
         before = our_logits(model, texts)
-        LoRA(targets=(*PATHS, HEAD), rank=3, dora=True, init=init).adapt(model, torch.Generator())
+        LoRA(targets=(*LanguageModel.layers, HEAD), rank=3, dora=True, init=init).adapt(
+            model, torch.Generator()
+        )
         after = our_logits(model, texts)
     if init == "kaiming":
         assert torch.equal(after, before)
@@ -275,7 +277,9 @@ def test_merged_equals_unmerged_and_the_factors_are_of_the_base_models_own_weigh
 ) -> None:
     base = load_model(folders[family])
     model = deepcopy(base)
-    LoRA(targets=(*PATHS, HEAD), rank=3, dora=dora, init=init).adapt(model, torch.Generator())
+    LoRA(targets=(*LanguageModel.layers, HEAD), rank=3, dora=dora, init=init).adapt(
+        model, torch.Generator()
+    )
     generator = torch.Generator().manual_seed(1)
     for _, parameter in model.trainable():
         parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
@@ -286,7 +290,7 @@ def test_merged_equals_unmerged_and_the_factors_are_of_the_base_models_own_weigh
         merge(model)
         assert_close(our_logits(model, texts), unmerged, rtol=1e-4, atol=1e-4)
         for name, layer in layers.items():
-            a, b = layer.factors()
+            a, b, _, _ = layer.update()
             assert len(a) == (6 if init == "pissa" else 3)
             weight = base.get_parameter(f"{name}.weight") + layer.scale * b @ a
             if isinstance(layer, DoRALinear):

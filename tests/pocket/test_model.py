@@ -107,9 +107,11 @@ def test_the_log_of_the_pretraining_holds_every_stage_whole() -> None:
         assert set(stage[-1]["validation"]) == {"novels", "reviews"}
 
 
-def test_punctuation_and_clitics_are_set_apart_as_in_the_treebank(script: ModuleType) -> None:
-    spaced = script.spaced("He said, \"It isn't John's.\"")
-    assert spaced == "He said , `` It is n't John 's . ''"
+def test_punctuation_and_clitics_have_spaces_around_them_as_in_the_treebank(
+    script: ModuleType,
+) -> None:
+    text = script.space_out("He said, \"It isn't John's.\"")
+    assert text == "He said , `` It is n't John 's . ''"
 
 
 def test_what_is_pretrained_on_holds_no_text_of_the_task(script: ModuleType) -> None:
@@ -134,6 +136,6 @@ def test_a_rating_tells_the_opinion_it_follows(script: ModuleType) -> None:
 def test_only_the_rating_is_scored_in_the_third_stage(
     script: ModuleType, tokenizer: Tokenizer
 ) -> None:
-    for sequence in script.ratings_to_give(3, 20, tokenizer):
+    for sequence in script.reviews_to_rate(3, 20, tokenizer):
         scored = tokenizer.decode(sequence.ids[sequence.prompt_length :].tolist())
         assert re.fullmatch(r" ([1-4]|[7-9]|10)/10", scored)

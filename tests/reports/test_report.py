@@ -6,19 +6,26 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tunewise.errors import ConfigError
-from tunewise.reports.answer import answer, warnings
-from tunewise.reports.markdown import markdown
-from tunewise.reports.page import page
+from tunewise.reports.answer import find_warnings, summarize
+from tunewise.reports.columns import build_columns
+from tunewise.reports.csv_files import cells_csv, pairs_csv
+from tunewise.reports.markdown import render_markdown
+from tunewise.reports.page import render_page
+from tunewise.reports.plots import pareto_front
 from tunewise.reports.report import write_report
-from tunewise.reports.sections import pareto, sections
-from tunewise.reports.tables import cells_csv, columns, pairs_csv
-from tunewise.studies.compare import Comparison, compare
+from tunewise.reports.sections import build_sections
+from tunewise.reports.words import format_interval, format_value
+from tunewise.settings import validate
+from tunewise.studies.compare import Comparison, Row, compare
+from tunewise.studies.study import Study
+from tunewise.yaml import load_yaml
 
 from .conftest import HOSTILE, StudyFolder
 
@@ -35,7 +42,7 @@ def comparison(rich: Path) -> Comparison:
 
 @pytest.fixture
 def text(comparison: Comparison) -> str:
-    return page(comparison, sections(comparison))
+    return render_page(comparison, build_sections(comparison))
 
 
 class Cells(HTMLParser):
@@ -93,8 +100,10 @@ def test_every_number_of_the_page_s_table_is_in_cells_csv(
 
 
 def test_the_tables_columns_are_those_of_markdown(comparison: Comparison) -> None:
-    titles = [column.title for column in columns(comparison)]
-    header = next(line for line in markdown(comparison).splitlines() if line.startswith("| cell"))
+    titles = [column.title for column in build_columns(comparison)]
+    header = next(
+        line for line in render_markdown(comparison).splitlines() if line.startswith("| cell")
+    )
     shown = [part.strip().replace("\\", "") for part in header.strip("|").split("|")]
     assert shown == ["cell", *titles]
 
@@ -111,7 +120,7 @@ def test_the_same_runs_give_the_same_files(rich: Path) -> None:
 def test_no_text_of_a_study_or_its_rows_is_read_as_html(comparison: Comparison, text: str) -> None:
     assert HOSTILE not in text
     assert html.escape(HOSTILE) in text
-    assert HOSTILE not in markdown(comparison)
+    assert HOSTILE not in render_markdown(comparison)
 
 
 def test_every_figure_is_valid_json_that_ends_no_script(text: str) -> None:
@@ -124,43 +133,129 @@ def test_every_figure_is_valid_json_that_ends_no_script(text: str) -> None:
         assert json.loads(content)["plot"]["data"]
 
 
-def test_the_answer_names_the_best_the_worse_and_the_recommended(comparison: Comparison) -> None:
-    asked, came_out, use = answer(comparison)
-    assert asked.startswith("6 set-ups were run with 2 seeds each on custom (12 test examples)")
-    assert "the best of the same 2 candidates on validation data" in asked
-    assert comparison.best is not None and comparison.recommended is not None
-    assert comparison.best.name in came_out
-    assert use.startswith(f"Use {comparison.recommended.name}")
-    told = warnings(comparison)
-    assert any("lies at the edge of what was tried" in line for line in told)
-    assert any("broken, epochs=1: learning_rate=0.001: method.blocks" in line for line in told)
-    assert any(line.startswith("Two seeds") for line in told)
+def named(text: str, comparison: Comparison) -> set[str]:
+    """Return the cells that a text names."""
+    return {row.name for row in comparison.rows if re.search(rf"{re.escape(row.name)}\b", text)}
 
 
-def test_nothing_shown_is_said_in_words(study_folder: StudyFolder) -> None:
-    folder = study_folder(vary={"method.alpha": [16, 16.001]}, seeds=2)
-    _, came_out, use = answer(compare(folder))
-    assert came_out.startswith("No difference is shown: alpha=16 has the best mean, accuracy ")
-    assert use.startswith("Use alpha=16: of those not shown to be worse than the best")
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\b\d+\b", text)]
+
+
+def measured(comparison: Comparison, row: Row) -> str:
+    """Return a cell's value and interval as the answer writes them."""
+    name = comparison.metric.name
+    interval = format_interval(name, row.metrics[name])
+    return f"{name} {format_value(name, row.metrics[name].mean)} (95 % interval {interval})"
+
+
+def test_the_answer_names_the_best_and_the_recommended_with_their_numbers(
+    comparison: Comparison,
+) -> None:
+    setup, finding, recommendation = summarize(comparison)
+    assert numbers(setup) == [6, 12, 2, 2]  # cells, test examples, seeds, candidates
+    best, recommended = comparison.best, comparison.recommended
+    assert best is not None and recommended is not None and recommended is not best
+    assert named(finding, comparison) == {best.name}
+    assert measured(comparison, best) in finding
+    assert recommended.name in recommendation
+    assert measured(comparison, recommended) in recommendation
+    costliest = max(comparison.not_worse, key=lambda row: row.cost("trainable"))
+    assert costliest.name in recommendation
+    for row in (recommended, costliest):
+        assert f"{row.cost('trainable'):,.0f}" in recommendation
+
+
+def test_the_warnings_name_the_cells_and_what_limits_them(comparison: Comparison) -> None:
+    warnings = find_warnings(comparison)
+    at_edge = {row.name for row in comparison.rows if row.edges}
+    failed = {row.name for row in comparison.rows if row.failures}
+    assert at_edge and failed
+    assert any("learning_rate" in w and named(w, comparison) == at_edge for w in warnings)
+    assert any("seeds" in w and named(w, comparison) == failed for w in warnings)
+    for row in comparison.rows:
+        for failure in row.failures:
+            assert f"{row.name}: {failure}" in warnings
+    assert any("two seeds" in warning.lower() for warning in warnings)
+
+
+def test_cells_that_are_worse_and_cells_that_are_not_are_told_apart(
+    study_folder: StudyFolder,
+) -> None:
+    comparison = compare(study_folder(vary={"method.rank": [1, 2, 3, 4]}))
+    best, similar, *worse = comparison.rows
+    comparison = replace(
+        comparison, best=best, not_worse=[best, similar], recommended=best, pairs=[]
+    )
+    first, *clauses = summarize(comparison)[1].split("; ")
+    assert named(first, comparison) == {best.name}
+    assert measured(comparison, best) in first
+    said = {
+        verdict: named(clause, comparison)
+        for clause in clauses
+        for verdict in ("significantly worse", "no significant difference")
+        if verdict in clause
+    }
+    assert said == {
+        "significantly worse": {row.name for row in worse},
+        "no significant difference": {similar.name},
+    }
+    verdicts = [build_columns(comparison)[0].text(row) for row in comparison.rows]
+    assert verdicts == [
+        *("recommended, best", "not significantly worse"),
+        *["significantly worse"] * len(worse),
+    ]
+    alone = replace(comparison, not_worse=[best])
+    assert named(summarize(alone)[2], alone) == {best.name}
+
+
+def test_no_significant_difference_is_said_in_words(study_folder: StudyFolder) -> None:
+    comparison = compare(study_folder(vary={"method.alpha": [16, 16.001]}, seeds=2))
+    _, finding, recommendation = summarize(comparison)
+    assert "no significant difference" in finding.lower()
+    assert comparison.best is comparison.rows[0]
+    assert named(finding, comparison) == {"alpha=16"}
+    assert measured(comparison, comparison.rows[0]) in finding
+    assert named(recommendation, comparison) == {"alpha=16"}
+    assert "no significant difference" in render_markdown(comparison)
 
 
 def test_one_cell_is_compared_with_nothing(study_folder: StudyFolder) -> None:
-    folder = study_folder()
-    comparison = compare(folder)
-    asked, came_out, use = answer(comparison)
-    assert asked.startswith("One set-up was run with one seed")
-    assert came_out.startswith("base has accuracy ")
-    assert "(95 % interval " in came_out
-    assert use == "Use base: there is nothing to compare it with."
-    assert any(line.startswith("One seed") for line in warnings(comparison))
-    assert "Which differ" not in page(comparison, sections(comparison))
+    comparison = compare(study_folder())
+    (cell,) = comparison.rows
+    setup, finding, recommendation = summarize(comparison)
+    assert numbers(setup) == [12]
+    for sentence in (finding, recommendation):
+        assert named(sentence, comparison) == {"base"}
+        assert "significant" not in sentence
+    assert measured(comparison, cell) in finding
+    assert any("one seed" in warning.lower() for warning in find_warnings(comparison))
+    assert not re.search('id="pairs"', render_page(comparison, build_sections(comparison)))
+
+
+def test_the_page_has_its_sections_in_their_order(comparison: Comparison, text: str) -> None:
+    headings = [html.escape(section.heading) for section in build_sections(comparison)]
+    assert re.findall("<h2>(.*?)</h2>", text) == headings
+    assert len(headings) == 10
+
+
+def test_the_study_shown_is_read_back_as_the_study(comparison: Comparison) -> None:
+    # Other writers of YAML leave out the quotes, and a number is read back.
+    study = comparison.study.model_copy(update={"description": "1e-3"})
+    *_, last = build_sections(replace(comparison, study=study))
+    shown = last.folded[0].content
+    assert isinstance(shown, str)
+    assert validate(Study, load_yaml(shown), "shown") == study
 
 
 def test_what_has_not_run_is_no_answer(study_folder: StudyFolder) -> None:
     folder = study_folder(vary={"method.blocks": ["last-9"]})
     comparison = compare(folder)
-    assert answer(comparison)[1] == "Nothing has finished yet."
-    assert "Nothing has finished yet." in page(comparison, sections(comparison))
+    answer = summarize(comparison)
+    assert not any(named(sentence, comparison) for sentence in answer)
+    page = render_page(comparison, build_sections(comparison))
+    assert all(html.escape(sentence) in page for sentence in answer)
+    assert 'id="quality_and_cost"' not in page
     assert "failed" in cells_csv(comparison)
 
 
@@ -183,8 +278,7 @@ def test_texts_are_shown_side_by_side_with_their_reference(
     assert not comparison.metric.higher_is_better  # a loss chooses here
     best = min(comparison.rows, key=lambda row: row.metrics["loss"].mean)
     assert comparison.best is best
-    text = page(comparison, sections(comparison))
-    assert "What each cell wrote" in text
+    text = render_page(comparison, build_sections(comparison))
     for row in comparison.rows:
         predicted = row.runs[0].predictions[0].predicted.strip("\n")
         assert html.escape(predicted) in text
@@ -192,8 +286,8 @@ def test_texts_are_shown_side_by_side_with_their_reference(
 
 def test_the_pareto_front_is_what_no_other_beats_in_both() -> None:
     costs, values = [1.0, 2.0, 2.0, 3.0, 4.0], [0.5, 0.4, 0.6, 0.6, 0.9]
-    assert pareto(costs, values, higher_is_better=True) == [0, 2, 4]
-    assert pareto(costs, values, higher_is_better=False) == [0, 1]
+    assert pareto_front(costs, values, higher_is_better=True) == [0, 2, 4]
+    assert pareto_front(costs, values, higher_is_better=False) == [0, 1]
 
 
 def test_a_report_is_written_beside_its_study_and_nothing_else_is_replaced(
@@ -207,7 +301,7 @@ def test_a_report_is_written_beside_its_study_and_nothing_else_is_replaced(
     write_report(rich, tmp_path / "new" / "page.html")  # its own may be replaced
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
-    with pytest.raises(ConfigError, match="nothing is overwritten"):
+    with pytest.raises(ConfigError, match=r"mine\.html: .*not overwritten"):
         write_report(rich, mine)
     assert mine.read_text() == "mine"
 

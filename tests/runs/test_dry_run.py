@@ -10,14 +10,14 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
-from tunewise.runs.answer import encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 from tunewise.errors import ConfigError, DataError
 from tunewise.models.folder import build_model, read_config, save_model
 from tunewise.models.gpt2 import GPT2Config
+from tunewise.runs.answer import encode
+from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 
 CONTEXT = 64
 ROWS = [
@@ -92,7 +92,7 @@ def test_the_pieces_are_the_tokens_of_the_run_and_the_scored_ones_its_targets(
     shown, _ = dry_run(config, None)
     examples = config.task.examples("train")
     encoded = encode(config, "train", examples, read_config(model_folder), tokenizer)
-    prefix = config.method.prefix_length
+    prefix = config.method.num_virtual_ids
     assert len(shown) == min(NUM_SHOWN, len(encoded.sequences))
     for one, sequence in zip(shown, encoded.sequences, strict=False):
         assert one.id == sequence.example_id

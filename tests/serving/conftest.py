@@ -12,6 +12,7 @@ import pytest
 import torch
 import uvicorn
 
+from tunewise import methods
 from tunewise.config import make_config, write_yaml
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
@@ -69,21 +70,25 @@ TASKS: dict[str, dict[str, Any]] = {
         "verbalizers": {"bad": " bad", "good": " good"},
     },
 }
-METHODS: dict[str, dict[str, Any]] = {
-    "full": {"kind": "full"},
-    "last_layer": {"kind": "last_layer"},
-    "last_blocks": {"kind": "last_blocks", "blocks": 1},
-    "lora": {"kind": "lora"},
+SETTINGS: dict[str, dict[str, Any]] = {
+    "last_blocks": {"blocks": 1},
+    "soft_prompt": {"tokens": 3},
+    "prefix": {"tokens": 3},
+    "adapter": {"bottleneck": 8},
+}
+"""Settings that suit a tiny model; a method that is not named has its defaults."""
+VARIANTS: dict[str, dict[str, Any]] = {
     "other lora": {"kind": "lora", "rank": 3, "targets": ["query", "down", "head"]},
     "dora": {"kind": "lora", "rank": 4, "dora": True},
     "pissa": {"kind": "lora", "rank": 4, "init": "pissa"},
-    "soft_prompt": {"kind": "soft_prompt", "tokens": 3},
-    "prefix": {"kind": "prefix", "tokens": 3},
-    "ia3": {"kind": "ia3"},
-    "bitfit": {"kind": "bitfit"},
-    "adapter": {"kind": "adapter", "bottleneck": 8},
 }
-MIXED = [name for name in METHODS if name != "prefix"]
+METHODS = {kind: {"kind": kind} | SETTINGS.get(kind, {}) for kind in methods.METHODS} | VARIANTS
+MIXED = [
+    name
+    for name, settings in METHODS.items()
+    if methods.METHODS[settings["kind"]]().num_prefix_positions == 0
+]
+"""What can be in one pass: a prefix would stand before every row."""
 
 
 @pytest.fixture(autouse=True)

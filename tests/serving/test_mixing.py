@@ -16,10 +16,9 @@ from tunewise.predict import Predictor
 from tunewise.serving.mixing import Mix
 from tunewise.serving.server import load_all
 
-from .conftest import METHODS, SHAPES
+from .conftest import MIXED, SHAPES
 
 RunOf = Callable[..., str]
-MIXED = [name for name in METHODS if name != "prefix"]
 
 
 @torch.inference_mode()

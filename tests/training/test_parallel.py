@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tunewise.cli.main import study
+from tunewise.cli.train import study
 from tunewise.config import make_config
 from tunewise.errors import ConfigError
 from tunewise.methods import METHODS

@@ -1,7 +1,10 @@
-"""What is known by name, as rows of plain values."""
+"""The rows of `tunewise list`: known models, tasks, methods and metrics.
 
+Their field names are the keys of `tunewise list --json`.
+"""
+
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
@@ -14,58 +17,123 @@ from tunewise.tasks import TASKS, Task
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
 
-Rows = list[dict[str, Any]]
+HEADINGS = {
+    "source": "from",
+    "rows": "train / validation / test",
+    "learning_rate": "learning rate",
+}
+"""Headings of the printed table that differ from the field's name."""
 
 
-def models() -> Rows:
+@dataclass(frozen=True)
+class ListedModel:
+    """A model that is known by name, and its shape."""
+
+    model: str
+    parameters: int
+    layers: int
+    width: int
+    heads: int
+    context: int
+    source: str
+    """Where its weights come from."""
+
+
+@dataclass(frozen=True)
+class ListedTask:
+    """A named task, or a kind of task that takes a path."""
+
+    task: str
+    kind: str
+    columns: str
+    rows: str
+    """How many rows each split has, or where they can be found."""
+    metrics: str
+    about: str
+
+
+@dataclass(frozen=True)
+class ListedMethod:
+    """A method with its settings and their defaults."""
+
+    method: str
+    about: str
+    learning_rate: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class ListedMetric:
+    """A metric."""
+
+    metric: str
+    better: str
+    about: str
+
+
+Listed = ListedModel | ListedTask | ListedMethod | ListedMetric
+
+
+def with_headings(listed: Listed) -> dict[str, object]:
+    """Return the values by the headings of the printed table."""
+    return {HEADINGS.get(name, name): value for name, value in asdict(listed).items()}
+
+
+def as_json(listed: Listed) -> dict[str, object]:
+    """Return the values by their field names, and by the headings, which were the keys before."""
+    return asdict(listed) | with_headings(listed)
+
+
+def models() -> list[ListedModel]:
     """Return the known models with their shapes."""
     return [
-        {
-            "model": name,
-            "parameters": build_model(known.config).count_parameters()[0],
-            "layers": known.config.num_layers,
-            "width": known.config.model_dim,
-            "heads": known.config.num_heads,
-            "context": known.config.context_length,
-            "from": known.home,
-        }
+        ListedModel(
+            model=name,
+            parameters=build_model(known.config).count_parameters()[0],
+            layers=known.config.num_layers,
+            width=known.config.model_dim,
+            heads=known.config.num_heads,
+            context=known.config.context_length,
+            source=known.home,
+        )
         for name, known in KNOWN_MODELS.items()
     ]
 
 
-def tasks(data: Path | None = None) -> Rows:
+def tasks(data: Path | None = None) -> list[ListedTask]:
     """Return the catalogue, then the kinds of task that take a path.
 
     Args:
-        data: the data folder; the rows that are there are counted.
+        data: the data folder, whose rows are counted.
     """
-    named = [make_config(fields={"task": name}).task for name in task_names()]
-    rows = [
-        {
-            "task": task.name,
-            "kind": task.kind,
-            "columns": ", ".join(task.columns),
-            "train / validation / test": _sizes(task, data),
-            "metrics": ", ".join(task.metrics),
-            "about": task.description,
-        }
-        for task in named
+    catalogue = [make_config(fields={"task": name}).task for name in task_names()]
+    named = [
+        ListedTask(
+            task=task.name,
+            kind=task.kind,
+            columns=", ".join(task.columns),
+            rows=_rows(task, data),
+            metrics=", ".join(task.metrics),
+            about=task.description,
+        )
+        for task in catalogue
     ]
-    return rows + [
-        {
-            "task": f"{{kind: {kind}, path: ...}}",
-            "kind": kind,
-            "columns": "yours",
-            "train / validation / test": "yours",
-            "metrics": ", ".join(task.metrics),
-            "about": (task.__doc__ or "").split("\n")[0],
-        }
+    kinds = [
+        ListedTask(
+            task=f"{{kind: {kind}, path: ...}}",
+            kind=kind,
+            columns="yours",
+            rows="yours",
+            metrics=", ".join(task.metrics),
+            about=_first_line(task),
+        )
         for kind, task in TASKS.items()
     ]
+    return named + kinds
 
 
-def _sizes(task: Task, data: Path | None) -> str:
-    """Return how many rows each split has, or where they could be had from."""
+def _rows(task: Task, data: Path | None) -> str:
+    """Return how many rows each split has, or where they can be found."""
     if task.name == POCKET_REVIEWS or (data is not None and (data / task.name).is_dir()):
         try:
             return " / ".join(f"{len(task.rows(split, data)):,}" for split in SPLITS)
@@ -74,29 +142,34 @@ def _sizes(task: Task, data: Path | None) -> str:
     return "not in the data folder" if task.hub is None else f"on the hub: {task.hub.path}"
 
 
-def methods() -> Rows:
+def methods() -> list[ListedMethod]:
     """Return the methods with their settings and defaults."""
-    rows = []
+    listed = []
     for kind, method in METHODS.items():
         settings = method().model_dump(exclude={"kind"})  # type: ignore[call-arg]  # each has its own kind
-        rows.append(
-            {
-                "method": kind,
-                "about": (method.__doc__ or "").split("\n")[0],
-                "learning rate": f"{method.default_learning_rate:g}",
-                "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
-            }
+        listed.append(
+            ListedMethod(
+                method=kind,
+                about=_first_line(method),
+                learning_rate=f"{method.default_learning_rate:g}",
+                settings=", ".join(f"{name}={value}" for name, value in settings.items()),
+            )
         )
-    return rows
+    return listed
 
 
-def metrics() -> Rows:
+def metrics() -> list[ListedMetric]:
     """Return the metrics."""
     return [
-        {
-            "metric": metric.name,
-            "better": "higher" if metric.higher_is_better else "lower",
-            "about": metric.description,
-        }
+        ListedMetric(
+            metric=metric.name,
+            better="higher" if metric.higher_is_better else "lower",
+            about=metric.description,
+        )
         for metric in METRICS.values()
     ]
+
+
+def _first_line(kind: type) -> str:
+    """Return the first line of a class's docstring."""
+    return (kind.__doc__ or "").split("\n")[0]

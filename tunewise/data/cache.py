@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.files import cache_folder
+from tunewise.files import cache_folder, writing_to_cache
 
 Ids = npt.NDArray[np.int32]
 """Token ids of one text, (T,)."""
@@ -49,14 +48,8 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
 
 def _keep(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
     """Write a file whole or not at all; a cache that cannot be written only costs time."""
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-        save_file(tensors, temporary)
-        temporary.replace(path)
+        with writing_to_cache(path) as temporary:
+            save_file(tensors, temporary)
     except (OSError, SafetensorError) as error:
         logger.warning("token ids are not cached: %s", error)
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -13,9 +13,8 @@ import torch
 
 from tunewise.data.encode import Encoded
 from tunewise.device import choose_device, choose_dtype, describe
-from tunewise.errors import ConfigError
 from tunewise.estimate.rehearsal import Operation, Rehearsal
-from tunewise.files import cache_folder, write_whole
+from tunewise.files import cache_folder, writing_to_cache
 from tunewise.memory import GIB, total_bytes
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
@@ -106,9 +105,8 @@ def this_machine() -> Machine:
             _small_updates(_small_model(device), epochs=1)
             return machine
     machine = _measured(device)
-    with suppress(OSError, ConfigError):  # what cannot be kept only costs time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(machine)))
+    with suppress(OSError), writing_to_cache(path) as temporary:  # if not, it is measured again
+        temporary.write_text(json.dumps(asdict(machine)), "utf-8")
     return machine
 
 

@@ -17,6 +17,7 @@ from tunewise.data.rows import Split
 from tunewise.device import choose_dtype
 from tunewise.estimate.rehearsal import Operation, Rehearsal
 from tunewise.memory import GIB
+from tunewise.methods.method import unwrapped
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
@@ -157,8 +158,7 @@ def _hollow_model(prepared: Prepared) -> LanguageModel:
         lambda weight: torch.empty(weight.shape, dtype=weight.dtype)
     )
     if is_tied:  # the layer itself, which may have an update beside it
-        head = getattr(model.head, "base", model.head)
-        head.weight = model.get_parameter("token_embedding.weight")
+        unwrapped(model.head).weight = model.get_parameter("token_embedding.weight")
     model.set_dropout(config.train.dropout)
     model.checkpointing = config.train.checkpointing
     return model

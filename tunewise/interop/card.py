@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunewise.config import RunConfig
-from tunewise.interop.write_peft import base_model
+from tunewise.peft.names import base_model_name
 from tunewise.runs.result import Result
+from tunewise.yaml import dump_yaml
 
 LOAD = {
     ("peft", False): """\
@@ -44,11 +43,11 @@ def write_card(result: Result, form: str, folder: Path) -> None:
     """Write README.md with the front matter that the Hugging Face hub reads."""
     config = result.config
     names = dict(enumerate(config.task.label_names or ()))
-    base = base_model(config.model)
+    base = base_model_name(config.model)
     load = LOAD[form, bool(names)].format(base=base, names=names)
     text = f"""\
 ---
-{yaml.safe_dump(_front_matter(config, base, form), sort_keys=False, allow_unicode=True)}---
+{dump_yaml(_front_matter(config, base, form))}---
 
 # {result.name}
 
@@ -63,7 +62,7 @@ tunewise {result.environment.tunewise}.
 ## Settings
 
 ```yaml
-{yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)}```
+{dump_yaml(config.model_dump(mode="json"))}```
 
 ## Loading
 

@@ -5,21 +5,16 @@ from pathlib import Path
 import torch
 
 from tunewise.errors import ConfigError, nearest
-from tunewise.files import writing
+from tunewise.files import naming_the_file
 from tunewise.interop.card import write_card
-from tunewise.interop.write_peft import ADAPTERS, write_adapter
 from tunewise.methods.method import merge
 from tunewise.models.folder import save_model
+from tunewise.peft.names import base_model_name
+from tunewise.peft.write import write_adapter
 from tunewise.runs.folder import RESULT_FILE, new_folder, read_result
 from tunewise.runs.model import read_trained
 
 FORMATS = ("peft", "hf")
-NOT_MERGED = {
-    "soft_prompt": "virtual tokens are no weights of a model",
-    "prefix": "trained keys and values are no weights of a model",
-    "adapter": "a bottleneck between two layers is neither of them",
-}
-"""The methods that cannot be written as a whole model, and why."""
 
 
 def export(run: Path, form: str, out: Path) -> None:
@@ -39,21 +34,23 @@ def export(run: Path, form: str, out: Path) -> None:
     result = read_result(run)
     if result is None:
         raise ConfigError(f"{run}: no {RESULT_FILE}; only a finished run can be exported")
-    kind = result.config.method.kind
-    if form == "peft" and kind not in ADAPTERS:
-        instead = "" if kind in NOT_MERGED else "; use --format hf"
-        raise ConfigError(f"--format peft: for {', '.join(ADAPTERS)}, not {kind}{instead}")
-    if form == "hf" and kind in NOT_MERGED:
-        instead = "; use --format peft" if kind in ADAPTERS else ""
-        raise ConfigError(f"--format hf: not for {kind}: {NOT_MERGED[kind]}{instead}")
     config, model, tokenizer = read_trained(run)
     model.set_precision(torch.float32)
+    method = config.method
+    adapter = method.to_peft(model)
+    if form == "peft" and adapter is None:
+        instead = "" if method.why_not_merged else "; use --format hf"
+        raise ConfigError(f"--format peft: not for {method.kind}: PEFT does not have it{instead}")
+    if form == "hf" and method.why_not_merged:
+        instead = "" if adapter is None else "; use --format peft"
+        raise ConfigError(f"--format hf: not for {method.kind}: {method.why_not_merged}{instead}")
+    if form == "hf":
+        merge(model)
     new_folder(out)
-    with writing(out):
-        if form == "peft":
-            write_adapter(model, config, out)
+    with naming_the_file(out):
+        if form == "peft" and adapter is not None:
+            write_adapter(adapter, model, base_model_name(config.model), out)
         else:
-            merge(model)
             save_model(model, out, tokenizer.end_of_text, config.task.label_names or ())
             tokenizer.save(out)
         write_card(result, form, out)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from tunewise.files import cache_folder
+from tunewise.files import cache_folder, writing_to_cache
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import Endpoint, JudgeError, RefusedError
 from tunewise.judging.prompts import ReplyFormat
@@ -148,11 +147,7 @@ def _keep(path: Path, reply: Reply) -> None:
     """Write a file whole or not at all; a cache that cannot be written only costs calls."""
     values = {"value": reply.value, "num_invalid": reply.num_invalid}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(json.dumps(values))
-        Path(file.name).replace(path)
+        with writing_to_cache(path) as temporary:
+            temporary.write_text(json.dumps(values), "utf-8")
     except OSError as error:
         logger.warning("a judge's reply is not cached: %s", error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewise.files import write_whole, writing
+from tunewise.files import naming_the_file, write_whole
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError
 from tunewise.judging.prompts import SCORE, fill
@@ -156,7 +156,7 @@ def _write_judgements(
     path = folder / JUDGEMENTS_FILE
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     if path.exists() and _judge_of(path) != judge:
-        with writing(path):
+        with naming_the_file(path):
             path.rename(_free_name(path))
     write_whole(path, "".join(f"{line}\n" for line in lines))
 

@@ -1,6 +1,6 @@
-"""The methods, one file each. To add one, write its file and name it here."""
+"""The methods, one file each. To add one, write its file and name it in `AnyMethod`."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -20,16 +20,10 @@ AnyMethod = Annotated[
     Field(discriminator="kind"),
 ]
 
+_union, _ = get_args(AnyMethod)
 METHODS: dict[str, type[Method]] = {
-    "full": Full,
-    "last_layer": LastLayer,
-    "last_blocks": LastBlocks,
-    "lora": LoRA,
-    "soft_prompt": SoftPrompt,
-    "prefix": PrefixTuning,
-    "ia3": IA3,
-    "bitfit": BitFit,
-    "adapter": Adapter,
+    method.model_fields["kind"].default: method for method in get_args(_union)
 }
+"""The methods of `AnyMethod` by their kinds, in its order."""
 
 __all__ = ["METHODS", "AnyMethod", "Method"]

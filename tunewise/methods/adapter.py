@@ -11,24 +11,36 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.method import Method, freeze
+from tunewise.errors import ConfigError
+from tunewise.methods.method import Method, Wrapped, freeze
 from tunewise.models import LanguageModel
-from tunewise.models.language_model import Block
 from tunewise.models.layers import Linear, gelu
 
 INITIAL_STD = 0.01
-"""Of fresh weights, cut off at two deviations: small enough to begin near the frozen model."""
+"""Deviation of fresh weights, cut off at twice that: a small change of the frozen model."""
 
 
-class AdaptedLinear(nn.Module):
+class AdaptedLinear(Wrapped):
     """A frozen layer whose output passes a bottleneck."""
 
+    base: Linear
+
     def __init__(self, base: Linear, bottleneck: int) -> None:
-        super().__init__()
-        self.base = base
-        size, device = base.out_features, base.weight.device
+        super().__init__(base)
+        size, device = base.out_dim, base.device
         self.down = Linear(size, bottleneck, device=device)
         self.up = Linear(bottleneck, size, device=device)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw weights within two deviations and set biases to zero; nothing on the meta device."""
+        if self.up.device.type == "meta":
+            return
+        bound = 2 * INITIAL_STD
+        for part in (self.down, self.up):
+            nn.init.trunc_normal_(
+                part.weight, std=INITIAL_STD, a=-bound, b=bound, generator=generator
+            )
+            nn.init.zeros_(part.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
@@ -36,12 +48,17 @@ class AdaptedLinear(nn.Module):
         change: Tensor = self.up(gelu(self.down(h)))  # (N, out) -> (N, M) -> (N, out)
         return h + change
 
+    def merged(self) -> Linear:
+        """Raise ConfigError: no linear layer computes what the bottleneck does."""
+        raise ConfigError(f"adapter: {Adapter.why_not_merged}")
+
 
 class Adapter(Method):
     """Train a bottleneck after attention and after feed-forward in every block."""
 
     kind: Literal["adapter"] = "adapter"
     default_learning_rate: ClassVar[float] = 1e-3
+    why_not_merged: ClassVar[str | None] = "a bottleneck between two layers is neither of them"
     bottleneck: int = Field(default=64, gt=0, le=2**16)
     """How many numbers an output passes through."""
 
@@ -51,16 +68,10 @@ class Adapter(Method):
         """Freeze the model and put adapters into every block."""
         freeze(model)
         for block in model.blocks:
-            assert isinstance(block, Block)
-            for owner, attribute in ((block.attention, "out"), (block.feed_forward, "down")):
-                layer = AdaptedLinear(getattr(owner, attribute), self.bottleneck)
-                if not layer.up.weight.is_meta:
-                    _initialise(layer, generator)
-                setattr(owner, attribute, layer)
-
-
-def _initialise(layer: AdaptedLinear, generator: torch.Generator) -> None:
-    for part in (layer.down, layer.up):
-        bound = 2 * INITIAL_STD
-        nn.init.trunc_normal_(part.weight, std=INITIAL_STD, a=-bound, b=bound, generator=generator)
-        nn.init.zeros_(part.bias)
+            for name in model.residual_layers:
+                path = model.layers[name]
+                base = block.get_submodule(path)
+                assert isinstance(base, Linear)
+                layer = AdaptedLinear(base, self.bottleneck)
+                layer.initialise(generator)
+                block.set_submodule(path, layer)

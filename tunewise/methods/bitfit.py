@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 import torch
 
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import ConfigError
 from tunewise.methods.method import Method, freeze
 from tunewise.models import LanguageModel
 
@@ -20,6 +21,10 @@ class BitFit(Method):
     ) -> None:
         """Freeze all but the biases."""
         freeze(model)
-        for name, parameter in model.named_parameters():
-            if name.endswith(".bias"):
-                parameter.requires_grad_(True)
+        biases = [p for name, p in model.named_parameters() if name.endswith(".bias")]
+        if not biases:
+            raise ConfigError(
+                "method: bitfit trains biases, and this model has none; choose another method"
+            )
+        for bias in biases:
+            bias.requires_grad_(True)

@@ -14,6 +14,7 @@ class Full(Method):
 
     kind: Literal["full"] = "full"
     default_learning_rate: ClassVar[float] = 3e-4
+    trains_everything: ClassVar[bool] = True
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None

@@ -12,29 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.method import Method, freeze
+from tunewise.methods.method import Method, Wrapped, freeze
 from tunewise.models import LanguageModel
 from tunewise.models.layers import Linear
+from tunewise.peft.write import PeftAdapter, ia3_adapter
 
 Side = Literal["input", "output"]
 
 SCALED: Mapping[str, Side] = {
-    "attention.key": "output",
-    "attention.value": "output",
-    "feed_forward.down": "input",
+    "key": "output",
+    "value": "output",
+    "down": "input",
 }
-"""Which layers of a block are scaled, and where."""
+"""Which layers of a block are scaled, and where; a family says where they lie."""
 
 
-class ScaledLinear(nn.Module):
+class ScaledLinear(Wrapped):
     """A frozen layer whose input or output is scaled by a trained vector."""
 
+    base: Linear
+
     def __init__(self, base: Linear, side: Side) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.side = side
-        size = base.in_features if side == "input" else base.out_features
-        self.scale = nn.Parameter(torch.ones(size, device=base.weight.device))
+        size = base.in_dim if side == "input" else base.out_dim
+        self.scale = nn.Parameter(torch.ones(size, device=base.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out) from (N, in)."""
@@ -45,14 +47,12 @@ class ScaledLinear(nn.Module):
     @torch.no_grad()
     def merged(self) -> Linear:
         """Return a plain layer with the scale in its weights, equal to this one up to rounding."""
-        out_dim, in_dim = self.base.weight.shape
-        layer = Linear(in_dim, out_dim, bias=self.base.bias is not None, device=self.scale.device)
-        of_input = self.side == "input"
-        scale = self.scale if of_input else self.scale[:, None]
-        layer.weight = nn.Parameter(self.base.weight.float() * scale)
-        if self.base.bias is not None:
-            layer.bias = nn.Parameter(self.base.bias.float() * (1 if of_input else self.scale))
-        return layer
+        weight = self.base.dense(torch.float32)
+        bias = None if self.base.bias is None else self.base.bias.float().clone()
+        if self.side == "input":
+            return Linear.holding(weight * self.scale, bias)
+        bias = None if bias is None else bias * self.scale
+        return Linear.holding(weight * self.scale[:, None], bias)
 
 
 class IA3(Method):
@@ -67,7 +67,17 @@ class IA3(Method):
         """Freeze the model and put the vectors into every block."""
         freeze(model)
         for block in model.blocks:
-            for path, side in SCALED.items():
-                owner_path, _, attribute = path.rpartition(".")
-                owner = block.get_submodule(owner_path)
-                setattr(owner, attribute, ScaledLinear(getattr(owner, attribute), side))
+            for name, side in SCALED.items():
+                path = model.layers[name]
+                base = block.get_submodule(path)
+                assert isinstance(base, Linear)
+                block.set_submodule(path, ScaledLinear(base, side))
+
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the vectors: (out, 1) if they scale outputs, (1, in) if they scale inputs."""
+        scales = {
+            name: layer.scale.detach().unsqueeze(0 if layer.side == "input" else 1)
+            for name, layer in model.named_modules()
+            if isinstance(layer, ScaledLinear)
+        }
+        return ia3_adapter(model, scales)

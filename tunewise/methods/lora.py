@@ -11,25 +11,20 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, nearest
 from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
-from tunewise.methods.method import Method, freeze
-from tunewise.models import LanguageModel
-from tunewise.peft import read as peft_folder
+from tunewise.methods.method import Method, freeze, refuse_settings
+from tunewise.models import FAMILIES, LanguageModel
+from tunewise.models.layers import Linear
+from tunewise.peft.read import Folder, read_lora, set_label_layer
+from tunewise.peft.write import PeftAdapter, lora_adapter
 
-PATHS = {
-    "query": "attention.query",
-    "key": "attention.key",
-    "value": "attention.value",
-    "out": "attention.out",
-    "up": "feed_forward.up",
-    "down": "feed_forward.down",
-}
-"""Where each target lies in a block; `head` is the output layer."""
 HEAD = "head"
+"""The target that is the output layer."""
+TARGETS = (*dict.fromkeys(name for family in FAMILIES.values() for name in family.layers), HEAD)
+"""The targets of any family: the linear layers of a block, and the output layer."""
 
 
 class LoRA(Method):
@@ -52,21 +47,22 @@ class LoRA(Method):
     """Whether the length of each row of W + scale · B A is trained apart from its direction."""
     loraplus_lr_ratio: float = Field(default=1.0, gt=0)
     """Learning rate of B, and of DoRA's lengths, over that of A (LoRA+)."""
-    targets: tuple[str, ...] = Field(default=tuple(PATHS), min_length=1)
-    """Layers with an update: query, key, value, out, up, down of each block, and head."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Layers with an update: query, key, value, out, up, down, head; others if the model has them.
+    Without it, all linear layers of a block."""
     blocks: str | tuple[int, ...] = "all"
     """Blocks with an update: `all`, `last-K`, or a list of numbers from 0."""
-    from_: peft_folder.Folder | None = Field(default=None, alias="from")
+    from_: Folder | None = Field(default=None, alias="from")
     """The folder of an adapter that PEFT wrote, to go on from; it decides all but `dropout` and
     `loraplus_lr_ratio`."""
 
     @field_validator("targets")
     @classmethod
-    def _targets_exist(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        for target in targets:
-            if target not in (*PATHS, HEAD):
-                raise ValueError(f"no layer {target!r}; {nearest(target, (*PATHS, HEAD))}")
-        if len(set(targets)) < len(targets):
+    def _targets_exist(cls, targets: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for target in targets or ():
+            if target not in TARGETS:
+                raise ValueError(f"no layer {target!r}; {nearest(target, TARGETS)}")
+        if targets is not None and len(set(targets)) < len(targets):
             raise ValueError("a layer is named twice")
         return targets
 
@@ -80,8 +76,9 @@ class LoRA(Method):
         return blocks
 
     @model_validator(mode="after")
-    def _adapter_speaks_for_itself(self) -> Self:
-        peft_folder.refuse_fields(self, self.from_, but=("dropout", "loraplus_lr_ratio"))
+    def _nothing_is_set_that_the_adapter_decides(self) -> Self:
+        if self.from_ is not None:
+            refuse_settings(self, allowed=("from_", "dropout", "loraplus_lr_ratio"))
         return self
 
     @property
@@ -94,53 +91,75 @@ class LoRA(Method):
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
-        """Freeze the model and put an update beside each chosen layer."""
-        if HEAD in self.targets and model.num_labels is not None:
+        """Freeze the model and put an update beside every chosen layer."""
+        targets = self._targets_in(type(model))
+        if HEAD in targets and model.num_labels is not None:
             raise ConfigError(
                 "method.targets: 'head' is the new label layer here, which is trained in full; "
-                f"choose from {', '.join(PATHS)}"
+                f"choose from {', '.join(model.layers)}"
             )
         freeze(model)
         if self.from_ is not None:
-            for name, update in peft_folder.read_lora(self.from_, model).items():
-                path, _, attribute = name.rpartition(".")
-                self._adapt_from(update, model.get_submodule(path), attribute)
+            found = read_lora(self.from_, model)
+            set_label_layer(model, found.label_layer)
+            for name, update in found.updates.items():
+                is_dora = update.magnitude is not None
+                self._wrap(model, name, len(update.a), update.scale, is_dora).load(update)
             return
-        for owner, attribute in self._places(model):
-            layer = self._put(owner, attribute, self.rank, self.scale, self.dora)
-            if self.init == "pissa" and self.rank > (most := min(layer.weight.shape)):
+        for name in self._chosen_layers(model, targets):
+            layer = self._wrap(model, name, self.rank, self.scale, self.dora)
+            most = min(layer.base.in_dim, layer.base.out_dim)
+            if self.init == "pissa" and self.rank > most:
                 raise ConfigError(
-                    f"method.rank: {self.rank} asked for; {attribute} has {most} singular values"
+                    f"method.rank: {self.rank} asked for; {name.rpartition('.')[2]} has {most} "
+                    "singular values"
                 )
             layer.initialise(self.init, generator)
 
-    def _adapt_from(self, update: peft_folder.Update, owner: nn.Module, attribute: str) -> None:
-        is_dora = update.magnitude is not None
-        layer = self._put(owner, attribute, len(update.a), update.scale, is_dora)
-        if not layer.A.is_meta:
-            layer.A.data, layer.B.data = update.a, update.b
-            if isinstance(layer, DoRALinear) and update.magnitude is not None:
-                layer.magnitude.data = update.magnitude
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the updates; those of layers that are one in transformers become one."""
+        updates = {
+            name: layer.update()
+            for name, layer in model.named_modules()
+            if isinstance(layer, LoRALinear)
+        }
+        return lora_adapter(model, updates, self.scaling == "alpha/sqrt(r)", self.dropout)
 
-    def _put(
-        self, owner: nn.Module, attribute: str, rank: int, scale: float, dora: bool
+    def _wrap(
+        self, model: LanguageModel, name: str, rank: int, scale: float, dora: bool
     ) -> LoRALinear:
         """Put an update beside a layer, and return both as one."""
-        kind = DoRALinear if dora else LoRALinear
-        layer = kind(getattr(owner, attribute), rank, scale, self.dropout)
+        base = model.get_submodule(name)
+        assert isinstance(base, Linear)
+        layer = (DoRALinear if dora else LoRALinear)(base, rank, scale, self.dropout)
         layer.lr_ratios = {"B": self.loraplus_lr_ratio, "magnitude": self.loraplus_lr_ratio}
-        setattr(owner, attribute, layer)
+        model.set_submodule(name, layer)
         return layer
 
-    def _places(self, model: LanguageModel) -> Iterator[tuple[nn.Module, str]]:
-        """Yield the module and attribute of every chosen layer, from the input to the output."""
-        for index in self._chosen_blocks(model.config.num_layers):
-            for target, path in PATHS.items():
-                if target in self.targets:
-                    owner, _, attribute = path.rpartition(".")
-                    yield model.blocks[index].get_submodule(owner), attribute
-        if HEAD in self.targets:
-            yield model, HEAD
+    def resolve(self, family: type[LanguageModel]) -> Self:
+        """Return the method with its targets in this family written down."""
+        if self.from_ is not None:
+            return self
+        return self.model_copy(update={"targets": self._targets_in(family)})
+
+    def _targets_in(self, family: type[LanguageModel]) -> tuple[str, ...]:
+        """Return the chosen targets, which the family has."""
+        if self.targets is None:
+            return tuple(family.layers)
+        known = (*family.layers, HEAD)
+        if missing := [target for target in self.targets if target not in known]:
+            hint = nearest(missing[0], known)
+            raise ConfigError(f"method.targets: this model has no layer {missing[0]!r}; {hint}")
+        return self.targets
+
+    def _chosen_layers(self, model: LanguageModel, targets: tuple[str, ...]) -> Iterator[str]:
+        """Yield the name of every chosen layer, from the input to the output."""
+        for block in self._chosen_blocks(model.config.num_layers):
+            for target, path in model.layers.items():
+                if target in targets:
+                    yield f"blocks.{block}.{path}"
+        if HEAD in targets:
+            yield HEAD
 
     def _chosen_blocks(self, num_layers: int) -> list[int]:
         if self.blocks == "all":

@@ -1,13 +1,19 @@
-"""What every method is: settings, and one verb that changes a model in place."""
+"""The base classes of every method: `Method`, its settings, and `Wrapped`, a layer it has changed.
 
-from abc import abstractmethod
-from typing import ClassVar, Protocol, runtime_checkable
+A method says everything about itself here: what it trains, whether that can be merged into the
+model, and how PEFT writes it. No other room of the package knows a method by its name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Self
 
 import torch
+from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
-from tunewise.models.layers import Linear
+from tunewise.peft.write import PeftAdapter
 from tunewise.settings import Settings
 
 
@@ -17,15 +23,23 @@ class Method(Settings):
     kind: str
     default_learning_rate: ClassVar[float]
     """The rate used where none is given: a start, chosen for AdamW on the embedded model."""
+    trains_everything: ClassVar[bool] = False
+    """Whether every weight is trained, so that a run saves a whole model and not an adapter."""
+    why_not_merged: ClassVar[str | None] = None
+    """Why what is trained cannot become weights of a plain model; None if it can (see `merge`)."""
+
+    def resolve(self, family: type[LanguageModel]) -> Self:
+        """Return the method with nothing left open that depends on the family of the model."""
+        return self
 
     @property
-    def prefix_length(self) -> int:
-        """How many virtual tokens precede every sequence; their ids lie past the vocabulary."""
+    def num_virtual_ids(self) -> int:
+        """How many ids past the vocabulary stand before every sequence."""
         return 0
 
     @property
-    def prefix_positions(self) -> int:
-        """How many positions before every sequence are taken by what has no token."""
+    def num_prefix_positions(self) -> int:
+        """How many positions before every sequence are taken by keys and values without an id."""
         return 0
 
     @abstractmethod
@@ -44,6 +58,60 @@ class Method(Settings):
             ConfigError: if the method asks for what the model does not have.
         """
 
+    def to_peft(self, model: LanguageModel) -> PeftAdapter | None:
+        """Return what is trained as PEFT keeps it; None if PEFT has no such method.
+
+        Args:
+            model: adapted by this method, in fp32.
+        """
+        return None
+
+
+class Wrapped(nn.Module, ABC):
+    """A layer in the place of one of the model's own, which it keeps under the name `base`."""
+
+    base: nn.Module
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.lr_ratios: Mapping[str, float] = {}
+        """Learning-rate multipliers of this layer's own parameters, by name; 1 if not named."""
+
+    @abstractmethod
+    def merged(self) -> nn.Module:
+        """Return a plain layer, equal to this one up to rounding.
+
+        Raises:
+            ConfigError: if there is no such layer; it gives the method's `why_not_merged`.
+        """
+
+
+def unwrapped(layer: nn.Module) -> nn.Module:
+    """Return the model's own layer, whether or not a method has wrapped it."""
+    return unwrapped(layer.base) if isinstance(layer, Wrapped) else layer
+
+
+def unwrapped_name(name: str) -> str:
+    """Return what a parameter of the model was called before a method wrapped its layer."""
+    return name.replace(".base.", ".")
+
+
+def merge(model: LanguageModel) -> None:
+    """Replace every wrapped layer of a model by a plain one.
+
+    Raises:
+        ConfigError: if a layer cannot be merged.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Wrapped):
+                setattr(module, name, child.merged().requires_grad_(False))
+    left = dict(model.named_parameters(remove_duplicate=False))
+    for stored in model.stored_tensors():
+        for name in stored.ours:
+            assert name in left, f"{name}: a layer that a method puts around it must be a Wrapped"
+
 
 def freeze(model: LanguageModel) -> None:
     """Freeze everything but a label layer, which is new and therefore always trained."""
@@ -53,22 +121,17 @@ def freeze(model: LanguageModel) -> None:
 
 
 def train_head(model: LanguageModel) -> None:
-    """Train the output layer, parted from the token embedding that it may share its weight with."""
+    """Train the output layer, with a weight of its own if it shared the token embedding's."""
     model.untie_head()
     model.head.requires_grad_(True)
 
 
-@runtime_checkable
-class Mergeable(Protocol):
-    """A layer that a method has put in the place of a plain one, and that can be one again."""
+def refuse_settings(method: Method, allowed: Collection[str]) -> None:
+    """Raise ValueError if a method that starts `from` an adapter sets what the adapter decides.
 
-    def merged(self) -> Linear:
-        """Return a plain layer that computes the same up to rounding."""
-
-
-def merge(model: LanguageModel) -> None:
-    """Replace every layer of a model that can be merged by a plain one."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, Mergeable):
-                setattr(module, name, child.merged().requires_grad_(False))
+    Args:
+        allowed: the fields that can be set beside it.
+    """
+    for name, field in type(method).model_fields.items():
+        if name not in ("kind", *allowed) and getattr(method, name) != field.default:
+            raise ValueError(f"{name}: the adapter in `from` decides it; leave it out")

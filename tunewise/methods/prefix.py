@@ -15,11 +15,12 @@ from tunewise.data.encode import Encoded
 from tunewise.data.packing import Group, pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods.method import Method, freeze
-from tunewise.methods.virtual_tokens import check_room, first_ids
+from tunewise.methods.virtual_tokens import choose_ids, require_room_for_text
 from tunewise.models import LanguageModel
 from tunewise.models.attention import Attention, Heads
 from tunewise.models.cache import Cache, Past
 from tunewise.models.language_model import Block
+from tunewise.peft.write import PeftAdapter, virtual_tokens_adapter
 
 
 class Prefix(nn.Module):
@@ -74,33 +75,43 @@ class PrefixTuning(Method):
 
     kind: Literal["prefix"] = "prefix"
     default_learning_rate: ClassVar[float] = 3e-2
+    why_not_merged: ClassVar[str | None] = "trained keys and values are no weights of a model"
     tokens: int = Field(default=12, gt=0, le=2**16)
     """How many keys and values in each layer."""
     text: str | None = Field(default=None, min_length=1)
     """The text to start from, repeated or cut to that number; without it, random tokens."""
 
     @property
-    def prefix_positions(self) -> int:
-        """How many positions the prefix takes: those of so many tokens."""
+    def num_prefix_positions(self) -> int:
+        """How many positions the prefix takes: one for each of its keys and values."""
         return self.tokens
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
         """Freeze the model and give the attention of every block a prefix."""
-        check_room(self.tokens, model)
+        require_room_for_text(self.tokens, model)
         freeze(model)
-        starts = self._starts(model, generator, tokenizer)
-        for block, (keys, values) in zip(model.blocks, starts, strict=True):
+        first_values = self._first_values(model, generator, tokenizer)
+        for block, (keys, values) in zip(model.blocks, first_values, strict=True):
             assert isinstance(block, Block)
             block.attention = PrefixedAttention(block.attention, Prefix(keys, values))
         model.first_position = self.tokens
 
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the prefix, (P, 2 · layers · D): each layer's keys, then its values."""
+        parts: list[Tensor] = [
+            block.get_parameter(f"attention.prefix.{part}")
+            for block in model.blocks
+            for part in ("keys", "values")
+        ]
+        return virtual_tokens_adapter(model, "PREFIX_TUNING", torch.cat(parts, dim=1))
+
     @torch.no_grad()
-    def _starts(
+    def _first_values(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return the first keys and values (P, D) of each layer, in fp32."""
+        """Return the keys and values (P, D) of each layer to start from, in fp32."""
         device = model.get_parameter("token_embedding.weight").device
         if device.type == "meta":
             shapes = map(model.config.attention_shape, range(model.config.num_layers))
@@ -109,7 +120,7 @@ class PrefixTuning(Method):
                 for shape in shapes
             )
             return [(keys, keys) for keys in empty]
-        ids = first_ids(self.tokens, self.text, model, generator, tokenizer)
+        ids = choose_ids(self.tokens, self.text, model, generator, tokenizer)
         cache = Cache(model.config.num_layers, [self.tokens], room=0, max_rows=1, device=device)
         (batch,) = pack([Encoded("", ids.numpy(), 1)], tokens_per_pass=self.tokens)
         model.hidden(batch, cache)

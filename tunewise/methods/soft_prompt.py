@@ -10,18 +10,20 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.method import Method, freeze
-from tunewise.methods.virtual_tokens import check_room, first_ids
+from tunewise.errors import ConfigError
+from tunewise.methods.method import Method, Wrapped, freeze, refuse_settings
+from tunewise.methods.virtual_tokens import choose_ids, require_room_for_text
 from tunewise.models import LanguageModel
-from tunewise.peft import read as peft_folder
+from tunewise.peft.config import num_virtual_tokens
+from tunewise.peft.read import Folder, read_prompt, set_label_layer
+from tunewise.peft.write import PeftAdapter, virtual_tokens_adapter
 
 
-class PromptedEmbedding(nn.Module):
+class PromptedEmbedding(Wrapped):
     """A frozen embedding of V ids whose table goes on with P trained rows: ids V to V + P - 1."""
 
     def __init__(self, base: nn.Module, prompt: Tensor) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.prompt = nn.Parameter(prompt)  # (P, D)
 
     @property
@@ -29,34 +31,45 @@ class PromptedEmbedding(nn.Module):
         """The frozen table, (V, D), which a tied output layer shares."""
         return self.base.weight  # type: ignore[return-value]  # an attribute of any nn.Module
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, ids: Tensor) -> Tensor:
         """Return (N, D) from (N,) ids."""
-        virtual = tokens - self.weight.shape[0]  # (N,)
-        is_virtual = (virtual >= 0).unsqueeze(-1)  # (N, 1)
-        known = self.base(tokens.clamp(max=self.weight.shape[0] - 1))  # (N, D)
-        return torch.where(is_virtual, F.embedding(virtual.clamp(min=0), self.prompt), known)
+        vocabulary_size = len(self.weight)
+        rows = ids - vocabulary_size  # (N,) of the prompt; below 0 for ids of the vocabulary
+        is_virtual = (rows >= 0).unsqueeze(-1)  # (N, 1)
+        of_vocabulary = self.base(ids.clamp(max=vocabulary_size - 1))  # (N, D)
+        of_prompt = F.embedding(rows.clamp(min=0), self.prompt)  # (N, D)
+        return torch.where(is_virtual, of_prompt, of_vocabulary)
+
+    def merged(self) -> nn.Module:
+        """Raise ConfigError: no embedding of the vocabulary holds the prompt."""
+        raise ConfigError(f"soft_prompt: {SoftPrompt.why_not_merged}")
 
 
 class SoftPrompt(Method):
-    """Train the embeddings of virtual tokens."""
+    """Train the embeddings of virtual tokens.
+
+    With `from`, validating these settings opens the adapter's configuration, which says how many
+    tokens there are: everything that counts positions needs the number before a model is there.
+    """
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     default_learning_rate: ClassVar[float] = 1e-2
+    why_not_merged: ClassVar[str | None] = "virtual tokens are no weights of a model"
     tokens: int = Field(default=12, gt=0, le=2**16)
     """How many virtual tokens."""
     init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
     """Where they start: at random rows of the embedding, at a text's, or normal(0, 0.02)."""
     text: str | None = None
     """The text to start from, repeated or cut to the number of tokens."""
-    from_: peft_folder.Folder | None = Field(default=None, alias="from")
+    from_: Folder | None = Field(default=None, alias="from")
     """The folder of a soft prompt that PEFT wrote, to go on from; it says how many `tokens`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _tokens_of_the_adapter(cls, values: Any) -> Any:
+    def _tokens_are_those_of_the_adapter(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or values.get("from") is None:
             return values
-        length = peft_folder.num_virtual_tokens(Path(values["from"]).expanduser())
+        length = num_virtual_tokens(Path(values["from"]).expanduser())
         if values.get("tokens", length) != length:
             raise ValueError(f"tokens: {values['tokens']}; the adapter in `from` has {length}")
         return {**values, "tokens": length}
@@ -65,11 +78,16 @@ class SoftPrompt(Method):
     def _text_is_there_when_needed(self) -> Self:
         if (self.init == "text") != bool(self.text):
             raise ValueError("`text` and `init: text` need each other")
-        peft_folder.refuse_fields(self, self.from_, but=("tokens",))
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_set_that_the_adapter_decides(self) -> Self:
+        if self.from_ is not None:
+            refuse_settings(self, allowed=("from_", "tokens"))
         return self
 
     @property
-    def prefix_length(self) -> int:
+    def num_virtual_ids(self) -> int:
         """How many virtual tokens stand before every sequence."""
         return self.tokens
 
@@ -77,23 +95,31 @@ class SoftPrompt(Method):
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
         """Freeze the model and lengthen its token embedding by the prompt."""
-        check_room(self.tokens, model)
+        require_room_for_text(self.tokens, model)
         freeze(model)
-        prompt = self._start(model, generator, tokenizer)
-        if self.from_ is not None:
-            read = peft_folder.read_prompt(self.from_, model)
-            prompt = prompt if prompt.is_meta else read
+        if self.from_ is None:
+            prompt = self._first_values(model, generator, tokenizer)
+        else:
+            found = read_prompt(self.from_, model)
+            set_label_layer(model, found.label_layer)
+            prompt = found.prompt.to(model.get_parameter("token_embedding.weight").device)
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 
-    def _start(
+    def to_peft(self, model: LanguageModel) -> PeftAdapter:
+        """Return the prompt."""
+        prompt: Tensor = model.get_parameter("token_embedding.prompt")  # (P, D)
+        # PEFT asks how a prompt starts, which no longer matters.
+        return virtual_tokens_adapter(model, "PROMPT_TUNING", prompt, prompt_tuning_init="RANDOM")
+
+    def _first_values(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None
     ) -> Tensor:
-        """Return the first values of the prompt, (P, D), in fp32."""
+        """Return the prompt to start from, (P, D), in fp32."""
         table = model.get_parameter("token_embedding.weight")
         shape = self.tokens, model.config.model_dim
         if table.is_meta:
             return torch.empty(shape, device="meta")
         if self.init == "gaussian":
             return torch.randn(shape, generator=generator) * 0.02
-        rows = first_ids(self.tokens, self.text, model, generator, tokenizer)
-        return table.detach()[rows].float()
+        ids = choose_ids(self.tokens, self.text, model, generator, tokenizer)
+        return table.detach()[ids].float()

@@ -1,4 +1,4 @@
-"""What a soft prompt and a prefix share: room for virtual tokens, and ids that they start from."""
+"""Virtual tokens, of a soft prompt or a prefix: the room they need and the ids they start from."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,8 @@ from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
 
 
-def check_room(num_tokens: int, model: LanguageModel) -> None:
-    """Return if virtual tokens leave a position of the model for text.
-
-    Raises:
-        ConfigError: if they do not.
-    """
+def require_room_for_text(num_tokens: int, model: LanguageModel) -> None:
+    """Raise ConfigError unless virtual tokens leave a position of the model for text."""
     if num_tokens >= model.config.context_length:
         raise ConfigError(
             f"method.tokens: {num_tokens} leaves no room for text; "
@@ -21,14 +17,19 @@ def check_room(num_tokens: int, model: LanguageModel) -> None:
         )
 
 
-def first_ids(
+def choose_ids(
     num_tokens: int,
     text: str | None,
     model: LanguageModel,
     generator: torch.Generator,
     tokenizer: Tokenizer | None,
 ) -> Tensor:
-    """Return the ids (P,) of a text, repeated or cut to that number, or random ones without it."""
+    """Return ids of the vocabulary to start from, (P,): a text's, repeated or cut, or random ones.
+
+    Args:
+        num_tokens: P, how many ids are needed.
+        text: the text, which the tokenizer reads; without it, ids are drawn from the generator.
+    """
     if text is None:
         return torch.randint(model.config.vocabulary_size, (num_tokens,), generator=generator)
     assert tokenizer is not None

@@ -25,6 +25,20 @@ class Linear(nn.Linear):
     is_only_multiplied = True
     """Whether nothing but the product reads W, so that only its prepacked form is needed."""
 
+    @classmethod
+    def holding(cls, weight: Tensor, bias: Tensor | None = None) -> "Linear":
+        """Return a frozen layer of a weight (out, in) and a bias (out,), or none."""
+        out_dim, in_dim = weight.shape
+        layer = cls(in_dim, out_dim, bias=bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias, requires_grad=False)
+        return layer
+
+    def replace_weight(self, weight: Tensor) -> None:
+        """Take a frozen weight (out, in) of its own, whichever layer shared the one before."""
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
     def reset_parameters(self) -> None:
         """Draw fresh values, but not on the meta device: that imports 800 modules, for a second."""
         if not self.weight.is_meta:

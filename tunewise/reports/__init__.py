@@ -1,1 +1,1 @@
-"""A study's comparison as files: a page, tables, figures."""
+"""Reports of a study: a page, Markdown, tables and figures."""

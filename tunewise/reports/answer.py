@@ -1,4 +1,4 @@
-"""The answer to a study's question in three sentences, and what should make a reader careful."""
+"""The answer to a study's question in three sentences, and the warnings that limit it."""
 
 from pathlib import Path
 
@@ -7,112 +7,115 @@ from tunewise.studies.compare import COSTS, Comparison, Row
 from tunewise.studies.study import Cost
 
 
-def answer(comparison: Comparison) -> list[str]:
-    """Return three sentences: what was measured, what came out, what to use."""
+def summarize(comparison: Comparison) -> list[str]:
+    """Return three sentences: what was measured, what was found, what to use."""
     if comparison.best is None or comparison.recommended is None:
-        return [_asked(comparison), "Nothing has finished yet.", "So nothing can be recommended."]
-    return [_asked(comparison), _came_out(comparison), _use(comparison)]
+        return [_setup(comparison), "Nothing has finished yet.", "Nothing can be recommended yet."]
+    return [_setup(comparison), _finding(comparison), _recommendation(comparison)]
 
 
-def warnings(comparison: Comparison) -> list[str]:
-    """Return what limits the answer, a sentence each."""
+def find_warnings(comparison: Comparison) -> list[str]:
+    """Return what limits the answer, one sentence each."""
     study, rows = comparison.study, comparison.rows
-    found = []
+    warnings = []
     for path in dict.fromkeys(path for row in rows for path in row.edges):
-        at_edge = words.listed([row.name for row in rows if path in row.edges])
-        found.append(
-            f"{at_edge}: the chosen {path.rpartition('.')[2]} lies at the edge of what was tried; "
-            "a better one may lie outside."
+        at_edge = words.join_names([row.name for row in rows if path in row.edges])
+        warnings.append(
+            f"{at_edge}: the chosen {path.rpartition('.')[2]} is at the edge of the range tried; "
+            "a better value may lie beyond it."
         )
-    found += [f"{row.name}: {failure}" for row in rows for failure in row.failures]
-    if short := [row.name for row in rows if len(row.runs) < study.seeds]:
-        found.append(f"Not all seeds have finished: {words.listed(short)}.")
+    warnings += [f"{row.name}: {failure}" for row in rows for failure in row.failures]
+    if unfinished := [row.name for row in rows if len(row.runs) < study.seeds]:
+        warnings.append(f"Not all seeds have finished: {words.join_names(unfinished)}.")
     for row in rows:
-        if left_out := sum(run.result.updates_left_out for run in row.runs):
-            found.append(
-                f"{row.name}: {left_out:,} updates were left out, since their loss or gradient "
+        if skipped := sum(run.result.updates_left_out for run in row.runs):
+            warnings.append(
+                f"{row.name}: {skipped:,} updates were skipped because their loss or gradient "
                 "was not finite."
             )
     if study.seeds == 1:
-        found.append(
-            "One seed: the intervals cover the choice of test examples, not the chance in training."
+        warnings.append(
+            "One seed: the intervals reflect the choice of test examples, not the randomness of "
+            "training."
         )
     elif study.seeds == 2:
-        found.append(
-            "Two seeds: the intervals over seeds are wide, as two values say little about chance."
+        warnings.append(
+            "Two seeds: the intervals over seeds are wide, since two values say little about how "
+            "much seeds differ."
         )
-    return found
+    return warnings
 
 
-def _asked(comparison: Comparison) -> str:
+def _setup(comparison: Comparison) -> str:
     study, rows = comparison.study, comparison.rows
     configs = [row.cell.config for row in rows]
-    models = words.listed(list(dict.fromkeys(Path(config.model).name for config in configs)))
+    models = words.join_names(list(dict.fromkeys(Path(config.model).name for config in configs)))
     run = next((run for row in rows for run in row.runs), None)
     examples = "" if run is None else f" ({len(run.predictions):,} test examples)"
-    cells = "One set-up was" if len(rows) == 1 else f"{len(rows)} set-ups were"
+    cells = "One configuration was" if len(rows) == 1 else f"{len(rows)} configurations were"
     seeds = "one seed" if study.seeds == 1 else f"{study.seeds} seeds"
-    tried = _budget(comparison)
     return (
-        f"{cells} run with {seeds} each on {configs[0].task.name}{examples} from {models}{tried}."
+        f"{cells} trained on {configs[0].task.name}{examples} from {models}, "
+        f"with {seeds} each{_budget(comparison)}."
     )
 
 
 def _budget(comparison: Comparison) -> str:
     study = comparison.study
     if study.search:
-        return f", each with the best of {study.search.trials} candidates found on validation data"
+        return f" and the best of {study.search.trials} candidates found on validation data"
     count = len(comparison.rows[0].candidates)
-    return (
-        f", each with the best of the same {count} candidates on validation data" if count else ""
-    )
+    return f" and the best of the same {count} candidates on validation data" if count else ""
 
 
-def _came_out(comparison: Comparison) -> str:
+def _finding(comparison: Comparison) -> str:
     best = comparison.best
     assert best is not None
-    done = [row for row in comparison.rows if row.runs]
-    equals = [row.name for row in comparison.not_worse if row is not best]
-    worse = [row.name for row in done if row not in comparison.not_worse]
-    value = _measured(comparison, best)
-    if len(done) == 1:
-        return f"{best.name} has {value}."
-    first = f"{best.name} has the best {'mean' if len(best.runs) > 1 else 'value'}, {value}"
+    finished = [row for row in comparison.rows if row.runs]
+    similar = [row.name for row in comparison.not_worse if row is not best]
+    worse = [row.name for row in finished if row not in comparison.not_worse]
+    measured = _measured(comparison, best)
+    if len(finished) == 1:
+        return f"{best.name} has {measured}."
+    first = f"{best.name} has the best {'mean' if len(best.runs) > 1 else 'value'}, {measured}"
     if not worse:
-        return f"No difference is shown: {first}, and no other is shown to be worse."
-    text = f"{first}; {words.listed(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
-    if equals:
-        text += f", and no difference is shown from {words.listed(equals)}"
+        return f"No significant difference: {first}, and no other is significantly worse."
+    text = f"{first}; {words.join_names(worse)} {'is' if len(worse) == 1 else 'are'}"
+    text += " significantly worse"
+    if similar:
+        text += f"; no significant difference from {words.join_names(similar, 'or')}"
     return f"{text}."
 
 
-def _use(comparison: Comparison) -> str:
+def _recommendation(comparison: Comparison) -> str:
     best, chosen, cost = comparison.best, comparison.recommended, comparison.study.cost
     assert best is not None and chosen is not None
     if len(comparison.not_worse) == 1:
-        return (
-            f"Use {chosen.name}: all others that have finished are shown to be worse."
-            if len([row for row in comparison.rows if row.runs]) > 1
-            else f"Use {chosen.name}: there is nothing to compare it with."
+        has_others = sum(bool(row.runs) for row in comparison.rows) > 1
+        reason = (
+            "all others that have finished are significantly worse"
+            if has_others
+            else "there is nothing to compare it with"
         )
-    # Not shown to be worse is not as good: the reader sees what may be given up.
+        return f"Use {chosen.name}: {reason}."
+    # Not significantly worse is not as good: the reader sees what may be given up.
     text = f"Use {chosen.name}{'' if chosen is best else f', {_measured(comparison, chosen)}'}: "
-    text += "of those not shown to be worse than the best "
-    dearest = max(comparison.not_worse, key=lambda row: row.cost(cost))
-    ratio = dearest.cost(cost) / chosen.cost(cost)
+    text += "of those not significantly worse than the best, "
+    costliest = max(comparison.not_worse, key=lambda row: row.cost(cost))
+    ratio = costliest.cost(cost) / chosen.cost(cost)
     if ratio == 1:
         return f"{text}none is cheaper in {COSTS[cost]}: each has {_cost(cost, chosen)}."
     times = f"{ratio:,.0f}" if ratio > 10 else f"{ratio:.2g}"
     return (
         f"{text}it is the cheapest in {COSTS[cost]}, {_cost(cost, chosen)}; "
-        f"{dearest.name} has {_cost(cost, dearest)}, {times} times that."
+        f"{costliest.name} has {_cost(cost, costliest)}, {times} times that."
     )
 
 
 def _measured(comparison: Comparison, row: Row) -> str:
     name = comparison.metric.name
-    value = f"{name} {words.value_of(name, row.metrics[name].mean)}"
-    interval = words.interval_of(name, row.metrics[name])
+    value = f"{name} {words.format_value(name, row.metrics[name].mean)}"
+    interval = words.format_interval(name, row.metrics[name])
     return f"{value} (95 % interval {interval})" if interval else value
 
 
@@ -120,4 +123,4 @@ def _cost(cost: Cost, row: Row) -> str:
     value = row.cost(cost)
     if cost == "trainable":
         return f"{value:,.0f} ({row.mean(lambda result: result.parameters.percent):.3g} %)"
-    return words.bytes_of(value) if cost == "memory" else words.seconds_of(value)
+    return words.format_bytes(value) if cost == "memory" else words.format_seconds(value)

@@ -1,49 +1,34 @@
-"""The report's tables for a README or a paper."""
+"""The report's answer and tables in Markdown, for a README or a paper."""
 
 from collections.abc import Sequence
 
-from tunewise.reports import words
-from tunewise.reports.answer import answer, warnings
-from tunewise.reports.tables import columns
+from tunewise.reports.answer import find_warnings, summarize
+from tunewise.reports.tables import Table, cells_table, effects_table, pairs_table
 from tunewise.studies.compare import Comparison
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the answer and the tables as GitHub reads them."""
-    study, name = comparison.study, comparison.metric.name
-    parts = [f"# {_plain(study.name)}", _plain(study.description)]
-    parts += [_plain(sentence) for sentence in answer(comparison)]
-    parts += ["\n".join(f"- {_plain(text)}" for text in warnings(comparison))]
-    shown = columns(comparison)
-    lines = [[row.name, *(column.text(row) for column in shown)] for row in comparison.rows]
-    parts += ["## Cells", _table(["cell", *(column.title for column in shown)], lines)]
+def render_markdown(comparison: Comparison) -> str:
+    """Return the answer and the tables in GitHub's Markdown."""
+    study = comparison.study
+    parts = [f"# {_escape(study.name)}", _escape(study.description)]
+    parts += [_escape(sentence) for sentence in summarize(comparison)]
+    parts += ["\n".join(f"- {_escape(text)}" for text in find_warnings(comparison))]
+    parts += ["## Test results of each cell", _table(cells_table(comparison))]
     if comparison.effects:
-        lines = [
-            [effect.axis, effect.value, words.estimate_of(name, effect.estimate)]
-            for effect in comparison.effects
-        ]
-        parts += ["## Effect of each axis", _table(["axis", "value", name], lines)]
+        parts += ["## Effect of each axis", _table(effects_table(comparison))]
     if comparison.pairs:
-        lines = [
-            [
-                *(pair.first, pair.second, words.difference_of(name, pair.difference)),
-                *(words.p_of(pair.p), words.p_of(pair.corrected)),
-                "shown" if pair.is_shown else "no difference shown",
-            ]
-            for pair in comparison.pairs
-        ]
-        header = ["first", "second", f"difference in {name}", "p", "corrected p", "difference"]
-        parts += ["## Which differ", _table(header, lines)]
+        table = pairs_table(comparison, comparison.pairs)
+        parts += ["## Differences between cells", _table(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+def _table(table: Table) -> str:
+    lines: list[Sequence[str]] = [table.titles, ["---"] * len(table.header), *table.rows]
+    return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
 
 
-def _plain(text: str) -> str:
-    """Return a text in which nothing is a mark of Markdown or HTML."""
+def _escape(text: str) -> str:
+    """Return a text on one line in which nothing is a mark of Markdown or HTML."""
     text = " ".join(text.split())
     for mark in ("\\", "|", "`", "*", "_", "<", ">", "[", "]"):
         text = text.replace(mark, f"\\{mark}")

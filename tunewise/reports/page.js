@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures: drawn from the JSON beside them, in the page's colours, again when those change.
+// Figures: drawn from the JSON in the page, in the page's text colour, which changes with the theme.
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
 
@@ -12,7 +12,7 @@ for (const place of document.querySelectorAll(".plot")) {
   window.addEventListener("resize", () => fit(place, layout.height));
 }
 
-// A narrow page stacks a legend's names: the figure grows by them, so that the plot does not shrink.
+// On a narrow page a legend takes more lines: the figure grows by its height, so that the plot keeps its own.
 function fit(place, height) {
   const legend = place.querySelector(".scrollbox");
   const names = legend ? legend.getBBox().height : 0;
@@ -20,7 +20,7 @@ function fit(place, height) {
   Plotly.relayout(place, { height: height + names });
 }
 
-// Tables that are folded up are printed too.
+// Folded tables are printed too.
 window.addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details:has(table)")) folded.open = true;
 });
@@ -28,17 +28,17 @@ dark.addEventListener("change", () => {
   for (const place of document.querySelectorAll(".plot")) Plotly.relayout(place, { "font.color": ink() });
 });
 
-// A figure's choices: each changes its traces and its axes.
+// The menu of a figure: each option changes its traces and its x axis.
 for (const select of document.querySelectorAll("select[data-figure]")) {
   const figure = JSON.parse(document.getElementById(select.dataset.figure).textContent);
   const place = document.querySelector(`.plot[data-figure="${select.dataset.figure}"]`);
   select.addEventListener("change", () => {
-    const choice = figure.switches[select.value];
-    Plotly.update(place, choice.traces, choice.layout);
+    const view = figure.views[select.value];
+    Plotly.update(place, view.traces, view.layout);
   });
 }
 
-// Tables: a click on a heading sorts by its column, a second click the other way round.
+// Tables: a click on a heading sorts by its column, a second click reverses the order.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th");
@@ -48,7 +48,7 @@ for (const button of document.querySelectorAll("th button")) {
     const key = (row) => row.cells[index].dataset.value;
     const compare = (a, b) => {
       const [x, y] = [key(a), key(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stays last
+      if (x === "" || y === "") return (x === "") - (y === "");  // missing values stay last
       const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
       return ascending ? order : -order;
     };

@@ -1,62 +1,67 @@
-"""A study's folder becomes a report: a page, Markdown, tables, pictures."""
+"""The report of a study: written to the study's folder as a page, Markdown, tables and images."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from tunewise.errors import ConfigError
-from tunewise.files import write_whole, writing
-from tunewise.reports.markdown import markdown
-from tunewise.reports.page import MADE_BY, page
-from tunewise.reports.sections import Section, sections
-from tunewise.reports.tables import TABLES
+from tunewise.files import naming_the_file, write_whole
+from tunewise.reports.csv_files import CSV_FILES
+from tunewise.reports.figure import Figure
+from tunewise.reports.markdown import render_markdown
+from tunewise.reports.page import MADE_BY, render_page
+from tunewise.reports.sections import build_sections
 from tunewise.studies.compare import compare
 
 logger = logging.getLogger(__name__)
 
 PICTURES = "figures"
+"""Name of the folder with an image of each figure."""
 FORMATS = ("svg", "png")
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a study and return its page; a report written before is replaced.
+    """Write the report of a study and return the path of its page; an older report is replaced.
 
     In the study's folder: report.md, cells.csv and the other tables, and figures/ with each figure
-    as SVG and PNG where Kaleido and a Chrome browser are at hand.
+    as SVG and PNG if Kaleido and a Chrome browser are installed.
 
     Args:
-        folder: the study's.
-        out: the page; without it, report.html in the folder.
+        folder: the study's folder.
+        out: where to write the page; without it, report.html in the folder.
 
     Raises:
         ConfigError: if it is not the folder of a study, if Plotly is not installed, or if `out` is
-            a file of somebody else's.
+            a file that is not a report.
     """
     comparison = compare(folder)
-    figures = sections(comparison)
+    sections = build_sections(comparison)
     path = out or folder / "report.html"
     if path.exists() and not (path.is_file() and MADE_BY in path.read_text("utf-8", "replace")):
-        raise ConfigError(f"--out {path}: is no report by tunewise, and nothing is overwritten")
-    with writing(path):
+        raise ConfigError(
+            f"--out {path}: already exists and is not a report by tunewise, so it is not "
+            "overwritten; give another path"
+        )
+    with naming_the_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(comparison, figures))
-    write_whole(folder / "report.md", markdown(comparison))
-    for name, table in TABLES.items():
+    write_whole(path, render_page(comparison, sections))
+    write_whole(folder / "report.md", render_markdown(comparison))
+    for name, table in CSV_FILES.items():
         write_whole(folder / name, table(comparison))
+    figures = [figure for section in sections for figure in section.figures]
     _write_pictures(folder / PICTURES, figures)
     return path
 
 
-def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
-    """Write each figure as pictures, if there is what draws them."""
-    figures = [figure for section in sections for figure in section.figures]
+def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:
+    """Write each figure as images, if what draws them is installed."""
     if not figures:
         return
     try:
         import kaleido  # noqa: F401  # Plotly finds it by itself
         from plotly.io import write_images
     except ImportError:
-        logger.info("no pictures of the figures: pip install 'tunewise[report]' brings Kaleido")
+        logger.info("no images of the figures: install Kaleido with pip install 'tunewise[report]'")
         return
     folder.mkdir(exist_ok=True)
     try:
@@ -69,4 +74,4 @@ def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
             )
     except Exception as error:  # a browser's own errors, of many kinds
         reason = " ".join(str(error).split())[:200]
-        logger.info("no pictures of the figures: a Chrome browser is needed (%s)", reason)
+        logger.info("no images of the figures: a Chrome browser is needed (%s)", reason)

@@ -1,252 +1,149 @@
-"""The table of cells, once: the page, report.md and cells.csv show these columns."""
+"""Tables of a report as text; the page and report.md show the same."""
 
-import csv
-import io
-import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from tunewise.reports import words
-from tunewise.studies.compare import Comparison, Row
-from tunewise.studies.study import title_of
+from tunewise.reports.columns import build_columns
+from tunewise.reports.labels import label_results
+from tunewise.studies.compare import Comparison, Pair, Row
 
-Value = str | float | int
-"""What cells.csv holds; an empty text where there is nothing."""
-
-PUBLISHED_COSTS = {
-    "trainable": "trainable parameters",
-    "peak_gb": "peak memory, GB",
-    "epoch_minutes": "minutes per epoch",
-}
-"""Figures that a study may publish beside metrics."""
+Kind = Literal["number", "words", "text"]
+"""How a column is set: numbers to the right, words to the left, long texts over several lines."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column: a number per cell with its text, and the columns of cells.csv behind it."""
+class Heading:
+    """The heading of a table's column."""
 
     title: str
-    text: Callable[[Row], str]
-    values: dict[str, Callable[[Row], Value]]
-    """By their names in cells.csv; the first is what the column is sorted by."""
-    is_measured_by_clock: bool = False
-    """Whether another run of the same study may measure otherwise: time and memory."""
-    is_words: bool = False
-
-
-def columns(comparison: Comparison) -> list[Column]:
-    """Return the columns, what decides first: the metric that cells are compared by, the costs."""
-    found = [_verdict(comparison)]
-    if comparison.study.tune or comparison.study.search:
-        found.append(_text("chosen", "chosen", _chosen))
-    first, *others = _metric_names(comparison)
-    found.append(_metric(first))
-    found += [_published(comparison, name) for name in _published_names(comparison)]
-    found += [
-        _number("trainable parameters", "trainable", lambda row: row.cost("trainable"), "{:,.0f}"),
-        _number("% of all", "percent", _percent, "{:.3g}"),
-        _clock("peak memory", "peak_bytes", lambda row: row.cost("memory"), words.bytes_of),
-        _clock("per epoch", "epoch_seconds", lambda row: row.cost("time"), words.seconds_of),
-        _clock("slowest epoch", "slowest_epoch_seconds", slowest_epoch, words.seconds_of),
-        _clock("tokens/s", "tokens_per_second", _speed, "{:,.0f}".format),
-        _number("best epoch", "best_epoch", lambda r: r.mean(lambda x: x.best.epoch), "{:.3g}"),
-        _number("seeds", "seeds", lambda row: len(row.runs), "{:.0f}"),
-    ]
-    return found + [_metric(name) for name in others]
-
-
-def slowest_epoch(row: Row) -> float:
-    """Return the seconds of the slowest epoch of any seed."""
-    seconds = (one for run in row.runs for one in run.result.time.epoch_seconds)
-    return max(seconds, default=math.nan)
-
-
-def cells_csv(comparison: Comparison) -> str:
-    """Return the table with full precision: a line per cell."""
-    ordered = sorted(columns(comparison), key=lambda column: column.is_measured_by_clock)
-    fields = {name: value for column in ordered for name, value in column.values.items()}
-    rows = [[row.name, *(value(row) for value in fields.values())] for row in comparison.rows]
-    return _csv([["cell", *fields], *rows])
-
-
-def pairs_csv(comparison: Comparison) -> str:
-    """Return every comparison of two cells: a line each."""
-    header = ["first", "second", "difference", "low", "high", "test", "p", "corrected_p"]
-    rows: list[list[Value]] = [
-        [
-            *(pair.first, pair.second),
-            *(pair.difference.mean, pair.difference.low, pair.difference.high),
-            *(pair.test, pair.p, pair.corrected),
-        ]
-        for pair in comparison.pairs
-    ]
-    return _csv([header, *rows])
-
-
-def effects_csv(comparison: Comparison) -> str:
-    """Return the mean at each value of each axis: a line each."""
-    rows: list[list[Value]] = [
-        [effect.axis, effect.value, effect.estimate.mean, effect.estimate.low, effect.estimate.high]
-        for effect in comparison.effects
-    ]
-    return _csv([["axis", "value", "mean", "low", "high"], *rows])
+    kind: Kind = "number"
+    sort_by: str = ""
+    """The column of cells.csv that the page sorts by; empty if it does not sort."""
 
 
 @dataclass(frozen=True)
-class Class:
-    """How one label fares with one cell."""
+class Table:
+    """A table whose cells are text."""
 
-    label: str
-    scores: dict[str, float]
-    """Precision, recall, F1 and support of the test split; the mean over seeds."""
-    predicted_as: dict[str, int]
-    """How often each label was predicted where this one was expected; the sum over seeds."""
+    name: str
+    """Its id on the page."""
+    header: list[Heading]
+    rows: list[list[str]]
+    sort_values: list[list[str]] = field(default_factory=list)
+    """What each cell is sorted by; nothing for a table that the page does not sort."""
+    marked_row: int | None = None
+    """The row that stands out."""
 
-
-def by_class(row: Row) -> list[Class]:
-    """Return how each label fares; nothing for a task without labels."""
-    tables = [run.result.tables for run in row.runs if run.result.tables is not None]
-    counts: Counter[tuple[str, str]] = Counter()
-    for table in tables:
-        confusion: dict[str, Any] = table.confusion
-        for expected, line in zip(confusion["labels"], confusion["counts"], strict=True):
-            for predicted, count in zip(confusion["labels"], line, strict=True):
-                counts[expected, predicted] += count
-    labels = list(dict.fromkeys(expected for expected, _ in counts))
-    found = []
-    for label in labels:
-        scores = [table.per_class[label] for table in tables if label in table.per_class]
-        means = {name: fmean(one[name] for one in scores) for name in scores[0]}
-        found.append(Class(label, means, {other: counts[label, other] for other in labels}))
-    return found
+    @property
+    def titles(self) -> list[str]:
+        """The headings as text."""
+        return [heading.title for heading in self.header]
 
 
-def classes_csv(comparison: Comparison) -> str:
-    """Return how each label fares with each cell: a line each, with the confusion matrix."""
-    rows = [(row.name, one) for row in comparison.rows for one in by_class(row)]
-    scores = list(dict.fromkeys(name for _, one in rows for name in one.scores))
-    labels = list(dict.fromkeys(one.label for _, one in rows))
-    header = ["cell", "label", *scores, *(f"predicted as {label}" for label in labels)]
-    lines: list[list[Value]] = [
+def cells_table(comparison: Comparison) -> Table:
+    """Return what was measured for each cell, with the recommended one marked."""
+    columns, rows = build_columns(comparison), comparison.rows
+    recommended = [index for index, row in enumerate(rows) if row is comparison.recommended]
+    return Table(
+        name="cells",
+        header=[
+            Heading("cell", "words", "cell"),
+            *(Heading(c.title, "words" if c.is_words else "number", c.sort_by) for c in columns),
+        ],
+        rows=[[row.name, *(column.text(row) for column in columns)] for row in rows],
+        sort_values=[[row.name, *(column.sort_value(row) for column in columns)] for row in rows],
+        marked_row=recommended[0] if recommended else None,
+    )
+
+
+def effects_table(comparison: Comparison) -> Table:
+    """Return the mean at each value of each axis."""
+    metric = comparison.metric.name
+    rows = [
+        [effect.axis, effect.value, words.format_with_interval(metric, effect.estimate)]
+        for effect in comparison.effects
+    ]
+    return Table(
+        "effects", [Heading("axis", "words"), Heading("value", "words"), Heading(metric)], rows
+    )
+
+
+def pairs_table(comparison: Comparison, pairs: Sequence[Pair]) -> Table:
+    """Return the difference of each of some pairs of cells, and whether it is significant."""
+    metric = comparison.metric.name
+    header = [
+        Heading("first", "words"),
+        Heading("second", "words"),
+        Heading(f"difference in {metric}"),
+        Heading("p"),
+        Heading("corrected p"),
+        Heading("conclusion", "words"),
+    ]
+    rows = [
         [
-            *(name, one.label),
-            *(one.scores[score] for score in scores),
-            *(one.predicted_as.get(label, 0) for label in labels),
+            pair.first,
+            pair.second,
+            words.format_difference(metric, pair.difference),
+            words.format_p_value(pair.p),
+            words.format_p_value(pair.corrected),
+            "significant difference" if pair.is_shown else "no significant difference",
         ]
-        for name, one in rows
+        for pair in pairs
     ]
-    return _csv([header, *lines])
+    return Table("pairs", header, rows)
 
 
-def candidates_csv(comparison: Comparison) -> str:
-    """Return every candidate with its best validation value: a line each."""
-    rows: list[list[Value]] = [
-        [row.name, tried.name, tried.status, tried.value, "yes" if tried is row.winner else ""]
+def labels_table(comparison: Comparison) -> Table:
+    """Return precision, recall and F1 of each label, for each cell."""
+    header = [
+        Heading("cell", "words"),
+        Heading("label", "words"),
+        Heading("precision"),
+        Heading("recall"),
+        Heading("F1"),
+        Heading("test examples"),
+    ]
+    rows = [
+        [
+            row.name,
+            result.label,
+            *(f"{100 * result.scores[name]:.1f} %" for name in ("precision", "recall", "f1")),
+            f"{result.scores['support']:.0f}",
+        ]
         for row in comparison.rows
-        for tried in row.candidates
+        for result in label_results(row)
     ]
-    return _csv([["cell", "candidate", "status", "validation", "chosen"], *rows])
+    return Table("labels", header, rows)
 
 
-def _csv(lines: Sequence[Sequence[Value]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([["" if value != value else value for value in line] for line in lines])
-    return file.getvalue()
+def examples_table(rows: Sequence[Row], numbers: Sequence[int]) -> Table:
+    """Return some test examples with what each cell's first seed predicted.
+
+    Args:
+        rows: cells with a finished run.
+        numbers: which examples, by their places in the test split.
+    """
+    header = [
+        Heading("test example", "text"),
+        Heading("expected", "text"),
+        *(Heading(row.name, "text") for row in rows),
+    ]
+    lines = []
+    for number in numbers:
+        predictions = [row.runs[0].predictions[number] for row in rows]
+        example = predictions[0]
+        lines.append(
+            [
+                f"{example.example_id}\n{example.prompt}".strip(),
+                example.expected,
+                *(_without_prompt(p.predicted, example.prompt) for p in predictions),
+            ]
+        )
+    return Table("answers", header, lines)
 
 
-def _verdict(comparison: Comparison) -> Column:
-    def verdict(row: Row) -> str:
-        if not row.runs:
-            return "failed" if row.failures else "not run"
-        words = []
-        if row is comparison.recommended:
-            words.append("recommended")
-        if row is comparison.best:
-            words.append("best")
-        elif row in comparison.not_worse:
-            words.append("not shown worse")
-        else:
-            words.append("worse")
-        return ", ".join(words)
-
-    return _text("verdict", "verdict", verdict)
-
-
-def _text(title: str, name: str, text: Callable[[Row], str]) -> Column:
-    return Column(title, text, {name: text}, is_words=True)
-
-
-def _number(title: str, name: str, value: Callable[[Row], float], form: str) -> Column:
-    return Column(title, lambda row: _or_dash(value(row), form.format), {name: value})
-
-
-def _clock(
-    title: str, name: str, value: Callable[[Row], float], text: Callable[[float], str]
-) -> Column:
-    return Column(title, lambda row: _or_dash(value(row), text), {name: value}, True)
-
-
-def _or_dash(value: float, text: Callable[[float], str]) -> str:
-    return words.NOTHING if math.isnan(value) else text(value)
-
-
-def _metric(name: str) -> Column:
-    def part(end: str) -> Callable[[Row], float]:
-        return lambda row: getattr(row.metrics[name], end) if name in row.metrics else math.nan
-
-    def text(row: Row) -> str:
-        return words.estimate_of(name, row.metrics[name]) if name in row.metrics else words.NOTHING
-
-    ends = {name: part("mean"), f"{name}_low": part("low"), f"{name}_high": part("high")}
-    return Column(name, text, {**ends})
-
-
-def _published(comparison: Comparison, name: str) -> Column:
-    def value(row: Row) -> float:
-        return comparison.study.published.get(row.name, {}).get(name, math.nan)
-
-    def text(row: Row) -> str:
-        if name in PUBLISHED_COSTS:
-            return _or_dash(
-                value(row), "{:,.5g}".format if name != "trainable" else "{:,.0f}".format
-            )
-        return words.value_of(name, value(row))
-
-    title = f"published {PUBLISHED_COSTS.get(name, name)}"
-    return Column(title, text, {f"published_{name}": value})
-
-
-def _metric_names(comparison: Comparison) -> list[str]:
-    names = (name for row in comparison.rows for name in row.metrics)
-    return list(dict.fromkeys([comparison.metric.name, *names]))
-
-
-def _published_names(comparison: Comparison) -> list[str]:
-    names = (name for some in comparison.study.published.values() for name in some)
-    return list(dict.fromkeys(names))
-
-
-def _chosen(row: Row) -> str:
-    return words.NOTHING if row.winner is None else title_of(row.winner.overrides)
-
-
-def _percent(row: Row) -> float:
-    return row.mean(lambda result: result.parameters.percent)
-
-
-def _speed(row: Row) -> float:
-    return fmean(r.result.tokens.per_second for r in row.runs) if row.runs else math.nan
-
-
-TABLES: dict[str, Callable[[Comparison], str]] = {
-    "cells.csv": cells_csv,
-    "pairs.csv": pairs_csv,
-    "effects.csv": effects_csv,
-    "candidates.csv": candidates_csv,
-    "classes.csv": classes_csv,
-}
-"""Every number of a report, by the file it is in."""
+def _without_prompt(predicted: str, prompt: str) -> str:
+    """Return a predicted text without the prompt, which it may repeat at its beginning."""
+    return predicted.removeprefix(prompt.strip()).strip("\n")

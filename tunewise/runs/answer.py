@@ -27,8 +27,8 @@ def room(config: RunConfig, model: ModelConfig) -> int:
     Raises:
         ConfigError: if more are asked for than the model has positions, or too few for any text.
     """
-    context, positions = model.context_length, config.method.prefix_positions
-    num_virtual = config.method.prefix_length + positions
+    context, positions = model.context_length, config.method.num_prefix_positions
+    num_virtual = config.method.num_virtual_ids + positions
     max_length = config.train.max_length or min(config.task.max_length or context, context)
     if max_length > context:
         raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
@@ -43,7 +43,7 @@ def room(config: RunConfig, model: ModelConfig) -> int:
 def virtual_tokens(config: RunConfig, model: ModelConfig) -> range:
     """Return the ids of the method's prefix, which lie past the vocabulary."""
     first = model.vocabulary_size
-    return range(first, first + config.method.prefix_length)
+    return range(first, first + config.method.num_virtual_ids)
 
 
 def encode(

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tunewise.errors import ConfigError, TunewiseError
-from tunewise.files import write_whole, writing
+from tunewise.files import naming_the_file, write_whole
 from tunewise.metrics import Prediction
 from tunewise.runs.result import Evaluation, Failure, Result, Update
 
@@ -90,7 +90,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: if one is in it, or nothing can be written there.
     """
-    with writing(folder):
+    with naming_the_file(folder):
         lock = (folder / LOCK_FILE).open("a")  # what a link leads to keeps its content
     with lock as file:
         try:
@@ -105,7 +105,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
     """Add one JSON line to a file; what is not a finite number becomes null."""
-    with writing(path), path.open("a", encoding="utf-8") as file:
+    with naming_the_file(path), path.open("a", encoding="utf-8") as file:
         file.write(_line(values))
 
 

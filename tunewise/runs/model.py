@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
 from tunewise.errors import ModelError
-from tunewise.files import writing
+from tunewise.files import naming_the_file
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.weights import read_tensors
+from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 
 
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
@@ -43,8 +43,8 @@ def save_trained(
     Raises:
         ConfigError: if it cannot be written.
     """
-    with writing(folder):
-        if config.method.kind == "full":
+    with naming_the_file(folder):
+        if config.method.trains_everything:
             labels = config.task.label_names or ()
             save_model(model, folder / MODEL_FOLDER, tokenizer.end_of_text, labels)
             tokenizer.save(folder / MODEL_FOLDER)
@@ -74,7 +74,7 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         ModelError: if its weights cannot be read.
     """
     config = make_config(folder / CONFIG_FILE)
-    if config.method.kind == "full":
+    if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names
         model = load_model(folder / MODEL_FOLDER, None if labels is None else len(labels))

@@ -1,4 +1,4 @@
-"""How many parameters a set-up has, from shapes alone."""
+"""Parameter counts of a set-up, from shapes alone."""
 
 import torch
 
@@ -10,18 +10,18 @@ from tunewise.tasks import Classification, Task
 
 
 def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
-    """Return the counts of a model after its method has adapted it.
+    """Return the counts of a model after its method has adapted it; no weights are read.
 
     Args:
         task: gives a classifier its label layer; without one the model is a language model.
 
     Raises:
-        ConfigError: if only the rows could say how many labels there are.
+        ConfigError: if the labels are not in the settings, so that only the rows could tell them.
     """
     model = build_model(shape_of(config.model))
     if isinstance(task, Classification):
         if task.label_names is None:
-            raise ConfigError("task.labels: not given, and no rows are read to count labels")
+            raise ConfigError("task.labels: needed to count parameters, since no rows are read")
         model.use_label_head(len(task.label_names))
     config.method.adapt(model, torch.Generator())
     total, trainable = model.count_parameters()

@@ -10,12 +10,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunewise.runs.folder import CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, read_lines, write_lines
 from tunewise.config import RunConfig, make_config, write_yaml
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.rows import Split
 from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
+from tunewise.runs.folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    read_lines,
+    write_lines,
+)
 from tunewise.training import checkpoint
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tunewise.data.packing import Batch
 from tunewise.methods.lora_layers import LoRALinear
+from tunewise.methods.method import unwrapped_name
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
 from tunewise.models.fast.prepacked import prepack
@@ -29,12 +30,9 @@ class SharedWeights:
         self._known: dict[str, list[Tensor]] = {}
 
     def share(self, model: LanguageModel) -> None:
-        """Replace those weights of a model that an earlier one has too by that one's.
-
-        A layer that a method has wrapped keeps its weight under `base`.
-        """
+        """Replace those weights of a model that an earlier one has too by that one's."""
         for name, parameter in model.named_parameters():
-            known = self._known.setdefault(name.replace(".base", ""), [])
+            known = self._known.setdefault(unwrapped_name(name), [])
             equal = (other for other in known if _are_equal(other, parameter.data))
             if (shared := next(equal, None)) is None:
                 known.append(parameter.data)

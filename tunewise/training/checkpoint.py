@@ -8,7 +8,6 @@ on the disk is told by its name, and the one before it is taken.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tunewise.errors import ConfigError
+from tunewise.files import sync, temporary_file
 from tunewise.models import LanguageModel
 from tunewise.models.weights import opened
 from tunewise.training.best import BestState
@@ -99,19 +99,16 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         OSError: if it cannot be written, with those before it left as they are.
     """
     folder.mkdir(exist_ok=True)
-    temporary = folder / "writing.part"
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = {"values": json.dumps(checkpoint.values), "number": str(checkpoint.number)}
-    try:
-        save_file(tensors, temporary, metadata=values)
-    except (OSError, SafetensorError) as error:  # safetensors has its own for the system's
-        temporary.unlink(missing_ok=True)
-        raise OSError(str(error)) from error
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    path = folder / f"{checkpoint.number:09}-{_digest(temporary)}.safetensors"
-    temporary.replace(path)
-    _sync(folder)
+    with temporary_file(folder / "writing.part") as temporary:
+        try:
+            save_file(tensors, temporary, metadata=values)
+        except SafetensorError as error:  # safetensors has its own for the system's
+            raise OSError(str(error)) from error
+        sync(temporary)
+        temporary.replace(folder / f"{checkpoint.number:09}-{_digest(temporary)}.safetensors")
+    sync(folder)
     for old in _all(folder)[NUM_KEPT:]:
         old.unlink()
 
@@ -149,12 +146,3 @@ def _digest(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()[:32]
-
-
-def _sync(folder: Path) -> None:
-    """Have the system write down the folder's entries, so that a name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,10 +7,10 @@ blocks are all frozen needs one vector per example.
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from tunewise import models
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.rows import Split
-from tunewise.files import cache_folder
+from tunewise.files import cache_folder, writing_to_cache
 from tunewise.memory import GIB, keep_freed_memory
 from tunewise.models import LanguageModel
 
@@ -129,10 +129,8 @@ def _write(
 ) -> None:
     """Compute the outputs, in the order of the sequences; the file is there whole or not at all."""
     shape = (sum(lengths), model.config.model_dim)
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        temporary = Path(file.name)
-        file.truncate(shape[0] * shape[1] * model.compute_dtype.itemsize)
-    try:
+    with writing_to_cache(path) as temporary:
+        os.truncate(temporary, shape[0] * shape[1] * model.compute_dtype.itemsize)
         written = _mapped(temporary, shape, model.compute_dtype, shared=True)
         places = torch.split(written, lengths)
         device = next(model.parameters()).device
@@ -149,9 +147,6 @@ def _write(
             for segment, part in zip(segments.tolist(), parts, strict=True):
                 places[order[done + segment]].copy_(part)
             done += len(parts)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype, shared: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from tunewise.methods.method import Wrapped
 from tunewise.models import LanguageModel
 from tunewise.training.config import OptimizerKind, TrainConfig
 
@@ -125,13 +126,14 @@ def _adam(
 def build_optimizer(model: LanguageModel, config: TrainConfig) -> Optimizer:
     """Return the optimizer of everything trainable.
 
-    Weight decay is for matrices. A module may have `lr_ratios`: the learning rates of parameters of
-    its own, by name, over that of all others.
+    Weight decay is for matrices. A layer that a method has wrapped may multiply the learning rates
+    of its parameters (`Wrapped.lr_ratios`).
     """
     ratios = {
         f"{path}.{name}": ratio
         for path, module in model.named_modules()
-        for name, ratio in getattr(module, "lr_ratios", {}).items()
+        if isinstance(module, Wrapped)
+        for name, ratio in module.lr_ratios.items()
     }
     alike: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trainable():

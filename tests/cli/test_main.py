@@ -1,0 +1,153 @@
+"""Help comes at once; a mistake costs one line and exit code 2."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Tunewise, real_process
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], []])
+def test_help_names_commands_and_options(tunewise: Tunewise, arguments: list[str]) -> None:
+    answer = tunewise(*arguments)
+    assert answer.code == 0
+    expected = (
+        ["--model", "--out", "--data", "--dry-run"]
+        if "run" in arguments
+        else ["run", "params", "list"]
+    )
+    assert all(word in answer.out for word in expected)
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "an unknown command": (["rnu"], "rnu"),
+    "an unknown option": (["run", "--modle", "gpt2"], "--modle"),
+    "an option without its value": (["run", "--model"], "--model"),
+    "a missing argument": (["list"], "models|tasks|methods|metrics"),
+    "an unknown list": (["list", "model"], "did you mean 'models'?"),
+    "an unknown field": (["run", "train.epoch=1"], "did you mean 'epochs'?"),
+    "a wrong value": (["run", "train.epochs=many"], "train.epochs"),
+    "a word without a value": (["params", "method.rank="], "method.rank"),
+    "an unknown method": (["run", "--method", "lra"], "did you mean 'lora'?"),
+    "an unknown task": (["run", "--task", "imbd"], "did you mean 'imdb'?"),
+    "an unknown model": (["params", "--model", "gpt3"], "did you mean 'gpt2'?"),
+    "a missing configuration": (["run", "none.yaml"], "none.yaml: no such file"),
+    "two configurations": (["run", "one.yaml", "two.yaml"], "'two.yaml'"),
+    "a folder that is no model": (["params", "--model", "."], "config.json"),
+    "a missing data folder": (
+        ["run", "--model", "TINY", "--task", "sick", "--data", "none"],
+        "none/sick",
+    ),
+    "a dry run of a missing data folder": (
+        ["run", "--model", "TINY", "--task", "sick", "--data", "none", "--dry-run"],
+        "none/sick",
+    ),
+    "a missing split": (
+        ["run", "--model", "TINY", "--task", "sick", "--data", "DATA"],
+        "sick: no file for the test split",
+    ),
+    "an unknown nested field": (
+        ["run", "--task", "sonnets", "task.decoding.temprature=1"],
+        "did you mean 'temperature'?",
+    ),
+    "samples of an unknown split": (["run", "task.samples={dev: 8}"], "unknown split 'dev'"),
+    "no samples": (["run", "task.samples=0"], "task.samples: at least one row"),
+    "a template without a column": (
+        ["run", "--task", "mrpc", "task.template=Same?"],
+        "task.template: names no column",
+    ),
+    "a template with a column that is not there": (
+        ["run", "--model", "TINY", "--task", "sst5", "--data", "DATA", "task.template='{title}'"],
+        "train.jsonl:1: no column 'title'; the row has: text, label",
+    ),
+    "a template without quotes": (
+        ["run", "--task", "mrpc", "task.template={sentence1}"],
+        "task.template: YAML reads its braces; put it in quotes",
+    ),
+    "two answers that are the same": (
+        ["run", "--task", "mrpc", "task.verbalizers={0: ' no', 1: no}"],
+        "task.verbalizers: two are the same",
+    ),
+    "labels that only rows could tell": (
+        ["params", "--model", "gpt2", "task={kind: classification, path: a.csv}"],
+        "task.labels",
+    ),
+    "a folder in use": (
+        ["run", "--model", "TINY", "--task", "sst5", "--data", "DATA", "--out", "DATA"],
+        "holds something already",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(
+    tunewise: Tunewise, model_folder: Path, data: Path, mistake: str
+) -> None:
+    arguments, named = MISTAKES[mistake]
+    places = {"TINY": str(model_folder), "DATA": str(data)}
+    answer = tunewise(*(places.get(word, word) for word in arguments))
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert named in answer.err
+    assert answer.out == ""
+
+
+def test_a_broken_row_is_named_with_its_line(
+    tunewise: Tunewise, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nfine,1\nbroken\n")
+    words = ("task.kind=classification", "task.path=rows.csv")
+    answer = tunewise("run", "--model", model_folder, *words)
+    assert answer.code == 2
+    assert "rows.csv:3: " in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_an_interrupted_command_ends_with_130_and_says_how_to_continue(
+    tunewise: Tunewise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tunewise.config.make_config", interrupted)
+    answer = tunewise("run")
+    assert answer.code == 130
+    assert "--resume" in answer.err
+
+
+# The same through a process of its own, which costs seconds: a few.
+
+
+def test_a_real_process_ends_with_code_2_and_one_line_without_a_traceback() -> None:
+    answer = real_process("run", "train.epoch=1")
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert "Traceback" not in answer.err
+
+
+def test_debug_shows_the_traceback() -> None:
+    answer = real_process("run", "train.epoch=1", "--debug")
+    assert answer.code != 0
+    assert "Traceback" in answer.err
+    assert "epochs" in answer.err
+
+
+def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'sklearn', 'transformers', 'huggingface_hub', 'tokenizers'}"
+    program = f"import sys, tunewise.cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+    before = processor_seconds_of_children()
+    assert real_process("--help").code == 0
+    assert processor_seconds_of_children() - before < 0.5
+
+
+def processor_seconds_of_children() -> float:
+    """Return how long processes that have ended have computed; a busy machine does not matter."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

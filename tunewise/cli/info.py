@@ -1,0 +1,82 @@
+"""The commands that answer before anything is trained: `params`, `estimate` and `list`."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from tunewise.cli.options import Data, Json, MethodKind, Model, TaskName, Words, split_words
+from tunewise.errors import ConfigError, nearest
+
+
+def params(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    as_json: Json = False,
+) -> None:
+    """Count all parameters and the trainable ones, without reading weights.
+
+    Without a task the model is a language model; a classification task gives it a label layer.
+    """
+    path, overrides = split_words(words)
+    from tunewise.config import make_config
+    from tunewise.runs.parameters import count_parameters
+
+    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    names_task = task or path or any(word.startswith("task") for word in overrides)
+    counts = count_parameters(config, config.task if names_task else None)
+    if as_json:
+        print(counts.model_dump_json())
+    else:
+        print(f"total      {counts.total:>15,}")
+        print(f"trainable  {counts.trainable:>15,}  ({counts.percent:.4g} %)")
+
+
+def estimate(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate a run's memory and time, here and on some GPUs, without reading weights."""
+    path, overrides = split_words(words)
+    from tunewise.cli import show
+    from tunewise.config import make_config
+    from tunewise.estimate.survey import survey
+
+    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    found = survey(config, data)
+    if as_json:
+        print(json.dumps({**asdict(found), "advice": found.advice}))
+    else:
+        show.print_survey(found)
+
+
+def list_known(
+    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """List what is known by name; for tasks, also how many rows the data folder has."""
+    from tunewise.cli import listing, show
+
+    lists: dict[str, Callable[[], Sequence[listing.Listed]]] = {
+        "models": listing.models,
+        "tasks": partial(listing.tasks, data),
+        "methods": listing.methods,
+        "metrics": listing.metrics,
+    }
+    if what not in lists:
+        raise ConfigError(f"list {what!r}: {nearest(what, lists)}")
+    listed = lists[what]()
+    if as_json:
+        print(json.dumps([listing.as_json(one) for one in listed], indent=2))
+    else:
+        show.print_table([listing.with_headings(one) for one in listed])

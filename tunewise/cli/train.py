@@ -1,0 +1,104 @@
+"""The commands that train and compare: `run`, `study` and `report`."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewise.cli.options import Data, MethodKind, Model, TaskName, Words, only_given, split_words
+from tunewise.errors import ConfigError
+
+
+def run(
+    words: Words = None,
+    model: Model = None,
+    task: TaskName = None,
+    method: MethodKind = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for the run; runs/NAME")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show examples, lengths and labels, and stop")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue the run in --out from its last checkpoint")
+    ] = False,
+) -> None:
+    """Train and evaluate one set-up. With no argument: the embedded model, task and LoRA."""
+    path, overrides = split_words(words)
+    from rich.console import Console
+
+    from tunewise.cli import show
+    from tunewise.config import make_config
+    from tunewise.run import run as run_config
+    from tunewise.runs.dry_run import dry_run as examples_and_lengths
+    from tunewise.runs.folder import CONFIG_FILE
+    from tunewise.runs.progress import Progress
+    from tunewise.training.parallel import is_main
+
+    fields = only_given(model=model, task=task, method=method)
+    if resume and out is not None and not words and not fields:
+        path = out / CONFIG_FILE  # `run --resume --out DIR`: the run in DIR, as it was configured
+    config = make_config(path, fields, overrides)
+    console = Console(quiet=not is_main())
+    if dry_run:
+        show.print_dry_run(*examples_and_lengths(config, data), console)
+        return
+    record = run_config(config, data, out, Progress(console), resume=resume)
+    show.print_samples(record.predictions, console)
+    show.print_result(record.result, record.folder, console)
+
+
+def study(
+    file: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="the study; see docs/studies.md")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="fields for all cells (model=pocket), or of the study (seeds=1)",
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the study; runs/NAME")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue a study: only what is missing is run")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="number of processes at once")] = 1,
+) -> None:
+    """Run every cell of a study, each with the same budget and seeds."""
+    from rich.console import Console
+
+    from tunewise.studies.live import show_plan, shown
+    from tunewise.studies.runner import open_folder, run_study
+    from tunewise.studies.study import read_study
+    from tunewise.training.parallel import num_launched
+
+    if num_launched() > 1:
+        raise ConfigError("study: start it as one process; --jobs says how many it may start")
+    plan = read_study(file, words or [])
+    folder = out or Path("runs") / plan.name
+    open_folder(folder, resume)
+    console = Console()
+    # What each run logs would tear the table.
+    logging.getLogger("tunewise").setLevel(logging.WARNING)
+    num_runs = show_plan(plan, folder, data, jobs, console)
+    with shown(plan, num_runs, console) as tell:
+        failed = run_study(plan, folder, data, jobs, tell)
+    console.print(f"\nfor the report: tunewise report {folder}", highlight=False, soft_wrap=True)
+    if failed:
+        more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""
+        raise ConfigError(f"{failed[0]}{more}; --resume tries again")
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a study")],
+    out: Annotated[
+        Path | None, typer.Option(help="file for the page; DIR/report.html by default")
+    ] = None,
+) -> None:
+    """Make the report of a study: a page, tables, figures."""
+    from tunewise.reports.report import write_report
+
+    print(write_report(folder, out))

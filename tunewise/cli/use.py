@@ -1,0 +1,141 @@
+"""The commands that use finished runs: `judge`, `export`, `predict`, `generate` and `serve`."""
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewise.cli.options import FinishedRun, Json, only_given
+from tunewise.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def judge(
+    folder: FinishedRun,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="settings of the judge, such as model=NAME"),
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="another run to compare it with")] = None,
+    out: Annotated[Path | None, typer.Option(help="file for the verdicts on each pair")] = None,
+    as_json: Json = False,
+) -> None:
+    """Have a language model score a run's responses, or compare them with another run's."""
+    if out is not None and against is None:
+        raise ConfigError("--out: only with --against; scores are written to the run's own folder")
+    from tunewise.cli import show
+    from tunewise.config import fields_of
+    from tunewise.judging import JudgeConfig, judge_pair, judge_run
+    from tunewise.runs.progress import counted
+    from tunewise.settings import validate
+
+    config = validate(JudgeConfig, fields_of(words or []), "judge")
+    with counted("answers") as progress:
+        if against is None:
+            judgement = asdict(judge_run(folder, config, progress))
+        else:
+            judgement = asdict(judge_pair(folder, against, config, out, progress))
+    if as_json:
+        print(json.dumps(judgement))
+    else:
+        show.print_judgement(judgement)
+
+
+def export(
+    folder: FinishedRun,
+    form: Annotated[
+        str, typer.Option("--format", metavar="peft|hf", help="adapter or whole model")
+    ],
+    out: Annotated[Path, typer.Option(help="new folder")],
+) -> None:
+    """Write what a run has trained as a PEFT adapter, or a whole Hugging Face model."""
+    from tunewise.interop import export as export_run
+
+    export_run(folder, form, out)
+    print(out)
+
+
+def predict(
+    folder: FinishedRun,
+    source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
+    output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
+) -> None:
+    """Answer every row of a file with what a run has trained."""
+    from tunewise.predict import predict_file
+
+    count = predict_file(folder, source, None if str(output) == "-" else output)
+    logger.info("%d rows answered", count)
+
+
+def generate(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a model")],
+    prompt: Annotated[
+        str | None, typer.Option(help="text to continue; by default each line that you type")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="most tokens to write")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the most likely token")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="draw from the likeliest tokens of this probability")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="draw from this many of the likeliest tokens")
+    ] = None,
+) -> None:
+    """Continue a prompt, token by token."""
+    from tunewise.predict import load
+
+    decoding = only_given(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k
+    )
+    predictor = load(name)
+    for text in iter(_typed_line, None) if prompt is None else [prompt]:
+        for piece in predictor.stream(text, **decoding):
+            print(piece, end="", flush=True)
+        print()
+
+
+def _typed_line() -> str | None:
+    """Return a line from the terminal, or None at its end."""
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+
+
+def serve(
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs, or models")
+    ],
+    host: Annotated[str | None, typer.Option(help="address to listen at; 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="port; 8000, and 0 takes a free one")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TUNEWISE_TOKEN", help="token that requests must carry; none"),
+    ] = None,
+    max_batch: Annotated[int | None, typer.Option(help="texts written at once; 16")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="texts or rows that wait; 256")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="tokens of a prompt and its text; the model's context")
+    ] = None,
+    max_body: Annotated[int | None, typer.Option(help="bytes of a request; 1,048,576")] = None,
+) -> None:
+    """Serve runs over an OpenAI-compatible HTTP API, until Ctrl-C."""
+    from tunewise.serving import ServeConfig
+    from tunewise.serving import serve as serve_runs
+    from tunewise.settings import validate
+
+    settings = only_given(
+        host=host,
+        port=port,
+        token=token,
+        max_batch=max_batch,
+        max_queue=max_queue,
+        max_length=max_length,
+        max_body=max_body,
+    )
+    serve_runs(names, validate(ServeConfig, settings, "serve"))

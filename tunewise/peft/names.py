@@ -1,0 +1,74 @@
+"""Names in PEFT's folders: of files, of tensors, and of the layers of transformers.
+
+"Theirs" is the name of a layer in transformers, "ours" the names of what it holds here.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tunewise.models import LanguageModel
+from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.folder import find_folder
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+LAYERS_NAME_PREFIX = "base_model.model."
+"""The name prefix of tensors in an adapter of layers."""
+VIRTUAL_TOKENS_NAME_PREFIX = "base_model."
+"""The name prefix of the label layer in an adapter of virtual tokens."""
+PROMPT = "prompt_embeddings"
+"""The tensor of virtual tokens: a soft prompt's, or a prefix's keys and values."""
+LORA_A = "lora_A.weight"
+LORA_B = "lora_B.weight"
+MAGNITUDE = "lora_magnitude_vector"
+"""The lengths of a layer's rows, in an adapter of DoRA."""
+IA3_SCALE = "ia3_l"
+OUTPUT_LAYER = "lm_head"
+OUTPUT_LAYER_COPY = "lm_head.base_layer.weight"
+"""The output layer itself, which PEFT saves beside an update of it."""
+
+
+class LayerInBlock(NamedTuple):
+    """A layer of transformers that lies in a block."""
+
+    block: int
+    name: str
+    """What it is called within the block."""
+
+
+def layers_of_transformers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
+    """Return our names of what each layer of transformers holds, by its name there."""
+    layers = {
+        model.name_prefix + stored.theirs.removesuffix(".weight"): tuple(
+            name.removesuffix(".weight") for name in stored.ours
+        )
+        for stored in model.stored_tensors()
+        if stored.theirs.endswith(".weight")
+    }
+    return layers if model.num_labels is not None else layers | {OUTPUT_LAYER: ("head",)}
+
+
+def layer_in_block(theirs: str, model: LanguageModel) -> LayerInBlock | None:
+    """Return where in the blocks a layer of transformers lies; None if it is in no block."""
+    before, after = map(re.escape, (model.name_prefix + model.block_name).split("{}"))
+    match = re.fullmatch(rf"{before}(\d+){after}\.(.+)", theirs)
+    return None if match is None else LayerInBlock(int(match[1]), match[2])
+
+
+def weights_are_transposed(model: LanguageModel) -> bool:
+    """Return whether transformers keeps the weights of linear layers as (in, out)."""
+    return any(stored.transposed for stored in model.stored_tensors())
+
+
+def base_model_name(model: str) -> str:
+    """Return what transformers loads a model by: its id on the hub, or its folder's whole path.
+
+    Args:
+        model: what it is called in a configuration.
+    """
+    if model in KNOWN_MODELS and model != POCKET:
+        return KNOWN_MODELS[model].home
+    is_folder = model == POCKET or Path(model).is_dir()
+    return str(find_folder(model).absolute()) if is_folder else model

@@ -1,0 +1,38 @@
+"""Results of each label of a classification task, from the tables that its runs store."""
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from tunewise.studies.compare import Row
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """How well one cell predicts one label."""
+
+    label: str
+    scores: dict[str, float]
+    """Precision, recall, F1 and support on the test split; the mean over seeds."""
+    predicted_as: dict[str, int]
+    """How often each label was predicted where this one was expected; the sum over seeds."""
+
+
+def label_results(row: Row) -> list[LabelResult]:
+    """Return the result of each label; none for a task without labels."""
+    tables = [run.result.tables for run in row.runs if run.result.tables is not None]
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in tables:
+        confusion: dict[str, Any] = table.confusion
+        for expected, line in zip(confusion["labels"], confusion["counts"], strict=True):
+            for predicted, count in zip(confusion["labels"], line, strict=True):
+                counts[expected, predicted] += count
+    labels = list(dict.fromkeys(expected for expected, _ in counts))
+    results = []
+    for label in labels:
+        scores = [table.per_class[label] for table in tables if label in table.per_class]
+        means = {name: fmean(values[name] for values in scores) for name in scores[0]}
+        predicted_as = {other: counts[label, other] for other in labels}
+        results.append(LabelResult(label, means, predicted_as))
+    return results
