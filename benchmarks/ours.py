@@ -9,7 +9,8 @@ from tunewise.config import RunConfig
 from tunewise.data.encode import Encoded, joined
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device
-from tunewise.generation.generate import DecodingConfig, generate
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
 from tunewise.models.folder import load_model
 from tunewise.run import run
 from tunewise.runs.answer import virtual_tokens

@@ -23,7 +23,8 @@ from tunewise.data.encode import IGNORE, Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.generation import generate as decoding
-from tunewise.generation.generate import DecodingConfig, generate
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
 from tunewise.models.folder import POCKET_FOLDER, build_model, save_model, shape_of
 from tunewise.models.language_model import initialise
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from tunewise.config import RunConfig
 from tunewise.data.hub import HubData
-from tunewise.generation.generate import DecodingConfig
+from tunewise.generation.config import DecodingConfig
 from tunewise.methods import METHODS
 from tunewise.settings import Settings
 from tunewise.tasks import TASKS, Task

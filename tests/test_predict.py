@@ -19,7 +19,9 @@ from tunewise.config import make_config
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
-from tunewise.generation.generate import DecodingConfig, generate, stream, text_of
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate, stream
+from tunewise.generation.stop import text_of
 from tunewise.models.folder import find_folder, load_model
 from tunewise.run import run
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions

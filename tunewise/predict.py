@@ -21,7 +21,9 @@ from tunewise.errors import ConfigError
 from tunewise.evaluation.choices import log_shares_of
 from tunewise.evaluation.evaluate import scored_states
 from tunewise.files import writing_whole
-from tunewise.generation.generate import DecodingConfig, generate, stream, text_of
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate, stream
+from tunewise.generation.stop import text_of
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
 from tunewise.runs.answer import room, virtual_tokens

@@ -240,7 +240,7 @@ def test_a_key_that_cannot_be_one_is_not_shown(
 ) -> None:
     config = config_of()
     monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
-    with pytest.raises(JudgeError, match="OPENAI_API_KEY: holds characters") as caught:
+    with pytest.raises(JudgeError, match="OPENAI_API_KEY: has characters") as caught:
         judge_run(run_of("fine"), config)
     assert "schl" not in str(caught.value)
 
@@ -255,5 +255,5 @@ def test_a_page_where_an_endpoint_should_be_is_told(
     server: Any, config_of: ConfigOf, run_of: RunOf
 ) -> None:
     server.behaviour = lambda prompt: {"body": "<html>Welcome</html>"}
-    with pytest.raises(JudgeError, match=r"no chat completion .*/v1"):
+    with pytest.raises(JudgeError, match=r"does not send a chat completion .*/v1"):
         judge_run(run_of("fine"), config_of(max_retries=1))

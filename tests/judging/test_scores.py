@@ -294,7 +294,7 @@ def test_what_fails_half_way_goes_on_where_it_stopped(
     number = count()
     server.behaviour = lambda prompt: {"drop": True} if next(number) >= 5 else "50"
     folder = run_of(*(f"response {n}" for n in range(10)))
-    with pytest.raises(JudgeError, match="the same command goes on from there"):
+    with pytest.raises(JudgeError, match="the same command continues from there"):
         judge_run(folder, config_of(max_retries=1, concurrency=1))
     server.behaviour = lambda prompt: "50"
     assert judge_run(folder, config_of()).calls_cached == 5
@@ -384,7 +384,7 @@ def test_a_run_that_is_not_finished_is_not_judged(config_of: ConfigOf, run_of: R
 
 
 def test_labels_are_not_judged(config_of: ConfigOf, run_of: RunOf) -> None:
-    with pytest.raises(JudgeError, match=r"predictions\.jsonl: holds no texts"):
+    with pytest.raises(JudgeError, match=r"predictions\.jsonl: has no texts to judge"):
         judge_run(run_of("good", prompt=""), config_of())
 
 

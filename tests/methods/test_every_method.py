@@ -18,7 +18,8 @@ from tunewise.data.packing import pack
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
-from tunewise.generation.generate import DecodingConfig, generate
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import summed_loss

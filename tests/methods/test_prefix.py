@@ -11,7 +11,8 @@ from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError
-from tunewise.generation.generate import DecodingConfig, generate
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache

@@ -84,7 +84,8 @@ def _read(model: LanguageModel, packed: Packed, prompts: Sequences) -> tuple[Cac
     """Return a cache that holds prompts, read in two passes, and the logits after each."""
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in prompts]
-    cache = Cache(model.config.num_layers, lengths, len(KEPT), 2 * len(prompts), device)
+    sizes = {"room": len(KEPT), "max_rows": 2 * len(prompts)}
+    cache = Cache(model.config.num_layers, lengths, **sizes, device=device)
     logits = []
     for part in (prompts[:2], prompts[2:]):
         if part:

@@ -23,8 +23,8 @@ from tunewise.models.language_model import initialise
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, save_trained
 from tunewise.serving.app import make_app
+from tunewise.serving.counters import Counters
 from tunewise.serving.engine import Engine
-from tunewise.serving.metrics import Metrics
 from tunewise.serving.server import load_all
 
 RunOf = Callable[..., str]
@@ -158,10 +158,10 @@ class Served:
         sizes = {"max_batch": 8, "max_queue": 32} | {
             name: limits.pop(name) for name in ("max_batch", "max_queue") if name in limits
         }
-        self.metrics = Metrics()
-        self.engine = Engine(load_all(names), **sizes, metrics=self.metrics)
+        self.counters = Counters()
+        self.engine = Engine(load_all(names), **sizes, counters=self.counters)
         options = {"token": None, "max_length": None, "max_body": 20_000} | limits
-        app = make_app(self.engine, self.metrics, **options)
+        app = make_app(self.engine, self.counters, **options)
         config = uvicorn.Config(app, port=0, lifespan="off", log_config=None)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)

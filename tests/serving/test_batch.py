@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import tunewise as tw
-from tunewise.generation.generate import begun, generate, text_of
+from tunewise.generation.continuation import Draw, new_text
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
 from tunewise.predict import Predictor
-from tunewise.serving.batch import Batch, Piece, Writing
+from tunewise.serving.batch import TextBatch, TextJob, TextPiece
 from tunewise.serving.mixing import Mix
 from tunewise.serving.server import load_all
 
@@ -38,9 +40,9 @@ class Asked:
         self.predictor = predictor
         self.decoding = predictor.decoding({**DECODINGS[number], "stop": stop})
         self.prompt = predictor.given(PROMPTS[number])
-        self.pieces: list[Piece] = []
-        text = begun(predictor.model, self.prompt, self.decoding, (number, 0))
-        self.writing = Writing(text, owner, self.decoding, predictor.tokenizer, self.pieces.append)
+        self.pieces: list[TextPiece] = []
+        text = new_text(predictor.model, self.prompt, self.decoding, Draw(number, 0))
+        self.job = TextJob(text, owner, self.decoding, predictor.tokenizer, self.pieces.append)
         self.expected = self.alone(number)
 
     def alone(self, seed: int) -> str:
@@ -54,14 +56,14 @@ class Asked:
         return "".join(piece.text for piece in self.pieces)
 
 
-def written(batch: Batch, joining: list[list[Asked]]) -> None:
+def written(batch: TextBatch, joining: list[list[Asked]]) -> None:
     """Have some texts join before each step, and go on to the end of all."""
     for some in joining:
         if some:
-            batch.join([asked.writing for asked in some])
-        if batch.writings:
+            batch.join([asked.job for asked in some])
+        if batch.jobs:
             batch.step()
-    while batch.writings:
+    while batch.jobs:
         batch.step()
 
 
@@ -72,7 +74,7 @@ def test_texts_that_join_at_any_step_are_what_each_run_writes_alone(
     methods = ["lora", "other lora", "soft_prompt", "full"]
     predictors = list(load_all([run_of(method, on=family) for method in methods]).values())
     asked = [Asked(predictors[n % 4], n % 4, n) for n in range(len(DECODINGS))]
-    batch = Batch(Mix([predictor.model for predictor in predictors]))
+    batch = TextBatch(Mix([predictor.model for predictor in predictors]))
     written(batch, [asked[:2], [], asked[2:5], [asked[5]], [], [], asked[6:]])
     assert [a.found for a in asked] == [a.expected for a in asked]
     assert len({a.found for a in asked}) == len(asked)
@@ -86,19 +88,19 @@ def test_texts_that_join_at_any_step_are_what_each_run_writes_alone(
 def test_a_run_with_a_prefix_is_joined_too(run_of: RunOf) -> None:
     predictor = tw.load(run_of("prefix"))
     asked = [Asked(predictor, 0, number) for number in range(5)]
-    written(Batch(Mix([predictor.model])), [asked[:1], [], asked[1:3], [], asked[3:]])
+    written(TextBatch(Mix([predictor.model])), [asked[:1], [], asked[1:3], [], asked[3:]])
     assert [a.found for a in asked] == [a.expected for a in asked]
 
 
 def test_what_nobody_waits_for_is_dropped_and_the_others_go_on(run_of: RunOf) -> None:
     predictor = tw.load(run_of())
     asked = [Asked(predictor, 0, number) for number in (0, 6, 2, 4)]
-    batch = Batch(Mix([predictor.model]))
-    batch.join([a.writing for a in asked])
+    batch = TextBatch(Mix([predictor.model]))
+    batch.join([a.job for a in asked])
     batch.step()
-    asked[0].writing.cancelled = asked[2].writing.cancelled = True
+    asked[0].job.cancelled = asked[2].job.cancelled = True
     batch.drop_cancelled()
-    assert len(batch.writings) == 2
+    assert len(batch.jobs) == 2
     written(batch, [])
     assert asked[0].pieces[-1].finish is None
     for one in (asked[1], asked[3]):
@@ -110,7 +112,7 @@ def test_a_text_ends_before_its_stop_string_and_says_why(run_of: RunOf) -> None:
     whole = Asked(predictor, 0, 0).expected
     stop = whole[4:6]
     one = Asked(predictor, 0, 0, (stop,))
-    written(Batch(Mix([predictor.model])), [[one]])
+    written(TextBatch(Mix([predictor.model])), [[one]])
     assert one.found == one.expected == whole[: whole.index(stop)]
     assert one.pieces[-1].finish == "stop"
 
@@ -120,6 +122,6 @@ def test_the_end_of_the_text_is_not_shown(run_of: RunOf) -> None:
     one = Asked(predictor, 0, 0)
     with torch.no_grad():  # an end that is always the likeliest
         predictor.model.final_norm.bias.copy_(predictor.model.token_embedding.weight[0] * 50)
-    written(Batch(Mix([predictor.model])), [[one]])
+    written(TextBatch(Mix([predictor.model])), [[one]])
     assert (one.found, len(one.pieces)) == ("", 1)
     assert (one.pieces[0].finish, one.pieces[0].num_tokens) == ("stop", 1)

@@ -27,7 +27,14 @@ def logits_of(
 ) -> Tensor:
     """Return (2, B, V): the logits after each prompt, and after one token more."""
     lengths = [len(prompt) for prompt in prompts]
-    cache = Cache(mix.config.num_layers, lengths, 1, len(lengths), mix.device, mix.first_position)
+    cache = Cache(
+        mix.config.num_layers,
+        lengths,
+        room=1,
+        max_rows=len(lengths),
+        device=mix.device,
+        num_before=mix.first_position,
+    )
     sequences = [
         Encoded("", torch.tensor(prompt).int().numpy(), len(prompt), label=0) for prompt in prompts
     ]

@@ -11,8 +11,9 @@ import pytest
 from torch import Tensor
 
 import tunewise as tw
-from tunewise.generation.generate import generate, text_of
-from tunewise.serving.batch import Batch
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
+from tunewise.serving.batch import TextBatch
 from tunewise.serving.mixing import Mix
 
 from .conftest import METHODS, RunOf, Serve, Served, wait_until
@@ -40,13 +41,13 @@ def raw(
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Have every step of a batch wait for a leave."""
     leave = threading.Semaphore(0)
-    step = Batch.step
+    step = TextBatch.step
 
-    def waiting(self: Batch) -> None:
+    def waiting(self: TextBatch) -> None:
         assert leave.acquire(timeout=20)
         step(self)
 
-    monkeypatch.setattr(Batch, "step", waiting)
+    monkeypatch.setattr(TextBatch, "step", waiting)
     return leave
 
 
@@ -75,7 +76,7 @@ def test_requests_to_many_runs_go_through_one_pass_and_get_what_each_run_writes(
 
     with ThreadPoolExecutor(len(names)) as pool:
         answers = pool.map(ask, names)
-        wait_until(lambda: served.metrics.queue == len(names))
+        wait_until(lambda: served.counters.queue_length == len(names))
         served.engine.start()
         found = list(answers)
     expected = [tw.load(name).generate("A good", max_new_tokens=20) for name in names]
@@ -262,12 +263,24 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "a penalty": ({"presence_penalty": 0.5}, 422, "presence_penalty: is not supported"),
     "an unknown field": ({"max_token": 5}, 422, "unknown field 'max_token'; did you mean"),
     "no tokens": ({"max_tokens": 0}, 422, "max_tokens: Input should be greater than 0 (found 0)"),
-    "a long prompt": ({"prompt": "x" * 70}, 422, "a prompt of 70 tokens and 2 new ones; 64 in"),
-    "many tokens": ({"max_tokens": 64}, 422, "a prompt of 1 tokens and 64 new ones; 64 in all"),
-    "many texts": ({"prompt": ["a", "b"], "n": 65}, 422, "130 texts are asked for; 1 to 128"),
+    "a long prompt": (
+        {"prompt": "x" * 70},
+        422,
+        "a prompt of 70 tokens and 2 new ones; the maximum is 64 in all",
+    ),
+    "many tokens": (
+        {"max_tokens": 64},
+        422,
+        "a prompt of 1 tokens and 64 new ones; the maximum is 64 in all",
+    ),
+    "many texts": (
+        {"prompt": ["a", "b"], "n": 65},
+        422,
+        "130 texts are asked for; 1 to 128 are possible",
+    ),
     "too many texts": ({"n": 129}, 422, "n: Input should be less than or equal to 128"),
     "no text": ({"prompt": []}, 422, "0 texts are asked for"),
-    "a token that is none": ({"prompt": [5, 257]}, 422, "prompt: a token is not one of 0 to 256"),
+    "a token that is none": ({"prompt": [5, 257]}, 422, "prompt: a token is not between 0 and 256"),
     "a cold temperature": ({"temperature": -1}, 422, "temperature: Input should be greater"),
     "an empty stop": ({"stop": ""}, 422, "an empty string would end every output"),
     "half a character": ({"prompt": "\ud800"}, 400, "surrogates not allowed"),
@@ -304,7 +317,7 @@ def test_openais_client_raises_its_own_errors(run_of: RunOf, serve: Serve) -> No
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         client.completions.create(model=name, prompt="a" * 99)
     assert caught.value.code == "context_length_exceeded"
-    with pytest.raises(openai.UnprocessableEntityError, match="nothing is asked"):
+    with pytest.raises(openai.UnprocessableEntityError, match="there is nothing to answer"):
         messages: Any = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         client.chat.completions.create(model=name, messages=messages)
     assert [model.id for model in client.models.list()] == [name]
@@ -332,7 +345,7 @@ def test_a_length_that_is_allowed_counts_prompt_and_text(run_of: RunOf, serve: S
     client = serve(name, max_length=10).client()
     answer = client.completions.create(model=name, prompt="a" * 6)
     assert answer.usage is not None and answer.usage.completion_tokens == 4
-    with pytest.raises(openai.UnprocessableEntityError, match="10 in all"):
+    with pytest.raises(openai.UnprocessableEntityError, match="the maximum is 10 in all"):
         client.completions.create(model=name, prompt="a" * 6, max_tokens=5)
 
 
@@ -369,7 +382,7 @@ def test_a_short_request_does_not_wait_for_a_long_one(
     client = served.client()
     long = client.completions.create(model=name, prompt="A", max_tokens=60, stream=True)
     (group,) = served.engine._groups
-    wait_until(lambda: bool(group.batch.writings))
+    wait_until(lambda: bool(group.batch.jobs))
     with ThreadPoolExecutor(1) as pool:
         short = pool.submit(client.completions.create, model=other, prompt="So", max_tokens=3)
         steps = 0
@@ -391,21 +404,23 @@ def test_what_is_more_than_may_wait_is_refused_at_once(run_of: RunOf, serve: Ser
     client = served.client()
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(client.completions.create, model=name, prompt="a", n=3, max_tokens=9)
-        wait_until(lambda: served.metrics.queue == 3)
+        wait_until(lambda: served.counters.queue_length == 3)
         second = pool.submit(client.completions.create, model=name, prompt="a", n=2, max_tokens=9)
-        wait_until(lambda: served.metrics.queue == 5)
-        with pytest.raises(openai.RateLimitError, match="too much is waiting") as caught:
+        wait_until(lambda: served.counters.queue_length == 5)
+        with pytest.raises(openai.RateLimitError, match="the queue is full") as caught:
             client.completions.create(model=name, prompt="a", stream=True)
         assert caught.value.response.headers["retry-after"] == "1"
         rows = {"model": labels, "input": ["a"] * 3}
         answer = pool.submit(raw, served, "/classify", rows)
-        wait_until(lambda: served.metrics.queue == 8)
+        wait_until(lambda: served.counters.queue_length == 8)
         assert raw(served, "/classify", rows)[0] == 429
         served.engine.start()
         assert len(first.result().choices) + len(second.result().choices) == 5
         assert len(answer.result()[1]["data"]) == 3
     assert client.completions.create(model=name, prompt="a", max_tokens=2).choices
-    with pytest.raises(openai.UnprocessableEntityError, match="4 texts or rows at once; 3 is"):
+    with pytest.raises(
+        openai.UnprocessableEntityError, match="4 texts or rows at once; the maximum is 3"
+    ):
         client.completions.create(model=name, prompt="a", n=4)
 
 
@@ -419,15 +434,15 @@ def test_when_a_client_leaves_its_text_is_written_no_further(
     asked = {"model": name, "prompt": "A", "max_tokens": 60, "stream": stream, "n": 2}
     connection.request("POST", "/v1/completions", json.dumps(asked))
     (group,) = served.engine._groups
-    wait_until(lambda: len(group.batch.writings) == 2)  # read, and waiting for the first step
-    writings = list(group.batch.writings)
+    wait_until(lambda: len(group.batch.jobs) == 2)  # read, and waiting for the first step
+    jobs = list(group.batch.jobs)
     response = connection.getresponse() if stream else connection
     response.close()
     connection.close()
-    wait_until(lambda: all(writing.cancelled for writing in writings))
+    wait_until(lambda: all(job.cancelled for job in jobs))
     slow.release()
-    wait_until(lambda: not group.batch.writings)
-    assert served.metrics.tokens == 4
+    wait_until(lambda: not group.batch.jobs)
+    assert served.counters.tokens == 4
     for _ in range(5):
         slow.release()
     assert served.client().completions.create(model=name, prompt="A", max_tokens=4).choices
@@ -439,14 +454,14 @@ def test_a_pass_that_fails_ends_its_own_requests_alone(
     name = run_of()
     served = serve(name)
     client = served.client()
-    step, failures = Batch.step, [MemoryError("no room"), MemoryError("no room")]
+    step, failures = TextBatch.step, [MemoryError("no room"), MemoryError("no room")]
 
-    def failing(self: Batch) -> None:
+    def failing(self: TextBatch) -> None:
         if failures:
             raise failures.pop()
         step(self)
 
-    monkeypatch.setattr(Batch, "step", failing)
+    monkeypatch.setattr(TextBatch, "step", failing)
     with pytest.raises(openai.InternalServerError, match="something broke here"):
         client.completions.create(model=name, prompt="A", max_tokens=4)
     with pytest.raises(openai.APIError, match="something broke here"):
@@ -461,7 +476,7 @@ def test_metrics_count_what_has_been_done(run_of: RunOf, serve: Serve) -> None:
     client.completions.create(model=name, prompt="A good", max_tokens=5, n=2)
     raw(served, "/v1/completions", b"{")
     raw(served, "/secret/path")
-    wait_until(lambda: served.metrics.requests.total() == 3)
+    wait_until(lambda: served.counters.requests.total() == 3)
     status, text = raw(served, "/metrics")
     assert status == 200
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")

@@ -6,7 +6,8 @@ from dataclasses import replace
 from tunewise.data.encode import encode_prompts
 from tunewise.data.example import Example
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.generation.generate import generate, text_of
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.tasks import Answered

@@ -1,4 +1,4 @@
-"""A language model judges what runs have written."""
+"""A language model judges the texts that runs have written."""
 
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError

@@ -1,4 +1,4 @@
-"""Which judge is asked, where, and how."""
+"""Settings of a judge: which model, at which endpoint, and how it is asked."""
 
 import hashlib
 import os
@@ -13,43 +13,43 @@ from tunewise.settings import Settings
 class JudgeConfig(Settings):
     """A judge: a model behind an OpenAI-compatible endpoint, and how it is asked.
 
-    The key is no setting, so that no file can hold it: it stays in the environment.
+    The key is not a setting, so that it is in no file: it stays in the environment.
     """
 
     model: str = Field(default="", validate_default=True)
-    """The judge's name at its endpoint. Without it, TUNEWISE_JUDGE_MODEL."""
+    """The judge's name at its endpoint; by default TUNEWISE_JUDGE_MODEL of the environment."""
     base_url: str = Field(default="", validate_default=True)
-    """The endpoint, which ends in `/v1` for most servers. Without it, OPENAI_BASE_URL, or else that
-    of OpenAI."""
+    """The endpoint's address, for most servers one that ends in `/v1`; by default OPENAI_BASE_URL
+    of the environment, or else OpenAI's."""
     key_variable: str = "OPENAI_API_KEY"
     """The environment variable that holds the key. A local server may need none."""
     calls: int = Field(default=3, ge=1)
     """How often each question is asked."""
     concurrency: int = Field(default=8, ge=1)
-    """The most requests under way at once."""
+    """Maximum number of requests at once."""
     timeout: float = Field(default=60.0, gt=0)
     """Seconds to wait for a reply."""
     max_retries: int = Field(default=6, ge=0)
-    """How often a request that failed is sent again."""
+    """How often a failed request is sent again."""
     temperature: float | None = Field(default=1.0, ge=0, le=2)
-    """How much chance is in a reply; `null` leaves it to the endpoint. At 0, all calls say much the
-    same."""
+    """The judge's sampling temperature; `null` leaves it to the endpoint. At 0, replies to the same
+    question hardly differ."""
     template: str = SCORE_TEMPLATE
-    """The question about one response: text with `{input}`, `{reference}` and `{response}`."""
+    """Prompt about one response: a text with `{input}`, `{reference}` and `{response}`."""
     pair_template: str = PAIR_TEMPLATE
-    """The question about two: with `{response_a}` and `{response_b}` in place of `{response}`."""
+    """Prompt about two responses: `{response_a}` and `{response_b}` in place of `{response}`."""
 
     @field_validator("model")
     @classmethod
-    def _model_of_the_environment(cls, model: str) -> str:
+    def _default_model(cls, model: str) -> str:
         model = model or os.environ.get("TUNEWISE_JUDGE_MODEL", "")
         if not model:
-            raise ValueError("no model is named to judge: set model, or TUNEWISE_JUDGE_MODEL")
+            raise ValueError("no model is named: set model, or TUNEWISE_JUDGE_MODEL")
         return model
 
     @field_validator("base_url")
     @classmethod
-    def _endpoint_of_the_environment(cls, base_url: str) -> str:
+    def _default_base_url(cls, base_url: str) -> str:
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
         if base_url and not base_url.startswith(("http://", "https://")):
             raise ValueError("a web address is needed, such as http://localhost:8000/v1")
@@ -57,16 +57,16 @@ class JudgeConfig(Settings):
 
     @field_validator("template")
     @classmethod
-    def _shows_the_response(cls, template: str) -> str:
+    def _check_template(cls, template: str) -> str:
         return check_template(template, ("response",))
 
     @field_validator("pair_template")
     @classmethod
-    def _shows_both_responses(cls, template: str) -> str:
+    def _check_pair_template(cls, template: str) -> str:
         return check_template(template, ("response_a", "response_b"))
 
     def identity(self, template: str) -> dict[str, Any]:
-        """Return what makes scores comparable: they are of one judge if this is equal."""
+        """Return what identifies a judge: scores are comparable if this is equal."""
         return {
             "model": self.model,
             "temperature": self.temperature,

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint that is asked until it replies."""
+"""An OpenAI-compatible endpoint: requests are retried until it replies."""
 
 import logging
 import os
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BASE_DELAY = 1.0
-"""Seconds before the first retry; each further one waits twice as long."""
-LONGEST_DELAY = 60.0
-"""Seconds after which waiting grows no longer: most quotas are per minute."""
-LONGEST_WAIT = 600.0
-"""Seconds that an endpoint may ask us to wait; beyond, it is better to come back later."""
-TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
-"""Loggers of libraries that tell of every request; they may print headers that echo the key."""
-LONGEST_TEXT = 200
-"""Characters of a foreign message that are shown."""
+"""Seconds before the first retry; each further retry waits twice as long."""
+MAX_DELAY = 60.0
+"""Longest delay between retries, in seconds: most quotas are per minute."""
+MAX_WAIT = 600.0
+"""Longest wait that an endpoint may ask for, in seconds; beyond it the command ends."""
+NOISY_LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
+"""Loggers of libraries that log every request; they may print headers that echo the key."""
+MAX_SHOWN = 200
+"""Longest part of an endpoint's message that is shown, in characters."""
 
 
 class JudgeError(TunewiseError):
-    """A judge that cannot be asked, or a run that cannot be judged."""
+    """The judge cannot be asked, or the run cannot be judged."""
 
 
 class RefusedError(Exception):
-    """A prompt that the endpoint does not take, such as one that is too long for the model."""
+    """The endpoint refuses a prompt, such as one that is too long for the model."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Failure:
     """A request without a reply, and what to do about it."""
 
     reason: str
-    then: Literal["retry", "refuse", "stop"]
+    action: Literal["retry", "refuse", "stop"]
     wait: float = 0.0
-    """Seconds that the endpoint asks to wait."""
+    """Seconds that the endpoint asks to wait before a retry."""
 
 
 class Endpoint:
-    """Asks the judge, again where a request fails. Threads may share it.
+    """Sends prompts to the judge, and retries requests that fail. Threads may share it.
 
-    Retries are ours and not the client library's: that gives up after some 30 seconds, and quotas
-    are per minute; and it cannot be woken when the user interrupts.
+    It does the retries itself. The client library's give up after some 30 seconds, although quotas
+    are per minute, and cannot be woken when the user interrupts.
     """
 
     def __init__(self, config: JudgeConfig) -> None:
@@ -62,13 +62,13 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise JudgeError("judging needs an extra: pip install 'tunewise[judge]'") from error
-        for name in TALKATIVE:
+        for name in NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._config = config
         self._key = _key(config)
         self._stopped = threading.Event()
         self._client = openai.OpenAI(
-            # A server without keys takes any, and the library insists on one.
+            # The library insists on a key; a server that needs none accepts any.
             api_key=self._key.get_secret_value() or "none",
             base_url=config.base_url or None,
             timeout=config.timeout,
@@ -76,29 +76,29 @@ class Endpoint:
         )
 
     def reply(self, prompt: str) -> str:
-        """Return what the judge replies, without spaces at the ends.
+        """Return the judge's reply to a prompt, without spaces at the ends.
 
         Raises:
-            RefusedError: if the endpoint does not take this prompt.
-            JudgeError: if it takes none, or has failed `max_retries` times more than once.
+            RefusedError: if the endpoint refuses this prompt.
+            JudgeError: if the endpoint cannot be used, or the last of `max_retries` retries failed.
         """
         for attempt in count():
             reply = self._request(prompt)
             if isinstance(reply, str):
                 return reply
-            if reply.then == "refuse":
+            if reply.action == "refuse":
                 raise RefusedError(reply.reason)
-            if reply.then == "stop" or attempt == self._config.max_retries:
+            if reply.action == "stop" or attempt == self._config.max_retries:
                 tries = f", in {attempt + 1} tries" if attempt else ""
                 raise JudgeError(
                     f"the judge {self._config.model!r} cannot be asked: {reply.reason}{tries}; "
-                    f"scores so far are kept, and the same command goes on from there"
+                    f"scores so far are cached, and the same command continues from there"
                 )
             self._wait(attempt, reply)
         raise AssertionError  # count() has no end
 
     def stop(self) -> None:
-        """Wake those who wait, and let them fail."""
+        """Wake the threads that wait for a retry, and make them fail."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -106,17 +106,17 @@ class Endpoint:
         self._client.close()
 
     def _wait(self, attempt: int, failure: Failure) -> None:
-        """Wait twice as long each time, not less than was asked for, and not all at one moment."""
-        seconds = max(failure.wait, min(BASE_DELAY * 2**attempt, LONGEST_DELAY))
+        """Wait: twice as long each time, at least as asked, and with jitter between threads."""
+        seconds = max(failure.wait, min(BASE_DELAY * 2**attempt, MAX_DELAY))
         seconds *= random.uniform(1.0, 1.25)
-        if attempt > 0:  # one failure is no news
+        if attempt > 0:  # a single failure is common
             logger.info("judge: %s; trying again in %.0f s", failure.reason, seconds)
         if self._stopped.wait(seconds):
             raise JudgeError("interrupted")
 
     def _request(self, prompt: str) -> str | Failure:
-        # Failures are returned: raised here, they would drag along the library's exception, which
-        # may hold the key.
+        # Failures are returned: one raised here would carry the library's exception as its context,
+        # which may hold the key.
         import openai
 
         temperature = self._config.temperature
@@ -135,40 +135,40 @@ class Endpoint:
             reason = self._shown(str(error.__cause__ or error))
             return Failure(f"no connection to {self._client.base_url}: {reason}", "retry")
         except (openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError):
-            reason = f"what {self._client.base_url} sends is no chat completion"
+            reason = f"{self._client.base_url} does not send a chat completion"
             return Failure(f"{reason} (most base_urls end in /v1)", "retry")
-        return self._scrubbed(reply).strip()
+        return self._without_key(reply).strip()
 
     def _failure(self, error: "openai.APIStatusError") -> Failure:
         """Return what a status of 400 or more means."""
         status = error.status_code
         body = error.body
-        said = body.get("message") or body if isinstance(body, dict) else body
-        reason = f"{status} {self._shown(str(said or error.response.reason_phrase))}"
+        message = body.get("message") or body if isinstance(body, dict) else body
+        reason = f"{status} {self._shown(str(message or error.response.reason_phrase))}"
         if status in (401, 403):
             key = self._config.key_variable
-            return Failure(f"{reason} (the key is that of {key} in the environment)", "stop")
+            return Failure(f"{reason} (the key was read from {key} in the environment)", "stop")
         if status in (400, 413, 422):
             return Failure(reason, "refuse")
         if error.code == "insufficient_quota" or (status < 500 and status not in (408, 409, 429)):
             return Failure(reason, "stop")
         wait = _seconds(error.response.headers.get("retry-after", ""))
-        if wait > LONGEST_WAIT:
+        if wait > MAX_WAIT:
             return Failure(f"{reason}; it asks to come back in {wait:,.0f} s", "stop")
         return Failure(reason, "retry", wait)
 
     def _shown(self, text: str) -> str:
-        # Without the key first: the end of a longer text may cut the key in two.
-        text = " ".join(self._scrubbed(text).split())
-        return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+        # The key is removed first: shortening the text could cut it in two.
+        text = " ".join(self._without_key(text).split())
+        return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
-    def _scrubbed(self, text: str) -> str:
+    def _without_key(self, text: str) -> str:
         key = self._key.get_secret_value()
         return text.replace(key, "[key]") if key else text
 
 
 def _key(config: JudgeConfig) -> SecretStr:
-    """Return the key in the environment; empty for a server of one's own that needs none."""
+    """Return the key in the environment; empty if there is none and `base_url` is set."""
     key = os.environ.get(config.key_variable, "").strip()
     if not key and not config.base_url:
         raise JudgeError(
@@ -176,7 +176,7 @@ def _key(config: JudgeConfig) -> SecretStr:
             f"a server that needs none"
         )
     if not (key.isascii() and key.isprintable()):
-        raise JudgeError(f"{config.key_variable}: holds characters that no key has")
+        raise JudgeError(f"{config.key_variable}: has characters that are not allowed in a key")
     return SecretStr(key)
 
 

@@ -4,18 +4,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tunewise.errors import ConfigError
-from tunewise.judging.answers import Progress, ask
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError
 from tunewise.judging.prompts import VERDICT, fill
+from tunewise.judging.replies import OnProgress, ask
 from tunewise.judging.scores import SEED, read_responses, write_json
 from tunewise.metrics import Prediction
 from tunewise.metrics.metric import bootstrap, mean, with_count
-
-Verdicts = list[tuple[str | None, str | None]]
-"""Of each call: A or B with the first run as A, and A or B with the first run as B."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +22,27 @@ class PairJudgement:
 
     model: str
     win_rate: float
-    """The share of examples that the first run wins; one that nobody wins counts half."""
+    """Share of examples that the first run wins; a tie counts half."""
     interval: tuple[float, float]
-    """95 % bootstrap interval of the win rate, over examples. 0.5 in it: no difference shown."""
+    """95 % bootstrap interval over examples; if it holds 0.5, the difference is not significant."""
     num_examples: int
-    """Examples that both runs answered."""
+    """Number of examples that both runs answered."""
     num_wins: int
-    """Examples of which the first run won more than half."""
+    """Number of examples of which the first run won more than half."""
     num_ties: int
-    """Examples of which both won half: the orders disagree, or the responses are the same."""
+    """Number of examples of which each won half: orders disagree, or the responses are equal."""
     num_losses: int
+    """Number of examples of which the first run won less than half."""
     num_unjudged: int
-    """Examples without a verdict from every call. They are not in the win rate."""
+    """Number of examples without a verdict from every call; they are not in the win rate."""
     num_unmatched: int
-    """Examples that only one of the runs answered."""
+    """Number of examples that only one of the runs answered."""
     num_position_a: int
-    """Pairs of calls that preferred what stood first, in both orders."""
+    """Number of call pairs that preferred the first place in both orders."""
     num_position_b: int
-    """Pairs of calls that preferred what stood second, in both orders."""
+    """Number of call pairs that preferred the second place in both orders."""
     num_invalid_replies: int
+    """Number of replies that were neither A nor B, in this and earlier runs."""
     calls_made: int
     calls_cached: int
 
@@ -52,38 +52,37 @@ def judge_pair(
     second: Path,
     config: JudgeConfig,
     out: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: OnProgress = lambda done, total: None,
 ) -> PairJudgement:
     """Return how often a judge prefers the first run's responses to the second's.
 
     Judges favour a position (Zheng et al., https://arxiv.org/abs/2306.05685), so each call is made
-    twice, with the responses swapped: only a verdict that survives the swap is a win. The same
-    response twice is a tie that nobody is asked about.
+    twice, with the responses swapped: only a verdict that survives the swap is a win. Two equal
+    responses are a tie, without a call.
 
     Args:
         out: a new JSON file for the result, with every example's verdicts.
-        progress: called with the number of answers that are there, and that there will be.
+        progress: takes the number of calls that are done, and the number of all calls.
 
     Raises:
         JudgeError: if the runs cannot be compared, or the judge cannot be asked.
-        ConfigError: if `out` is there already.
+        ConfigError: if `out` exists.
     """
     if out is not None and out.exists():
-        raise ConfigError(f"{out}: is there already, and nothing is overwritten")
-    pairs, num_unmatched = _matched(first, second)
-    asked = {one.example_id: _prompts(config, one, other) for one, other in pairs}
-    prompts = [prompt for both in asked.values() for prompt in both]
-    answers = ask(prompts, VERDICT, config, progress)
+        raise ConfigError(f"{out}: already exists, and nothing is overwritten")
+    pairs, num_unmatched = _match(first, second)
+    prompts = {one.example_id: _prompts(config, one, other) for one, other in pairs}
+    replies = ask([p for both in prompts.values() for p in both], VERDICT, config, progress)
     verdicts = {
-        example_id: list(zip(*(answers.values(p, config.calls) for p in both), strict=True))
-        for example_id, both in asked.items()
+        example_id: list(zip(*(replies.values(p, config.calls) for p in both), strict=True))
+        for example_id, both in prompts.items()
     }
-    shares = {example_id: _share(given) for example_id, given in verdicts.items()}
+    shares = {example_id: _share(calls) for example_id, calls in verdicts.items()}
     judged = [share for share in shares.values() if share is not None]
     if not judged:
         raise JudgeError(f"no pair has a verdict from each of {2 * config.calls} calls")
     counted = with_count(judged)
-    calls = [call for given in verdicts.values() for call in given]
+    all_calls = [call for calls in verdicts.values() for call in calls]
     judgement = PairJudgement(
         model=config.model,
         win_rate=mean(counted.sum(axis=0)),
@@ -94,16 +93,16 @@ def judge_pair(
         num_losses=sum(share < 0.5 for share in judged),
         num_unjudged=len(pairs) - len(judged),
         num_unmatched=num_unmatched,
-        num_position_a=calls.count(("A", "A")),
-        num_position_b=calls.count(("B", "B")),
-        num_invalid_replies=answers.num_invalid,
-        calls_made=answers.calls_made,
-        calls_cached=answers.calls_cached,
+        num_position_a=all_calls.count(("A", "A")),
+        num_position_b=all_calls.count(("B", "B")),
+        num_invalid_replies=replies.num_invalid,
+        calls_made=replies.calls_made,
+        calls_cached=replies.calls_cached,
     )
     if out is not None:
         examples = [
             {"example_id": name, "share": shares[name], "verdicts": verdicts[name]}
-            for name in asked
+            for name in prompts
         ]
         runs = {"first": str(first), "second": str(second)}
         judge = config.identity(config.pair_template)
@@ -111,11 +110,19 @@ def judge_pair(
     return judgement
 
 
-def _matched(first: Path, second: Path) -> tuple[list[tuple[Prediction, Prediction]], int]:
-    """Return the responses to examples that both runs answered, and the number of other examples.
+class _Matched(NamedTuple):
+    """The responses of two runs to the same examples."""
+
+    pairs: list[tuple[Prediction, Prediction]]
+    num_unmatched: int
+    """Number of examples that only one of the runs answered."""
+
+
+def _match(first: Path, second: Path) -> _Matched:
+    """Return the responses to the examples that both runs answered.
 
     Raises:
-        JudgeError: if there are none, or they are not the same examples.
+        JudgeError: if there are none, or an example is not the same in both runs.
     """
     ones, others = ({p.example_id: p for p in read_responses(run)} for run in (first, second))
     pairs = [(one, others[name]) for name, one in ones.items() if name in others]
@@ -127,11 +134,11 @@ def _matched(first: Path, second: Path) -> tuple[list[tuple[Prediction, Predicti
                 f"{first} and {second}: example {one.example_id!r} is not the same in both; runs "
                 f"are compared on the same prompts and references"
             )
-    return pairs, len(ones) + len(others) - 2 * len(pairs)
+    return _Matched(pairs, len(ones) + len(others) - 2 * len(pairs))
 
 
 def _prompts(config: JudgeConfig, one: Prediction, other: Prediction) -> list[str]:
-    """Return the two prompts of a pair, one per order; none where the responses are the same."""
+    """Return the two prompts of a pair, one per order; none if the responses are equal."""
     if one.predicted == other.predicted:
         return []
     orders = ((one.predicted, other.predicted), (other.predicted, one.predicted))
@@ -142,7 +149,11 @@ def _prompts(config: JudgeConfig, one: Prediction, other: Prediction) -> list[st
 
 
 def _share(verdicts: Sequence[tuple[str | None, ...]]) -> float | None:
-    """Return the share of an example that the first run wins; None where a verdict is missing."""
+    """Return the share of an example that the first run wins; None if a verdict is missing.
+
+    Args:
+        verdicts: one pair per call, with the first run as A and with the first run as B.
+    """
     if any(None in call for call in verdicts):
         return None
     wins = [((a == "A") + (b == "B")) / 2 for a, b in verdicts]

@@ -1,4 +1,4 @@
-"""What a judge is shown and may reply."""
+"""Prompts for a judge, and the formats of its replies."""
 
 import hashlib
 import re
@@ -42,39 +42,45 @@ NAME = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Form:
-    """The form that a reply must have."""
+class ReplyFormat:
+    """The format that a reply must have."""
 
     pattern: str
-    words: str
+    """Regular expression of the whole reply."""
+    description: str
+    """The format in words, for messages."""
 
     def fits(self, reply: str) -> bool:
-        """Return whether a reply has the form."""
+        """Return whether a reply has the format."""
         return re.fullmatch(self.pattern, reply) is not None
 
 
-SCORE = Form(r"[0-9]|[1-9][0-9]|100", "an integer from 0 to 100")
-VERDICT = Form(r"[AB]", "A or B")
+SCORE = ReplyFormat(r"[0-9]|[1-9][0-9]|100", "an integer from 0 to 100")
+VERDICT = ReplyFormat(r"[AB]", "A or B")
 
 
 def fill(template: str, texts: Mapping[str, str]) -> str:
     """Return a template with each `{name}` replaced by its text, between tags.
 
-    The tags carry a hash of the texts: who wrote one of them could not know it, so no text can
-    close its own tag. It is the same hash each time, and so is the prompt, which the cache needs.
+    The tags carry a hash of all the texts, which the author of one of them could not know: so no
+    text can close its own tag. The hash, and with it the prompt, is the same each time: the cache
+    needs that.
     """
     content = "\0".join(texts.values()).encode("utf-8", "surrogatepass")
     mark = hashlib.sha256(content).hexdigest()[:8]
     fenced = {name: f"<{name}-{mark}>\n{text}\n</{name}-{mark}>" for name, text in texts.items()}
-    # In one go: a text that holds `{reference}` is not filled in turn.
+    # One substitution for all names: `{reference}` inside a text is not replaced.
     return NAME.sub(lambda found: fenced[found[1]], template)
 
 
 def check_template(template: str, responses: tuple[str, ...]) -> str:
-    """Return a template if it names the responses, and nothing that cannot be filled.
+    """Return a template after checking it.
+
+    Args:
+        responses: the names that it must hold, besides those that it may.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if a response is missing from it, or it holds an unknown name.
     """
     known = ("input", "reference", *responses)
     names = NAME.findall(template)

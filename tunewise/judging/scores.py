@@ -1,4 +1,4 @@
-"""A judge scores each response of a run against the reference, 0 to 100."""
+"""A judge scores each response of a run against its reference, from 0 to 100."""
 
 import json
 import statistics
@@ -8,49 +8,49 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.files import naming_the_file, write_whole
-from tunewise.judging.answers import Progress, ask
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError
 from tunewise.judging.prompts import SCORE, fill
+from tunewise.judging.replies import OnProgress, ask
 from tunewise.metrics import Prediction
 from tunewise.metrics.metric import bootstrap, mean, with_count
 from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, read_predictions
 
-JUDGEMENTS = "judgements.jsonl"
+JUDGEMENTS_FILE = "judgements.jsonl"
 SEED = 0
-"""Of the intervals' resamples."""
+"""Seed of the intervals' resamples."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge makes of a run."""
+    """A judge's scores of a run's responses, in summary."""
 
     model: str
     mean: float
-    """Over the responses that were judged, each by the mean of its calls."""
+    """Mean over the judged responses, of each the mean of its calls."""
     interval: tuple[float, float]
     """95 % bootstrap interval of the mean, over responses."""
     spread: float | None
-    """The standard deviation between calls on one response, on average; None with one call."""
+    """Mean standard deviation between the calls on one response; None with one call."""
     num_responses: int
     num_unjudged: int
-    """Responses without a score from every call. They are not in the mean."""
+    """Number of responses without a score from every call; they are not in the mean."""
     num_invalid_replies: int
-    """Replies that were no integer from 0 to 100, of this and earlier runs."""
+    """Number of replies other than an integer from 0 to 100, in this and earlier runs."""
     calls_made: int
     calls_cached: int
 
 
 def judge_run(
-    folder: Path, config: JudgeConfig, progress: Progress = lambda done, total: None
+    folder: Path, config: JudgeConfig, progress: OnProgress = lambda done, total: None
 ) -> Judgement:
-    """Return what a judge makes of a finished run's responses, and keep it in the run's folder.
+    """Have a judge score a finished run's responses, write the scores to its folder, return them.
 
     judgements.jsonl gets a line per response; result.json gets the mean and its interval as the
-    test metric `judge`. What another judge left in judgements.jsonl is kept under another name.
+    test metric `judge`. A judgements.jsonl of another judge is renamed, and so kept.
 
     Args:
-        progress: called with the number of answers that are there, and that there will be.
+        progress: takes the number of calls that are done, and the number of all calls.
 
     Raises:
         JudgeError: if the folder holds nothing to judge, or the judge cannot be asked.
@@ -63,9 +63,9 @@ def judge_run(
         )
         for p in predictions
     ]
-    answers = ask(prompts, SCORE, config, progress)
-    scores = [_scores(answers.values(prompt, config.calls)) for prompt in prompts]
-    means = [_mean(given) for given in scores]
+    replies = ask(prompts, SCORE, config, progress)
+    scores = [_scores(replies.values(prompt, config.calls)) for prompt in prompts]
+    means = [_mean(of_response) for of_response in scores]
     judged = [value for value in means if value is not None]
     if not judged:
         raise JudgeError(f"{folder}: no response has a score from each of {config.calls} calls")
@@ -78,29 +78,30 @@ def judge_run(
         spread=_spread(scores),
         num_responses=len(predictions),
         num_unjudged=len(predictions) - len(judged),
-        num_invalid_replies=answers.num_invalid,
-        calls_made=answers.calls_made,
-        calls_cached=answers.calls_cached,
+        num_invalid_replies=replies.num_invalid,
+        calls_made=replies.calls_made,
+        calls_cached=replies.calls_cached,
     )
     _write_metric(folder, judgement)
     return judgement
 
 
 def read_responses(folder: Path) -> list[Prediction]:
-    """Return the predictions of a finished run that answered with texts.
+    """Return the predictions of a finished run whose task has text answers.
 
     Raises:
-        JudgeError: if it is none.
+        JudgeError: if the folder is not that of such a run.
     """
     _read_result(folder)
     path = folder / PREDICTIONS_FILE
     predictions = read_predictions(path)
     if not any(prediction.prompt for prediction in predictions):
-        raise JudgeError(f"{path}: holds no texts to judge: this run's task has no prompts")
+        raise JudgeError(f"{path}: has no texts to judge: this run's task has no prompts")
     return predictions
 
 
 def _read_result(folder: Path) -> Any:
+    """Return the values of result.json. Raises JudgeError unless they are of a tested run."""
     path = folder / RESULT_FILE
     try:
         result = json.loads(path.read_text("utf-8"))
@@ -112,29 +113,31 @@ def _read_result(folder: Path) -> Any:
         ) from error
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass
-    raise JudgeError(f"{path}: is not the result of a run that was tested")
+    raise JudgeError(f"{path}: is not the result of a run with test metrics")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file, there whole or not at all."""
+    """Write a JSON file whole or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def _scores(replies: Sequence[str | None]) -> list[int | None]:
+    """Return the scores of the calls on one response; None for each that is missing."""
     return [None if reply is None else int(reply) for reply in replies]
 
 
 def _mean(scores: Sequence[int | None]) -> float | None:
-    given = [score for score in scores if score is not None]
-    return statistics.fmean(given) if len(given) == len(scores) else None
+    """Return the mean of a response's scores; None if one is missing."""
+    present = [score for score in scores if score is not None]
+    return statistics.fmean(present) if len(present) == len(scores) else None
 
 
 def _spread(scores: Sequence[Sequence[int | None]]) -> float | None:
     """Return the mean over judged responses of the standard deviation (n - 1) between calls."""
-    judged = [[s for s in given if s is not None] for given in scores if None not in given]
+    judged = [[s for s in calls if s is not None] for calls in scores if None not in calls]
     if len(judged[0]) < 2:
         return None
-    return statistics.fmean(statistics.stdev(given) for given in judged)
+    return statistics.fmean(statistics.stdev(calls) for calls in judged)
 
 
 def _write_judgements(
@@ -144,13 +147,13 @@ def _write_judgements(
     scores: Sequence[Sequence[int | None]],
     means: Sequence[float | None],
 ) -> None:
-    """Write a line per response; each names its judge, so no file can be taken for another's."""
+    """Write a line per response; each names the judge, so that judges are never mixed up."""
     judge = config.identity(config.template)
     rows = (
-        {"example_id": p.example_id, "scores": given, "mean": value, "judge": judge}
-        for p, given, value in zip(predictions, scores, means, strict=True)
+        {"example_id": p.example_id, "scores": calls, "mean": value, "judge": judge}
+        for p, calls, value in zip(predictions, scores, means, strict=True)
     )
-    path = folder / JUDGEMENTS
+    path = folder / JUDGEMENTS_FILE
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     if path.exists() and _judge_of(path) != judge:
         with naming_the_file(path):
@@ -159,7 +162,7 @@ def _write_judgements(
 
 
 def _judge_of(path: Path) -> Any:
-    """Return which judge a file of judgements is of; None if it does not say."""
+    """Return the judge that a file of judgements names; None if it names none."""
     with path.open(encoding="utf-8") as file:
         try:
             return json.loads(file.readline())["judge"]
@@ -168,7 +171,7 @@ def _judge_of(path: Path) -> Any:
 
 
 def _free_name(path: Path) -> Path:
-    """Return the first of judgements-1.jsonl, judgements-2.jsonl, ... that is not there."""
+    """Return the first of judgements-1.jsonl, judgements-2.jsonl, ... that does not exist."""
     number = 1
     while (free := path.with_stem(f"{path.stem}-{number}")).exists():
         number += 1
@@ -176,7 +179,8 @@ def _free_name(path: Path) -> Path:
 
 
 def _write_metric(folder: Path, judgement: Judgement) -> None:
-    # As plain JSON, so that whatever else a version of tunewise wrote there stays as it is.
+    """Write the mean and its interval to result.json."""
+    # Plain JSON, so that fields which other versions of tunewise wrote stay as they are.
     result = _read_result(folder)
     result["metrics"]["test"]["judge"] = judgement.mean
     result["intervals"]["test"]["judge"] = judgement.interval

@@ -1,8 +1,10 @@
-"""Keys and values of the tokens a model has read, so that a new token is all it has to compute.
+"""The key-value cache: what a model has read, so that it computes new tokens only.
 
 A row holds a sequence. Rows end in the same column, however long they are: prompts stand flush
 right, and every row goes on in the next column, so a step is written with one slice and a window
 of the last tokens is one slice too. What lies left of a row's first token is never seen.
+
+Shapes: B rows, H heads, T columns, K head_dim.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,27 +14,27 @@ import torch
 from torch import Tensor
 
 ROWS_AT_ONCE = 4
-"""Rows that a processor attends to together: few enough for its cache, and of like length."""
+"""Rows that a CPU attends to together: few enough for its cache, and of similar length."""
 
 
 class Part(NamedTuple):
-    """Some rows that are looked at together."""
+    """Neighbouring rows that attention computes together."""
 
     rows: slice
     first: int
-    """The first column that any of them uses."""
+    """The first column that any of the rows uses."""
     mask: Tensor | None
-    """(B, 1, 1, T), true for the columns from the first on that a row uses; None if it is all."""
+    """(B, 1, 1, T): which columns, from the first on, belong to each row; None if all do."""
 
 
 class Cache:
-    """The past of every layer.
+    """Keys and values of every layer.
 
     Args:
-        lengths: of the prompts, in the order in which they will be read.
-        room: how many tokens may follow a prompt.
-        max_rows: how many rows there may be at once.
-        num_before: how many keys and values, of a trained prefix, come before those of a prompt.
+        lengths: lengths of the prompts, in the order in which they will be read.
+        room: maximum number of tokens after a prompt.
+        max_rows: maximum number of rows at once.
+        num_before: number of keys and values that a trained prefix puts before those of a prompt.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Cache:
         return min(self.starts)
 
     def advance(self) -> Tensor:
-        """Open a column for the next token of every row and return their positions (B,)."""
+        """Open a column for the next token of every row and return the tokens' positions (B,)."""
         self.width += 1
         starts = torch.tensor(self.starts, device=self.device)  # (B,)
         size = ROWS_AT_ONCE if self.device.type == "cpu" else len(self.starts)
@@ -76,7 +78,7 @@ class Cache:
         return Part(rows, first, mask)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Make row i what row `rows[i]` was. Rows that stay in their place cost nothing."""
+        """Make row i what row `rows[i]` was; only rows that change their place are copied."""
         self.starts = [self.starts[row] for row in rows]
         moves = [(to, source) for to, source in enumerate(rows) if to != source]
         if moves:
@@ -86,27 +88,35 @@ class Cache:
                     filled = stored[:, :, self.first : self.width]  # (B, H, T, K)
                     filled[to] = filled[source]
 
-    def joined(self, other: "Cache", room: int) -> "Cache":
-        """Return the rows of both caches as one, those of `other` last, all prompts being read.
+    def join(self, other: "Cache", room: int) -> "Cache":
+        """Return one cache with the rows of both, those of `other` last.
+
+        All prompts of both must have been read.
 
         Args:
-            room: how many tokens may still follow.
+            room: maximum number of tokens that may still follow.
         """
         lengths = [*self._lengths, *other._lengths]
-        layers, before = len(self.layers), self.num_before
-        both = Cache(layers, lengths, room, len(lengths), self.device, before)
-        for layer, *parts in zip(both.layers, self.layers, other.layers, strict=True):
-            layer.take(parts)
+        both = Cache(
+            len(self.layers),
+            lengths,
+            room=room,
+            max_rows=len(lengths),
+            device=self.device,
+            num_before=self.num_before,
+        )
+        for layer, *sources in zip(both.layers, self.layers, other.layers, strict=True):
+            layer.copy_rows(sources)
         return both
 
     @property
     def _lengths(self) -> list[int]:
-        """How many tokens each row holds."""
+        """Number of tokens in each row."""
         return [self.width - self.num_before - start for start in self.starts]
 
 
 class Past:
-    """Keys and values of one layer, as attention meets them."""
+    """Keys and values of one layer, as attention reads and extends them."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -117,11 +127,11 @@ class Past:
 
     @property
     def is_reading(self) -> bool:
-        """Whether what comes next are prompts, and not yet one token of every row."""
+        """Whether prompts come next, and not yet one token of every row."""
         return self.num_read < self.num_prompts
 
     def read(self, key: Tensor, value: Tensor) -> None:
-        """Write down the next prompts, (B, H, T, K) all of one length."""
+        """Store the keys and values (B, H, T, K) of the next prompts, all of one length."""
         num_prompts, _, length, _ = key.shape
         if self.num_read == 0:
             self._make_room(key)
@@ -132,15 +142,15 @@ class Past:
         self.num_read += num_prompts
 
     def append(self, key: Tensor, value: Tensor) -> None:
-        """Write down one token of every row, (B, H, 1, K), in the column that was opened."""
+        """Store one token of every row, (B, H, 1, K), in the column that `advance` has opened."""
         self.keys[: len(key), :, self.cache.width - 1] = key.squeeze(2)
         self.values[: len(value), :, self.cache.width - 1] = value.squeeze(2)
 
     def seen(self, window: int | None) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
-        """Yield some rows, the keys and values (B, H, T, K) that their last token sees, their mask.
+        """Yield groups of rows: the rows, the keys and values (B, H, T, K) they see, their mask.
 
         Args:
-            window: how many tokens back a token sees, itself included.
+            window: number of tokens that a token sees, itself included; None for all.
         """
         width, num_rows = self.cache.width, len(self.cache.starts)
         for rows, start, mask in self.cache.parts:
@@ -149,20 +159,30 @@ class Past:
             keys, values = (x[:num_rows][rows, :, first:width] for x in (self.keys, self.values))
             yield rows, keys, values, seen
 
-    def take(self, parts: Sequence["Past"]) -> None:
-        """Write down the rows of others, in their order."""
-        self._make_room(parts[0].keys)
-        for part in parts:
-            num_rows, filled = len(part.cache.starts), slice(part.cache.first, part.cache.width)
+    def copy_rows(self, sources: Sequence["Past"]) -> None:
+        """Store the rows of other pasts of this layer, in their order."""
+        self._make_room(sources[0].keys)
+        for source in sources:
+            num_rows = len(source.cache.starts)
+            filled = slice(source.cache.first, source.cache.width)
             rows = slice(self.num_read, self.num_read + num_rows)
             columns = slice(self.cache.width - (filled.stop - filled.start), self.cache.width)
-            self.keys[rows, :, columns] = part.keys[:num_rows, :, filled]
-            self.values[rows, :, columns] = part.values[:num_rows, :, filled]
+            self.keys[rows, :, columns] = source.keys[:num_rows, :, filled]
+            self.values[rows, :, columns] = source.values[:num_rows, :, filled]
             self.num_read += num_rows
 
     def _make_room(self, like: Tensor) -> None:
-        """Make the store, for keys and values (B, H, T, K) of this kind."""
+        """Allocate keys and values for all rows; heads and precision are those of (B, H, T, K)."""
         _, num_heads, _, head_dim = like.shape
         # Zeros: a masked weight is 0, and 0 times whatever lay in memory need not be.
         shape = (self.cache.max_rows, num_heads, self.cache.max_width, head_dim)
         self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+
+
+def compact_rows(ended: Sequence[bool]) -> list[int]:
+    """Return the rows that have not ended, in an order for which `Cache.keep` copies few of them.
+
+    The last rows move into the gaps of ended ones; all others stay in their place.
+    """
+    live = [row for row, has_ended in enumerate(ended) if not has_ended]
+    return [live.pop() if ended[row] else row for row in range(len(live))]

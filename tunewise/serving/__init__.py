@@ -1,4 +1,4 @@
-"""Finished runs behind HTTP: texts for many at once, in one batch, and labels."""
+"""Finished runs behind an HTTP server: texts, many in one batch, and labels."""
 
 from tunewise.serving.server import ServeConfig, serve
 

@@ -1,4 +1,4 @@
-"""The routes: OpenAI's completions and chat, labels, health, metrics."""
+"""The routes: OpenAI's completions and chat, labels, health, counters."""
 
 import asyncio
 import json
@@ -13,24 +13,24 @@ from tunewise.data.cache import Ids
 from tunewise.errors import DataError, nearest
 from tunewise.predict import Answer, Predictor
 from tunewise.serving import prompts, responses
+from tunewise.serving.counters import Counters
 from tunewise.serving.engine import Engine
 from tunewise.serving.gate import Gate
-from tunewise.serving.metrics import Metrics
-from tunewise.serving.refusals import Refusal, answer_errors
+from tunewise.serving.refusals import Refusal, add_error_handlers
 from tunewise.serving.requests import ChatRequest, ClassifyRequest, CompletionRequest
-from tunewise.serving.texts import Texts, respond, while_connected
+from tunewise.serving.texts import RequestedTexts, respond, while_connected
 from tunewise.settings import AnySettings, validate
 
 
 def make_app(
-    engine: Engine, metrics: Metrics, token: str | None, max_length: int | None, max_body: int
+    engine: Engine, counters: Counters, token: str | None, max_length: int | None, max_body: int
 ) -> ASGIApp:
-    """Return the application that puts requests to an engine.
+    """Return the application that passes requests to an engine.
 
     Args:
-        token: what every request but /healthz has to bear; None lets all pass.
-        max_length: the most tokens of a prompt and its text; None is the model's context.
-        max_body: the most bytes of a request's body.
+        token: bearer token of every request but /healthz; None lets all pass.
+        max_length: maximum number of tokens of a prompt and its text; None is the model's context.
+        max_body: maximum number of bytes in a request's body.
     """
     app = FastAPI(title="tunewise", openapi_url=None)
     started = int(time.time())
@@ -38,30 +38,29 @@ def make_app(
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         if not engine.is_alive:
-            raise Refusal(503, "nothing is computed any more")
+            raise Refusal(503, "the engine has stopped")
         return {"status": "ok"}
 
     @app.get("/metrics")
-    async def metrics_() -> Response:
-        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+    async def metrics() -> Response:
+        return PlainTextResponse(counters.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
     async def models() -> responses.JSON:
-        return responses.models(list(engine.predictors), started)
+        return responses.model_list(list(engine.predictors), started)
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> responses.JSON:
         _predictor(engine, name)
-        (found,) = responses.models([name], started)["data"]
-        return dict(found)
+        return responses.model(name, started)
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         asked = await _body(request, CompletionRequest)
         predictor = _predictor(engine, asked.model)
-        given = await asyncio.to_thread(_prompts, asked, predictor)
+        ids = await asyncio.to_thread(_prompt_ids, asked, predictor)
         echoes = [_echo(asked, predictor, prompt) for prompt in asked.prompts]
-        texts = Texts(engine, asked, given, max_length)
+        texts = RequestedTexts(engine, asked, ids, max_length)
         return await respond(request, asked, texts, responses.Completion(asked.model), echoes)
 
     @app.post("/v1/chat/completions")
@@ -69,8 +68,8 @@ def make_app(
         asked = await _body(request, ChatRequest)
         predictor = _predictor(engine, asked.model)
         example = prompts.conversation(predictor.config.task, asked.messages)
-        given = await asyncio.to_thread(predictor.given, example.prompt, example.cue)
-        texts = Texts(engine, asked, [given], max_length)
+        ids = await asyncio.to_thread(predictor.given, example.prompt, example.cue)
+        texts = RequestedTexts(engine, asked, [ids], max_length)
         return await respond(request, asked, texts, responses.Chat(asked.model), [""])
 
     @app.post("/classify")
@@ -78,32 +77,33 @@ def make_app(
         asked = await _body(request, ClassifyRequest)
         task = _predictor(engine, asked.model).config.task
         rows = [prompts.row(task, row, number) for number, row in enumerate(asked.rows)]
-        answers = [asyncio.wrap_future(answer) for answer in engine.classify(asked.model, rows)]
-        found = await while_connected(request, _all(answers))
+        futures = [asyncio.wrap_future(future) for future in engine.classify(asked.model, rows)]
+        answers = await while_connected(request, _all(futures))
         data = [
             {"index": index, "label": answer["label"], "probabilities": answer["probabilities"]}
-            for index, answer in enumerate(found)
+            for index, answer in enumerate(answers)
         ]
         return {"object": "list", "model": asked.model, "data": data}
 
-    answer_errors(app)
-    known = {route.path for route in app.routes if hasattr(route, "path")}
-    return Gate(app, metrics, known, token, max_body)
+    add_error_handlers(app)
+    routes = {route.path for route in app.routes if hasattr(route, "path")}
+    return Gate(app, counters, routes, token, max_body)
 
 
-async def _all(answers: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
-    return list(await asyncio.gather(*answers))
+async def _all(futures: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
+    return list(await asyncio.gather(*futures))
 
 
 async def _body(request: Request, kind: type[AnySettings]) -> AnySettings:
-    """Return what a request asks.
+    """Return the body of a request.
 
     Raises:
         ConfigError: if it is not what the route takes.
+        Refusal: if it is not JSON.
     """
     try:
         values = json.loads(await request.body())
-        json.dumps(values, ensure_ascii=False).encode()  # fails where a character is half of one
+        json.dumps(values, ensure_ascii=False).encode()  # fails at half a surrogate pair
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}") from error
     return validate(kind, values, request.url.path)
@@ -116,7 +116,7 @@ def _predictor(engine: Engine, name: str) -> Predictor:
     return engine.predictors[name]
 
 
-def _prompts(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
+def _prompt_ids(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
     """Return the ids of each prompt.
 
     Raises:
@@ -125,11 +125,12 @@ def _prompts(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
     size = predictor.tokenizer.size
     for prompt in asked.prompts:
         if not isinstance(prompt, str) and not all(0 <= token < size for token in prompt):
-            raise DataError(f"prompt: a token is not one of 0 to {size - 1}")
+            raise DataError(f"prompt: a token is not between 0 and {size - 1}")
     return [predictor.given(prompt) for prompt in asked.prompts]
 
 
 def _echo(asked: CompletionRequest, predictor: Predictor, prompt: str | list[int]) -> str:
+    """Return what a text begins with: its prompt, if the request asks for it."""
     if not asked.echo:
         return ""
     return prompt if isinstance(prompt, str) else predictor.tokenizer.decode(prompt)

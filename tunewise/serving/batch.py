@@ -1,4 +1,4 @@
-"""Texts that are written together, a token of each in a pass; others join between two passes.
+"""Texts that are written together, one token of each in a pass; others join between two passes.
 
 Shapes: B texts, V vocabulary.
 """
@@ -13,154 +13,147 @@ from torch import Tensor
 from tunewise.data.encode import IGNORE, Encoded, joined
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.generation.generate import (
-    DecodingConfig,
-    Ends,
-    Pieces,
-    Text,
-    closed_up,
-    generator_of,
-    ids_in,
-    next_tokens,
-)
-from tunewise.models.cache import Cache
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.continuation import Continuation
+from tunewise.generation.sample import choose_tokens, seen_tokens
+from tunewise.generation.stop import EndReason, StopRule, TextStream
+from tunewise.models.cache import Cache, compact_rows
 from tunewise.serving.mixing import Mix
-
-Finish = Literal["stop", "length", "error"]
-"""Why a text has ended: it came to its end, or to the most tokens; or something broke."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a text."""
+class TextPiece:
+    """A piece of a text that is being written."""
 
     text: str
     num_tokens: int
-    """How many tokens have been written so far."""
-    finish: Finish | None = None
-    """None if the text goes on."""
-
-
-Tell = Callable[[Piece], None]
+    """Number of tokens written so far."""
+    finish: EndReason | Literal["error"] | None = None
+    """Why the text has ended with this piece; None if it goes on."""
 
 
 @dataclass(eq=False)
-class Writing:
-    """A text that is asked for, and whoever waits for its pieces."""
+class TextJob:
+    """A text that a request asks for."""
 
-    text: Text
+    text: Continuation
     owner: int
-    """The number of its model in the mix."""
+    """Number of its model in the mix."""
     decoding: DecodingConfig
     tokenizer: Tokenizer
-    tell: Tell
-    """Is called in the thread that computes."""
+    send: Callable[[TextPiece], None]
+    """Takes the pieces; it is called in the engine's thread."""
     cancelled: bool = False
-    """Whether nobody waits any more."""
+    """Whether nobody waits for the text any more."""
     generator: torch.Generator = field(init=False)
-    choosing: DecodingConfig = field(init=False)
-    """What of `decoding` decides the next token; texts that agree in it are treated as one."""
+    sampling: DecodingConfig = field(init=False)
+    """`decoding` without what does not affect the next token: equal ones are computed together."""
 
     def __post_init__(self) -> None:
-        self.generator = generator_of(self.text.seed)
-        self.choosing = self.decoding.model_copy(update={"stop": (), "max_new_tokens": 1})
-        self._ends = Ends(self.tokenizer, self.decoding)
-        self._pieces = Pieces(self.tokenizer, self.decoding)
+        self.generator = self.text.draw.generator()
+        self.sampling = self.decoding.model_copy(update={"stop": (), "max_new_tokens": 1})
+        self._stop_rule = StopRule(self.tokenizer, self.decoding)
+        self._stream = TextStream(self.tokenizer, self.decoding)
 
     @property
     def num_left(self) -> int:
-        """How many tokens may still follow."""
-        return self.text.limit - len(self.text.output)
+        """Maximum number of tokens that may still follow."""
+        return self.text.max_new_tokens - len(self.text.output)
 
     def add(self, token: int) -> bool:
-        """Write a token, and return whether the text has ended with it."""
+        """Add a token to the output, send what it shows, and return whether the text has ended."""
         output = self.text.output
         output.append(token)
-        count = len(output)
-        if not self._ends.reached(output, self.text.limit):
-            if piece := self._pieces.next(output):
-                self.tell(Piece(piece, count))
+        num_tokens = len(output)
+        end_reason = self._stop_rule.end_reason(output, self.text.max_new_tokens)
+        if end_reason is None:
+            if piece := self._stream.next_piece(output):
+                self.send(TextPiece(piece, num_tokens))
             return False
-        at_end = token == self.tokenizer.end_of_text or self._ends.stops(output)
-        self.text.output = self._ends.cut(output)
-        rest = self._pieces.rest(self.text.output)
-        self.tell(Piece(rest, count, "stop" if at_end else "length"))
+        self.text.output = self._stop_rule.trim(output)
+        rest = self._stream.last_piece(self.text.output)
+        self.send(TextPiece(rest, num_tokens, end_reason))
         return True
 
 
-class Batch:
+class TextBatch:
     """The texts that the models of a mix are writing."""
 
     def __init__(self, mix: Mix) -> None:
-        self.writings: list[Writing] = []
+        self.jobs: list[TextJob] = []
         self._mix = mix
         self._device = mix.device
         self._cache: Cache
 
     @torch.inference_mode()
-    def join(self, writings: Sequence[Writing]) -> None:
-        """Read prompts in one pass, and let those go on that do not end with their first token."""
-        ordered = sorted(writings, key=lambda writing: len(writing.text.prompt))
-        room = max(writing.num_left for writing in [*self.writings, *ordered])
-        lengths = [len(writing.text.prompt) for writing in ordered]
-        sizes = lengths, room, len(lengths), self._device, self._mix.first_position
-        cache = Cache(self._mix.config.num_layers, *sizes)
+    def join(self, jobs: Sequence[TextJob]) -> None:
+        """Read prompts in one pass; texts that do not end with their first token stay."""
+        ordered = sorted(jobs, key=lambda job: len(job.text.prompt))
+        room = max(job.num_left for job in [*self.jobs, *ordered])
+        lengths = [len(job.text.prompt) for job in ordered]
+        cache = Cache(
+            self._mix.config.num_layers,
+            lengths,
+            room=room,
+            max_rows=len(lengths),
+            device=self._device,
+            num_before=self._mix.first_position,
+        )
         # With a label to predict, it is the last token of a sequence that is scored.
-        prompts = [Encoded("", w.text.prompt, len(w.text.prompt), label=0) for w in ordered]
+        prompts = [Encoded("", j.text.prompt, len(j.text.prompt), label=0) for j in ordered]
         (batch,) = (batch.to(self._device) for batch in pack(prompts, sum(lengths)))
         owners = self._owners(ordered)  # (B,)
         hidden = self._mix.hidden(batch, cache, owners[batch.segments])  # (N, D)
         logits = self._mix.logits(hidden[batch.targets != IGNORE], owners)  # (B, V)
-        rows = _chosen(ordered, logits)
+        rows = _add_tokens(ordered, logits)
         if not rows:
             return
         cache.keep(rows)
-        self._cache = self._cache.joined(cache, room) if self.writings else cache
-        self.writings += [ordered[row] for row in rows]
+        self._cache = self._cache.join(cache, room) if self.jobs else cache
+        self.jobs += [ordered[row] for row in rows]
 
     @torch.inference_mode()
     def step(self) -> None:
         """Write one more token of every text."""
-        tokens = torch.tensor([w.text.output[-1] for w in self.writings], device=self._device)
-        owners = self._owners(self.writings)  # (B,)
+        tokens = torch.tensor([job.text.output[-1] for job in self.jobs], device=self._device)
+        owners = self._owners(self.jobs)  # (B,)
         hidden = self._mix.next_hidden(tokens, self._cache, owners)  # (B, D)
-        self._keep(_chosen(self.writings, self._mix.logits(hidden, owners)))
+        self._keep(_add_tokens(self.jobs, self._mix.logits(hidden, owners)))
 
     @torch.inference_mode()
     def drop_cancelled(self) -> None:
-        """Forget the texts that nobody waits for."""
-        cancelled = [writing.cancelled for writing in self.writings]
+        """Remove the texts that nobody waits for."""
+        cancelled = [job.cancelled for job in self.jobs]
         if any(cancelled):
-            self._keep(closed_up(cancelled))
+            self._keep(compact_rows(cancelled))
 
     def _keep(self, rows: list[int]) -> None:
-        self.writings = [self.writings[row] for row in rows]
+        self.jobs = [self.jobs[row] for row in rows]
         if rows:
             self._cache.keep(rows)
         else:
-            del self._cache  # its memory is of use to others
+            del self._cache  # free its memory
 
-    def _owners(self, writings: Sequence[Writing]) -> Tensor:
-        return torch.tensor([writing.owner for writing in writings], device=self._device)
+    def _owners(self, jobs: Sequence[TextJob]) -> Tensor:
+        return torch.tensor([job.owner for job in jobs], device=self._device)
 
 
-def _chosen(writings: Sequence[Writing], logits: Tensor) -> list[int]:
-    """Give every text its next token, and return the rows of those that go on; see `closed_up`.
+def _add_tokens(jobs: Sequence[TextJob], logits: Tensor) -> list[int]:
+    """Add the next token to every text, and return the rows of those that go on, compacted.
 
     Args:
         logits: (B, V) of the next tokens.
     """
-    alike: dict[DecodingConfig, list[int]] = {}
-    for row, writing in enumerate(writings):
-        alike.setdefault(writing.choosing, []).append(row)
-    tokens = [0] * len(writings)
-    for decoding, rows in alike.items():
-        some = logits[rows]
-        texts = [] if decoding.repetition_penalty == 1 else [writings[row].text for row in rows]
-        seen = ids_in([joined(text.prompt, text.output) for text in texts], some)
-        generators = [writings[row].generator for row in rows]
-        chosen = next_tokens(some, seen, decoding, generators)
+    groups: dict[DecodingConfig, list[int]] = {}
+    for row, job in enumerate(jobs):
+        groups.setdefault(job.sampling, []).append(row)
+    tokens = [0] * len(jobs)
+    for sampling, rows in groups.items():
+        of_group = logits[rows]
+        texts = [] if sampling.repetition_penalty == 1 else [jobs[row].text for row in rows]
+        seen = seen_tokens([joined(text.prompt, text.output) for text in texts], of_group)
+        generators = [jobs[row].generator for row in rows]
+        chosen = choose_tokens(of_group, seen, sampling, generators)
         for row, token in zip(rows, chosen, strict=True):
             tokens[row] = token
-    added = zip(writings, tokens, strict=True)
-    return closed_up([writing.add(token) for writing, token in added])
+    return compact_rows([job.add(token) for job, token in zip(jobs, tokens, strict=True)])

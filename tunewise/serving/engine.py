@@ -1,147 +1,164 @@
-"""The thread that computes: the next token of all texts, some labels, and again.
+"""The thread that computes: the next token of all texts, then the labels of some rows, and again.
 
-A request waits at most until the pass that is being computed has ended, unless its batch is full.
+A request waits at most until the present pass has ended, unless its batch is full.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.data.cache import Ids
 from tunewise.errors import DataError
-from tunewise.generation.generate import DecodingConfig, begun
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.continuation import Draw, new_text
 from tunewise.predict import Answer, Predictor
-from tunewise.serving.batch import Batch, Piece, Tell, Writing
-from tunewise.serving.metrics import Metrics
+from tunewise.serving.batch import TextBatch, TextJob, TextPiece
+from tunewise.serving.counters import Counters
 from tunewise.serving.mixing import Mix
 
 logger = logging.getLogger(__name__)
 
-PROMPT_TOKENS = 2048
-"""The most tokens of prompts, unless one is longer, that are read before the next step."""
-ROWS = 32
-"""The most rows that are classified before the next step."""
+MAX_PROMPT_TOKENS = 2048
+"""Maximum number of prompt tokens read before the next step, unless one prompt is longer."""
+MAX_ROWS = 32
+"""Maximum number of rows classified before the next step."""
 
 
 class BusyError(Exception):
-    """More is waiting than may wait."""
+    """The queue is full."""
 
 
 @dataclass(eq=False)
-class Question:
-    """A row to be classified, and where the answer goes."""
+class LabelJob:
+    """A row that a request wants classified."""
 
     name: str
+    """Name of the model."""
     row: Mapping[str, Any]
     answer: Future[Answer] = field(default_factory=Future)
 
 
 @dataclass(eq=False)
 class _Group:
-    """The models of a mix, by name in order, their batch, and what waits for it."""
+    """Models that write together: their names, in the order of the mix, their batch and queue."""
 
     names: list[str]
     mix: Mix
-    batch: Batch
-    waiting: deque[Writing] = field(default_factory=deque)
+    batch: TextBatch
+    waiting: deque[TextJob] = field(default_factory=deque)
 
 
 class Engine:
-    """Runs that answer, and the requests that they are answering.
+    """Loaded runs, and the texts and rows that they are working on.
 
     Args:
-        predictors: by the name that a request gives; their equal `Weights` are shared.
-        max_batch: the most texts that are written at once on one base.
-        max_queue: the most texts, or rows, that wait.
+        predictors: by the name that a request gives; `SharedWeights` holds what they share.
+        max_batch: maximum number of texts written at once by one group of models.
+        max_queue: maximum number of texts, or rows, that wait.
     """
 
     def __init__(
-        self, predictors: Mapping[str, Predictor], max_batch: int, max_queue: int, metrics: Metrics
+        self,
+        predictors: Mapping[str, Predictor],
+        max_batch: int,
+        max_queue: int,
+        counters: Counters,
     ) -> None:
         self.predictors = predictors
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._metrics = metrics
-        self._questions: deque[Question] = deque()
-        self._groups = _grouped(predictors)
+        self._counters = counters
+        self._label_jobs: deque[LabelJob] = deque()
+        self._groups = _group_models(predictors)
         self._work = threading.Condition()
         self._stopping = False
-        # A second Ctrl-C does not wait for it.
+        # A daemon: a second Ctrl-C ends the process without waiting for it.
         self._thread = threading.Thread(target=self._compute, name="tunewise-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start to compute."""
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything will be computed."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End after the pass that is being computed; what is not done by then ends in an error."""
+        """Stop after the present pass; jobs that are not done by then end in an error."""
         with self._work:
             self._stopping = True
             self._work.notify()
         self._thread.join()
 
-    def writing(
-        self, name: str, prompt: Ids, decoding: DecodingConfig, seed: tuple[int, int], tell: Tell
-    ) -> Writing:
-        """Return a text to be written by a model, which `write` begins.
+    def new_job(
+        self,
+        name: str,
+        prompt: Ids,
+        decoding: DecodingConfig,
+        draw: Draw,
+        send: Callable[[TextPiece], None],
+    ) -> TextJob:
+        """Return the job of writing a text with a model, for `write`.
+
+        Args:
+            send: takes the pieces of the text; it is called in the engine's thread.
 
         Raises:
             ModelError: if the prompt leaves no room for a token.
         """
         predictor = self.predictors[name]
-        text = begun(predictor.model, prompt, decoding, seed)
+        text = new_text(predictor.model, prompt, decoding, draw)
         owner = self._group_of(name).names.index(name)
-        return Writing(text, owner, decoding, predictor.tokenizer, tell)
+        return TextJob(text, owner, decoding, predictor.tokenizer, send)
 
-    def write(self, name: str, writings: Sequence[Writing]) -> None:
-        """Have texts written.
+    def write(self, name: str, jobs: Sequence[TextJob]) -> None:
+        """Queue texts to be written by a model.
 
         Raises:
-            BusyError: if too many are waiting; then none of these is.
+            BusyError: if too many are waiting; then none of these is queued.
             DataError: if these alone are too many.
         """
         group = self._group_of(name)
         with self._work:
-            free = self._max_batch - len(group.batch.writings)
-            self._let_in(len(writings), self._max_queue + free - len(group.waiting))
-            group.waiting.extend(writings)
-            self._woken()
+            free = self._max_batch - len(group.batch.jobs)
+            self._check_room(len(jobs), self._max_queue + free - len(group.waiting))
+            group.waiting.extend(jobs)
+            self._wake()
 
     def classify(self, name: str, rows: Iterable[Mapping[str, Any]]) -> list[Future[Answer]]:
-        """Return where the answers to rows will be, which a run's task can read.
+        """Queue rows to be classified by a model, and return their future answers.
+
+        Args:
+            rows: rows that the task of the model's run can read.
 
         Raises:
-            BusyError: if too many are waiting; then none of these is.
+            BusyError: if too many are waiting; then none of these is queued.
             DataError: if these alone are too many.
         """
-        questions = [Question(name, row) for row in rows]
+        jobs = [LabelJob(name, row) for row in rows]
         with self._work:
-            self._let_in(len(questions), self._max_queue - len(self._questions))
-            self._questions.extend(questions)
-            self._woken()
-        return [question.answer for question in questions]
+            self._check_room(len(jobs), self._max_queue - len(self._label_jobs))
+            self._label_jobs.extend(jobs)
+            self._wake()
+        return [job.answer for job in jobs]
 
-    def _let_in(self, count: int, room: int) -> None:
-        if count > self._max_queue:
-            raise DataError(f"{count} texts or rows at once; {self._max_queue} is the most")
-        if count > room:
+    def _check_room(self, num_jobs: int, room: int) -> None:
+        if num_jobs > self._max_queue:
+            raise DataError(f"{num_jobs} texts or rows at once; the maximum is {self._max_queue}")
+        if num_jobs > room:
             raise BusyError
 
-    def _woken(self) -> None:
-        self._metrics.queue = self._num_waiting()
+    def _wake(self) -> None:
+        self._counters.queue_length = self._num_waiting()
         self._work.notify()
 
     def _num_waiting(self) -> int:
-        return len(self._questions) + sum(len(group.waiting) for group in self._groups)
+        return len(self._label_jobs) + sum(len(group.waiting) for group in self._groups)
 
     def _group_of(self, name: str) -> _Group:
         return next(group for group in self._groups if name in group.names)
@@ -152,76 +169,78 @@ class Engine:
                 self._work.wait_for(self._has_work)
                 if self._stopping:
                     break
-                joining = [self._admitted(group) for group in self._groups]
-                questions = self._next_questions()
-                self._metrics.queue = self._num_waiting()
-            for group, writings in zip(self._groups, joining, strict=True):
-                self._write(group, writings)
-            self._answer(questions)
+                joining = [self._admit(group) for group in self._groups]
+                label_jobs = self._next_label_jobs()
+                self._counters.queue_length = self._num_waiting()
+            for group, jobs in zip(self._groups, joining, strict=True):
+                self._write(group, jobs)
+            self._classify(label_jobs)
         for group in self._groups:
-            _fail([*group.waiting, *group.batch.writings])
-        for question in self._questions:
-            question.answer.cancel()
+            _fail([*group.waiting, *group.batch.jobs])
+        for job in self._label_jobs:
+            job.answer.cancel()
 
     def _has_work(self) -> bool:
-        writing = any(group.batch.writings for group in self._groups)
-        return self._stopping or writing or self._num_waiting() > 0
+        is_writing = any(group.batch.jobs for group in self._groups)
+        return self._stopping or is_writing or self._num_waiting() > 0
 
-    def _admitted(self, group: _Group) -> list[Writing]:
-        """Return the texts that join a batch now, the ones that have waited longest."""
+    def _admit(self, group: _Group) -> list[TextJob]:
+        """Take from the queue the texts that join a batch now, and return them, oldest first."""
         group.batch.drop_cancelled()
-        joining: list[Writing] = []
+        joining: list[TextJob] = []
         num_tokens = 0
-        while group.waiting and len(group.batch.writings) + len(joining) < self._max_batch:
-            writing = group.waiting[0]
-            num_tokens += len(writing.text.prompt)
-            if joining and num_tokens > PROMPT_TOKENS:
+        while group.waiting and len(group.batch.jobs) + len(joining) < self._max_batch:
+            job = group.waiting[0]
+            num_tokens += len(job.text.prompt)
+            if joining and num_tokens > MAX_PROMPT_TOKENS:
                 break
             group.waiting.popleft()
-            if not writing.cancelled:
-                joining.append(writing)
+            if not job.cancelled:
+                joining.append(job)
         return joining
 
-    def _write(self, group: _Group, joining: list[Writing]) -> None:
+    def _write(self, group: _Group, joining: list[TextJob]) -> None:
+        """Read the prompts of texts that join, and write a token of every text of the batch."""
         batch = group.batch
         try:
-            # Counted first: who reads a count has seen no response that it does not hold.
+            # Counted first, so that no response arrives before the counters include it.
             if joining:
-                self._metrics.prompt_tokens += sum(len(w.text.prompt) for w in joining)
-                self._metrics.tokens += len(joining)
+                self._counters.prompt_tokens += sum(len(job.text.prompt) for job in joining)
+                self._counters.tokens += len(joining)
                 batch.join(joining)
-            if size := len(batch.writings):
-                self._metrics.tokens += size
-                self._metrics.batch_size.observe(size)
+            if size := len(batch.jobs):
+                self._counters.tokens += size
+                self._counters.batch_size.observe(size)
                 batch.step()
         except Exception:  # out of memory, say: the next request may be smaller
-            logger.exception("a pass has failed, and with it %d texts", len(batch.writings))
-            _fail({*joining, *batch.writings})
-            group.batch = Batch(group.mix)
+            logger.exception("a pass has failed, and with it %d texts", len(batch.jobs))
+            _fail({*joining, *batch.jobs})
+            group.batch = TextBatch(group.mix)
 
-    def _next_questions(self) -> list[Question]:
-        """Return rows for the run that has waited longest."""
-        name = self._questions[0].name if self._questions else ""
-        chosen = [question for question in self._questions if question.name == name][:ROWS]
-        for question in chosen:
-            self._questions.remove(question)
-        return [question for question in chosen if question.answer.set_running_or_notify_cancel()]
+    def _next_label_jobs(self) -> list[LabelJob]:
+        """Take from the queue some rows of the model whose row has waited longest."""
+        name = self._label_jobs[0].name if self._label_jobs else ""
+        chosen = [job for job in self._label_jobs if job.name == name][:MAX_ROWS]
+        for job in chosen:
+            self._label_jobs.remove(job)
+        return [job for job in chosen if job.answer.set_running_or_notify_cancel()]
 
-    def _answer(self, questions: Sequence[Question]) -> None:
-        if not questions:
+    def _classify(self, jobs: Sequence[LabelJob]) -> None:
+        """Answer rows that are all for one model."""
+        if not jobs:
             return
         try:
-            answers = self.predictors[questions[0].name].predict(q.row for q in questions)
-            for question, answer in zip(questions, answers, strict=True):
-                question.answer.set_result(answer)
+            answers = self.predictors[jobs[0].name].predict(job.row for job in jobs)
+            for job, answer in zip(jobs, answers, strict=True):
+                job.answer.set_result(answer)
         except Exception as error:
-            logger.exception("%d rows could not be classified", len(questions))
-            for question in questions:
-                question.answer.set_exception(error)
+            logger.exception("%d rows could not be classified", len(jobs))
+            for job in jobs:
+                job.answer.set_exception(error)
 
 
-def _grouped(predictors: Mapping[str, Predictor]) -> list[_Group]:
-    """Return the models that write, those together that can be mixed.
+def _group_models(predictors: Mapping[str, Predictor]) -> list[_Group]:
+    """Return the models that write, those that can be mixed in one group.
 
     Their shapes, tokenizers and precisions must agree. A prefix stands before every row of a cache,
     so a model with one is alone.
@@ -236,10 +255,10 @@ def _grouped(predictors: Mapping[str, Predictor]) -> list[_Group]:
     groups = []
     for names in alike.values():
         mix = Mix([predictors[name].model for name in names])
-        groups.append(_Group(names, mix, Batch(mix)))
+        groups.append(_Group(names, mix, TextBatch(mix)))
     return groups
 
 
-def _fail(writings: Iterable[Writing]) -> None:
-    for writing in writings:
-        writing.tell(Piece("", len(writing.text.output), "error"))
+def _fail(jobs: Iterable[TextJob]) -> None:
+    for job in jobs:
+        job.send(TextPiece("", len(job.text.output), "error"))

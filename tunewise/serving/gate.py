@@ -1,4 +1,4 @@
-"""What every request passes: the token, the size of its body, and a clock."""
+"""Checks that every request passes: its token and the size of its body; it is also timed."""
 
 import hmac
 from collections.abc import Collection
@@ -10,70 +10,70 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunewise.serving import responses
-from tunewise.serving.metrics import Metrics
+from tunewise.serving.counters import Counters
 
 OPEN = "/healthz"
 """The route that needs no token."""
 
 
 class Gate:
-    """An application around another one.
+    """An application that checks and counts the requests of another one.
 
     Args:
-        routes: whose requests are counted apart; those to other paths are counted together.
-        token: what requests have to bear; None lets all pass.
-        max_body: the most bytes of a request's body.
+        routes: paths whose requests are counted separately; all others are counted together.
+        token: bearer token of every request; None lets all pass.
+        max_body: maximum number of bytes in a request's body.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        metrics: Metrics,
+        counters: Counters,
         routes: Collection[str],
         token: str | None,
         max_body: int,
     ) -> None:
         self._app = app
-        self._metrics = metrics
+        self._counters = counters
         self._routes = routes
         self._token = token
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Pass on a request if it is allowed, and count its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status, start = 500, perf_counter()
 
-        async def noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            if self._is_known(scope):
-                await self._app(scope, self._limited(receive), noting)
+            if self._has_token(scope):
+                await self._app(scope, self._limit_body(receive), send_and_note)
             else:
                 content = responses.error("a bearer token is needed", 401, "invalid_api_key")
                 headers = {"WWW-Authenticate": "Bearer"}
-                await JSONResponse(content, 401, headers)(scope, receive, noting)
+                await JSONResponse(content, 401, headers)(scope, receive, send_and_note)
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.answered(route, status, perf_counter() - start)
+            self._counters.count_response(route, status, perf_counter() - start)
 
-    def _is_known(self, scope: Scope) -> bool:
-        """Return whether a request bears the token, in a time that tells nothing of it."""
+    def _has_token(self, scope: Scope) -> bool:
+        """Return whether a request has the token, in a time that does not depend on it."""
         if self._token is None or scope["path"] == OPEN:
             return True
-        given = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+        header = Headers(scope=scope).get("authorization", "")
+        return hmac.compare_digest(header.encode(), f"Bearer {self._token}".encode())
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Return a way to read the body that ends where it is too long."""
+    def _limit_body(self, receive: Receive) -> Receive:
+        """Return a `receive` that raises an error once the body is too long."""
         size = 0
 
-        async def limited() -> Message:
+        async def receive_part() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
@@ -82,4 +82,4 @@ class Gate:
                 raise HTTPException(413, problem)
             return message
 
-        return limited
+        return receive_part

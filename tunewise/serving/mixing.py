@@ -1,13 +1,15 @@
 """Models of one shape as one model: each row of a batch passes the layers of its own run.
 
-What runs have in common, such as the frozen base, is kept once and computed once for all rows; an
-update of low rank is added to the rows of its run. Everything else that a run has changed, up to
-whole layers, is computed for its rows alone. Attention holds no weights, so it is common to all.
+What runs share, such as the frozen base, is kept once and computed once for all rows; a low-rank
+update is added to the rows of its run. Everything else that a run has changed, up to whole layers,
+is computed for its rows alone. Attention holds no weights, so all share it.
+
+Shapes: N tokens, M rows, S the sum of ranks, V vocabulary.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -21,32 +23,33 @@ from tunewise.models.fast.prepacked import prepack
 from tunewise.models.folder import build_model
 
 
-class Weights:
-    """Weights of models: those that are equal in several lie in memory once."""
+class SharedWeights:
+    """Weights of several models; equal ones are in memory once."""
 
     def __init__(self) -> None:
         self._known: dict[str, list[Tensor]] = {}
 
     def share(self, model: LanguageModel) -> None:
-        """Put weights that are known in the place of a model's own."""
+        """Replace those weights of a model that an earlier one has too by that one's."""
         for name, parameter in model.named_parameters():
-            others = self._known.setdefault(unwrapped_name(name), [])
-            same = (other for other in others if _equal(other, parameter.data))
-            if (kept := next(same, None)) is None:
-                others.append(parameter.data)
+            known = self._known.setdefault(unwrapped_name(name), [])
+            equal = (other for other in known if _are_equal(other, parameter.data))
+            if (shared := next(equal, None)) is None:
+                known.append(parameter.data)
             else:
-                parameter.data = kept
+                parameter.data = shared
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def _are_equal(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
 class Mix:
-    """Models with equal configurations and no prefix or label layer, as one.
+    """Models with equal configurations and without label layers, as one.
 
     Args:
-        models: whose equal `Weights` are shared; what lies in memory twice is computed twice.
+        models: models that went through `SharedWeights.share`: layers that do not share memory are
+            computed once per model. One with a prefix can only be alone.
     """
 
     def __init__(self, models: Sequence[LanguageModel]) -> None:
@@ -56,14 +59,14 @@ class Mix:
         for model in models:
             _round_updates(model)
         self._owners = _Owners()
-        self._model = models[0] if len(models) == 1 else _mixed(models, self._owners)
+        self._model = models[0] if len(models) == 1 else _mix_layers(models, self._owners)
         prepack(self._model)
 
     def hidden(self, batch: Batch, cache: Cache, owners: Tensor) -> Tensor:
         """Return (N, D) as `LanguageModel.hidden` does.
 
         Args:
-            owners: (N,) the number of the model that each token belongs to.
+            owners: (N,) number of the model that each token belongs to.
         """
         self._owners.set(owners)
         return self._model.hidden(batch, cache)
@@ -74,51 +77,62 @@ class Mix:
         return self._model.next_hidden(tokens, cache)
 
     def logits(self, hidden: Tensor, owners: Tensor) -> Tensor:
-        """Return (M, V) from (M, D) and (M,)."""
+        """Return logits (M, V) from hidden states (M, D) and the numbers of their models (M,)."""
         self._owners.set(owners)
         return self._model.logits(hidden).float()
 
 
 class _Owners:
-    """Which rows are whose, in the pass that is being computed."""
+    """Which model each row of the present pass belongs to."""
 
     def set(self, owners: Tensor) -> None:
-        """Take note of (N,) numbers of models."""
+        """Set the numbers (N,) of the rows' models."""
         self.of_rows = owners
         order = owners.argsort(stable=True)
-        numbers = sorted(counts := Counter(owners.tolist()))
+        counts = Counter(owners.tolist())
+        numbers = sorted(counts)
         rows = torch.split(order, [counts[number] for number in numbers])
         self.rows = dict(zip(numbers, rows, strict=True))
 
 
-def _mixed(models: Sequence[LanguageModel], owners: _Owners) -> LanguageModel:
+class _Base(NamedTuple):
+    """A layer without its low-rank update."""
+
+    layer: nn.Module
+    models: list[int]
+    """Numbers of the models that share it."""
+
+
+def _mix_layers(models: Sequence[LanguageModel], owners: _Owners) -> LanguageModel:
+    """Return a model of the same shape, each layer of which is the shared or the mixed one."""
     whole = build_model(models[0].config).eval().requires_grad_(False)
     whole.compute_dtype = models[0].compute_dtype
     leaves = [path for path, module in whole.named_modules() if not list(module.children())]
     for path in leaves:
         owner, _, attribute = path.rpartition(".")
         layers = [model.get_submodule(path) for model in models]
-        layer = layers[0] if len(_bases(layers)) == 1 == len(set(map(_weights, layers))) else None
-        setattr(whole.get_submodule(owner), attribute, layer or _Mixed(layers, owners))
+        is_shared = len({_memory_of(layer) for layer in layers}) == 1
+        layer = layers[0] if is_shared else _MixedLayer(layers, owners)
+        setattr(whole.get_submodule(owner), attribute, layer)
     return whole
 
 
-class _Mixed(nn.Module):
+class _MixedLayer(nn.Module):
     """One layer of each model; every row passes its own.
 
-    All updates of low rank are one: their A lie below each other, (S, in) with S the sum of ranks,
-    and their B side by side, (out, S). Of x Aᵀ, a row keeps the columns of its own model. So a few
-    products more are computed, in two calls where one for each model took most of a pass's time.
+    All low-rank updates are computed as one: their A lie below each other, (S, in), and their B
+    side by side, (out, S). Of x Aᵀ, a row keeps the columns of its own model. This computes more
+    products than needed, but in two calls; two calls for each model took most of a pass's time.
     """
 
     def __init__(self, layers: Sequence[nn.Module], owners: _Owners) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.bases = _bases(layers)
+        self.bases = _distinct_bases(layers)
         self.owners = owners
         updates = [(number, layer) for number, layer in enumerate(layers) if _is_update(layer)]
         self.has_updates = len(updates) > 0
-        if updates:
+        if self.has_updates:
             self.A = torch.cat([layer.A.detach() for _, layer in updates])
             self.B = torch.cat([layer.B.detach() for _, layer in updates], dim=1)
             columns = [(number, layer.scale) for number, layer in updates for _ in layer.A]
@@ -132,18 +146,18 @@ class _Mixed(nn.Module):
         if len(rows) == 1:
             y: Tensor = self.layers[next(iter(rows))](x)
             return y
-        y = self._frozen(x, rows)
+        y = self._apply_bases(x, rows)
         if self.has_updates:
             own = self.owners.of_rows[:, None] == self.numbers  # (N, S)
             low = (x @ self.A.T) * (own * self.scales)  # (N, in) -> (N, S)
             y.addmm_(low, self.B.T)  # (N, S) -> (N, out)
         return y
 
-    def _frozen(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
-        """Return (N, out) without updates of low rank."""
+    def _apply_bases(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
+        """Return (N, out) without the low-rank updates."""
         parts, order = [], []
-        for base, numbers in self.bases:
-            if of_base := [rows[number] for number in numbers if number in rows]:
+        for base, models in self.bases:
+            if of_base := [rows[number] for number in models if number in rows]:
                 if len(of_base) == len(rows):
                     y: Tensor = base(x)
                     return y
@@ -153,27 +167,27 @@ class _Mixed(nn.Module):
 
 
 def _round_updates(model: LanguageModel) -> None:
-    """Keep updates of low rank as they are computed with; otherwise every pass rounds them."""
+    """Round low-rank updates to the precision they are computed in, so that no pass has to."""
     for layer in model.modules():
         if _is_update(layer):
             for parameter in (layer.A, layer.B):
                 parameter.data = parameter.data.to(model.compute_dtype)
 
 
-def _bases(layers: Sequence[nn.Module]) -> list[tuple[nn.Module, list[int]]]:
-    """Return the layers that differ, updates of low rank left aside, each with its models."""
-    found: dict[object, tuple[nn.Module, list[int]]] = {}
+def _distinct_bases(layers: Sequence[nn.Module]) -> list[_Base]:
+    """Return the layers below low-rank updates that do not share memory."""
+    found: dict[object, _Base] = {}
     for number, layer in enumerate(layers):
         base = layer.base if _is_update(layer) else layer
-        found.setdefault(_weights(base), (base, []))[1].append(number)
+        found.setdefault(_memory_of(base), _Base(base, [])).models.append(number)
     return list(found.values())
 
 
-def _weights(layer: nn.Module) -> object:
-    """Return what two layers have in common if they are the same layer."""
+def _memory_of(layer: nn.Module) -> object:
+    """Return a key that is equal for two layers of one type with weights in the same memory."""
     return type(layer), *(parameter.data_ptr() for parameter in layer.parameters())
 
 
 def _is_update(layer: nn.Module) -> TypeGuard[LoRALinear]:
-    """Return whether a layer only adds an update of low rank; DoRA scales the sum as well."""
+    """Return whether a layer only adds a low-rank update; DoRA scales the sum as well."""
     return type(layer) is LoRALinear

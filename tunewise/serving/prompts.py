@@ -1,4 +1,4 @@
-"""What a model is given: a conversation in the words of its run's task, a row from a text."""
+"""From requests to a task's inputs: conversations to examples, texts to rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from tunewise.data.example import Example
 from tunewise.data.rows import Row
 from tunewise.errors import ConfigError, DataError
-from tunewise.serving.requests import Message
+from tunewise.serving.requests import InputRow, Message
 from tunewise.tasks import (
     Classification,
     Cloze,
@@ -19,18 +19,18 @@ from tunewise.tasks.template import columns_of
 
 
 def conversation(task: Task, messages: Sequence[Message]) -> Example:
-    """Return a conversation as the task puts it.
+    """Return the example that a task makes of a conversation.
 
-    One message of a user is a row: the `instruction` of an instruction task, or the only column
-    that another task with an answer reads. More messages are the turns of an instruction task.
-    Whatever else it is, its texts are joined by empty lines, with nothing around them.
+    A single message of the user is a row: the `instruction` of an instruction task, or the only
+    column that another task with text answers reads. Several messages are the turns of an
+    instruction task. In every other case the texts are joined by empty lines, without a template.
 
     Raises:
         DataError: if the task cannot read it.
     """
-    # An answer at the end would be taken for the one to be learnt, and left out.
+    # The task would take an answer at the end for the target, and leave it out of the prompt.
     if messages[-1].role == "assistant":
-        raise DataError("messages: the last one is the assistant's, so nothing is asked")
+        raise DataError("messages: the last one is the assistant's, so there is nothing to answer")
     single = len(messages) == 1 and messages[0].role == "user"
     if isinstance(task, Instruction):
         if single:
@@ -45,26 +45,26 @@ def conversation(task: Task, messages: Sequence[Message]) -> Example:
     return Example("messages", "\n\n".join(message.text for message in messages), "")
 
 
-def row(task: Task, given: str | dict[str, Any], number: int) -> dict[str, Any]:
+def row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
     """Return a row that a task with labels can read.
 
     Raises:
-        DataError: if it cannot; or if a text alone is given, and the task reads several columns.
+        DataError: if the task cannot read it, or it is a text and the task reads several columns.
         ConfigError: if the task has no labels.
     """
     if task.answer not in ("label", "choice"):
         raise ConfigError(f"the task {task.name!r} is of kind {task.kind}, which has no labels")
-    values: dict[str, Any]
-    if isinstance(given, str):
-        columns = _columns(task)
-        if len(columns) > 1:
-            needed = ", ".join(columns)
-            raise DataError(f"input {number}: a text; an object with {needed} is needed")
-        values = dict.fromkeys(columns, given)
-    else:
-        values = given
+    values = _one_column(task, asked, number) if isinstance(asked, str) else asked
     task.given(Row(values, f"input {number}"))
     return values
+
+
+def _one_column(task: Task, text: str, number: int) -> dict[str, Any]:
+    columns = _columns(task)
+    if len(columns) > 1:
+        needed = ", ".join(columns)
+        raise DataError(f"input {number}: a text; an object with {needed} is needed")
+    return dict.fromkeys(columns, text)
 
 
 def _columns(task: Task) -> list[str]:

@@ -1,4 +1,4 @@
-"""Requests that are not answered, and why: errors in the shape of OpenAI's."""
+"""Errors that requests get, in the shape of OpenAI's."""
 
 from collections.abc import Mapping
 
@@ -11,20 +11,21 @@ from tunewise.serving import responses
 from tunewise.serving.engine import BusyError
 
 BROKEN = "something broke here; the server's log has more"
+"""Message of an error that is the server's own fault."""
 
 
 class Refusal(HTTPException):
-    """A request that is not answered, and why."""
+    """A request that is refused, with the reason and OpenAI's code for it."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(status, message)
         self.code = code
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Have an application answer with what has gone wrong."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Make an application answer every error in OpenAI's shape."""
     app.add_exception_handler(StarletteHTTPException, _refused)
-    app.add_exception_handler(TunewiseError, _mistaken)
+    app.add_exception_handler(TunewiseError, _unprocessable)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(Exception, _broken)
 
@@ -41,12 +42,12 @@ async def _refused(_: Request, error: Exception) -> Response:
     return _error(error.status_code, error.detail, code, error.headers)
 
 
-async def _mistaken(_: Request, error: Exception) -> Response:
+async def _unprocessable(_: Request, error: Exception) -> Response:
     return _error(422, str(error))
 
 
 async def _busy(_: Request, error: Exception) -> Response:
-    return _error(429, "too much is waiting; try again", headers={"Retry-After": "1"})
+    return _error(429, "the queue is full; try again", headers={"Retry-After": "1"})
 
 
 async def _broken(_: Request, error: Exception) -> Response:

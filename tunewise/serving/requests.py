@@ -1,4 +1,4 @@
-"""What may be asked: the fields of OpenAI's requests that mean something here, no others."""
+"""Bodies of requests: the fields of OpenAI's API that this server supports."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from tunewise.settings import Settings
 
 MAX_TEXTS = 128
-"""That one request may ask for."""
+"""Maximum number of texts that one request may ask for."""
 
 NEUTRAL: Mapping[str, Any] = {
     "audio": None,
@@ -32,38 +32,38 @@ NEUTRAL: Mapping[str, Any] = {
     "verbosity": None,
     "web_search_options": None,
 }
-"""Fields of OpenAI's that this server has no use for, and the value that asks for nothing."""
-FOR_OTHERS = ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user")
-"""Fields that change no answer."""
+"""Unsupported fields of OpenAI's API, with the value that asks for nothing and is accepted."""
+IGNORED = ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user")
+"""Fields of OpenAI's API that do not affect a response, and are accepted with any value."""
 
 
 class StreamOptions(Settings):
-    """What a stream also tells."""
+    """What a stream includes."""
 
     include_usage: bool = False
-    """Whether its last event has the numbers of tokens."""
+    """Whether its last event holds the numbers of tokens."""
     include_obfuscation: bool | None = None
-    """Read and left alone: nothing is obfuscated."""
+    """Ignored: nothing is obfuscated."""
 
 
 class TextRequest(Settings):
-    """What the two routes that write have in common. What is None is as the run's task has it."""
+    """The fields that both writing routes share; where one is None, the run's task decides."""
 
     model: str
     max_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
     n: int | None = Field(default=None, gt=0, le=MAX_TEXTS)
-    """How many texts for each prompt; 1 if None."""
+    """Number of texts for each prompt; 1 if None."""
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=0)
-    """With it, what is drawn can be drawn again; without it, chance is new each time."""
+    """Seed of sampling; without one, every request draws other texts."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_means_nothing(cls, values: Any) -> Any:
+    def _remove_neutral_fields(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         for name, neutral in NEUTRAL.items():
@@ -72,17 +72,17 @@ class TextRequest(Settings):
             is_neutral = value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
             if value is not None and not is_neutral:
                 raise PydanticCustomError("unsupported", f"{name}: is not supported by this server")
-        left_out = NEUTRAL.keys() | set(FOR_OTHERS)
-        return {name: value for name, value in values.items() if name not in left_out}
+        removed = NEUTRAL.keys() | set(IGNORED)
+        return {name: value for name, value in values.items() if name not in removed}
 
     @property
     def num_new_tokens(self) -> int | None:
-        """The most tokens of a text, if the request says it."""
+        """Maximum number of tokens in a text, if the request sets it."""
         return self.max_tokens
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """Fields of a DecodingConfig that the request sets."""
+        """The fields of a DecodingConfig that the request sets."""
         fields = {
             "max_new_tokens": self.num_new_tokens,
             "temperature": self.temperature,
@@ -96,13 +96,13 @@ class CompletionRequest(TextRequest):
     """The body of /v1/completions."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    """A text or several, or their tokens."""
+    """One text or several, or their tokens."""
     echo: bool | None = None
-    """Whether a text begins with its prompt."""
+    """Whether each text starts with its prompt."""
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
-        """The prompts, also if there is one."""
+        """The prompts, as a list even if there is only one."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         tokens = [token for token in self.prompt if isinstance(token, int)]
@@ -122,7 +122,7 @@ class Message(Settings):
     role: Literal["developer", "system", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
-    """Read and left alone."""
+    """Ignored."""
 
     @property
     def text(self) -> str:
@@ -137,25 +137,26 @@ class ChatRequest(TextRequest):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, gt=0)
-    """OpenAI's newer name of `max_tokens`."""
+    """OpenAI's newer name for `max_tokens`."""
 
     @property
     def num_new_tokens(self) -> int | None:
-        """The most tokens of a text, if the request says it."""
+        """Maximum number of tokens in a text, if the request sets it."""
         return self.max_completion_tokens or self.max_tokens
 
 
-Row = str | dict[str, Any]
+InputRow = str | dict[str, Any]
+"""The columns of a row and their values, or the text of its only column."""
 
 
 class ClassifyRequest(Settings):
     """The body of /classify."""
 
     model: str
-    input: Row | list[Row]
-    """A row or several: its columns and their values, or the text of its only column."""
+    input: InputRow | list[InputRow]
+    """One row or several."""
 
     @property
-    def rows(self) -> list[Row]:
-        """The rows, also if there is one."""
+    def rows(self) -> list[InputRow]:
+        """The rows, as a list even if there is only one."""
         return self.input if isinstance(self.input, list) else [self.input]

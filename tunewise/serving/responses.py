@@ -1,4 +1,4 @@
-"""What is answered, in the shapes of OpenAI's API (https://platform.openai.com/docs/api-reference)."""
+"""Bodies of responses, in the shapes of OpenAI's API (https://platform.openai.com/docs/api-reference)."""
 
 import time
 from abc import ABC, abstractmethod
@@ -8,28 +8,28 @@ from secrets import token_hex
 from typing import Any, ClassVar
 
 JSON = dict[str, Any]
+"""A JSON object."""
 
 
 @dataclass
 class Usage:
-    """How many tokens a request has taken."""
+    """Number of tokens that a request has used."""
 
     prompt_tokens: int
     completion_tokens: int = 0
 
     def json(self) -> JSON:
-        """Return the object `usage`."""
-        total = self.prompt_tokens + self.completion_tokens
+        """Return OpenAI's `usage` object."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "total_tokens": total,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
 
 
 @dataclass(frozen=True)
 class TextResponse(ABC):
-    """A response that holds texts, whole or as the chunks of a stream."""
+    """The response to a request for texts, in one body or as the chunks of a stream."""
 
     model: str
     kind: ClassVar[str]
@@ -39,14 +39,14 @@ class TextResponse(ABC):
 
     @abstractmethod
     def choice(self, text: str) -> JSON:
-        """Return what holds a whole text."""
+        """Return the fields of a choice for a whole text."""
 
     @abstractmethod
-    def part(self, text: str, first: bool) -> JSON:
-        """Return what holds a part of a text."""
+    def piece(self, text: str, first: bool) -> JSON:
+        """Return the fields of a choice for a piece of a text."""
 
     def whole(self, texts: Sequence[str], finishes: Sequence[str | None], usage: Usage) -> JSON:
-        """Return the response that holds everything."""
+        """Return the body with all texts."""
         choices = [
             {"index": index, **self.choice(text), "logprobs": None, "finish_reason": finish}
             for index, (text, finish) in enumerate(zip(texts, finishes, strict=True))
@@ -54,12 +54,12 @@ class TextResponse(ABC):
         return {**self._head(self.kind), "choices": choices, "usage": usage.json()}
 
     def chunk(self, index: int, text: str, first: bool, finish: str | None) -> JSON:
-        """Return a part of one text."""
-        part = {"index": index, **self.part(text, first), "finish_reason": finish}
-        return {**self._head(self.chunk_kind), "choices": [{**part, "logprobs": None}]}
+        """Return a stream's chunk with a piece of one text."""
+        choice = {"index": index, **self.piece(text, first), "finish_reason": finish}
+        return {**self._head(self.chunk_kind), "choices": [{**choice, "logprobs": None}]}
 
-    def last_chunk(self, usage: Usage) -> JSON:
-        """Return the chunk that only tells the usage."""
+    def usage_chunk(self, usage: Usage) -> JSON:
+        """Return a stream's chunk with nothing but the usage."""
         return {**self._head(self.chunk_kind), "choices": [], "usage": usage.json()}
 
     def _head(self, kind: str) -> JSON:
@@ -67,45 +67,46 @@ class TextResponse(ABC):
 
 
 class Completion(TextResponse):
-    """What /v1/completions answers."""
+    """The response of /v1/completions."""
 
     kind = chunk_kind = "text_completion"
 
     def choice(self, text: str) -> JSON:
-        """Return what holds a whole text."""
+        """Return the fields of a choice for a whole text."""
         return {"text": text}
 
-    def part(self, text: str, first: bool) -> JSON:
-        """Return what holds a part of a text."""
+    def piece(self, text: str, first: bool) -> JSON:
+        """Return the fields of a choice for a piece of a text."""
         return {"text": text}
 
 
 class Chat(TextResponse):
-    """What /v1/chat/completions answers."""
+    """The response of /v1/chat/completions."""
 
     kind = "chat.completion"
     chunk_kind = "chat.completion.chunk"
 
     def choice(self, text: str) -> JSON:
-        """Return what holds a whole text."""
+        """Return the fields of a choice for a whole text."""
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def part(self, text: str, first: bool) -> JSON:
-        """Return what holds a part of a text; the first also says who speaks."""
+    def piece(self, text: str, first: bool) -> JSON:
+        """Return the fields of a choice for a piece of a text; the first one names the role."""
         return {"delta": {**({"role": "assistant"} if first else {}), "content": text}}
 
 
-def models(names: Sequence[str], created: int) -> JSON:
-    """Return the list of models."""
-    data = [
-        {"id": name, "object": "model", "created": created, "owned_by": "tunewise"}
-        for name in names
-    ]
-    return {"object": "list", "data": data}
+def model(name: str, created: int) -> JSON:
+    """Return OpenAI's description of a model."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "tunewise"}
+
+
+def model_list(names: Sequence[str], created: int) -> JSON:
+    """Return OpenAI's list of models."""
+    return {"object": "list", "data": [model(name, created) for name in names]}
 
 
 def error(message: str, status: int, code: str | None = None) -> JSON:
-    """Return what says why a request is not answered."""
+    """Return OpenAI's error object."""
     kinds = {401: "authentication_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -1,4 +1,4 @@
-"""The server: runs are loaded, a port is opened, and what comes in is answered until a signal."""
+"""The server: loads runs, opens a port, and answers requests until a signal."""
 
 import logging
 import signal
@@ -10,39 +10,39 @@ from pydantic import Field, SecretStr
 
 from tunewise.errors import ConfigError
 from tunewise.predict import Predictor, load
-from tunewise.serving.mixing import Weights
+from tunewise.serving.mixing import SharedWeights
 from tunewise.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 class ServeConfig(Settings):
-    """Where a server listens, and how much it takes on."""
+    """Where a server listens, and its limits."""
 
     host: str = "127.0.0.1"
-    """The address to listen at; 0.0.0.0 is every one of this machine's."""
+    """Address to listen at; 0.0.0.0 is every address of this machine."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """The port; 0 takes a free one."""
+    """Port to listen at; 0 takes a free one."""
     token: SecretStr | None = Field(default=None, min_length=1)
-    """What requests have to bear."""
+    """Bearer token that requests need."""
     max_batch: int = Field(default=16, gt=0)
-    """The most texts that are written at once on one base."""
+    """Maximum number of texts written at once on one base."""
     max_queue: int = Field(default=256, gt=0)
-    """The most texts, or rows to classify, that wait; more are refused."""
+    """Maximum number of texts, or rows to classify, that wait; more are refused."""
     max_length: int | None = Field(default=None, gt=1)
-    """The most tokens of a prompt and what is written after it; None is the model's context."""
+    """Maximum number of tokens of a prompt and its text; None is the model's context."""
     max_body: int = Field(default=2**20, gt=0)
-    """The most bytes of a request's body."""
+    """Maximum number of bytes in a request's body."""
 
 
 def serve(names: Sequence[str], config: ServeConfig) -> None:
-    """Answer requests to runs or models until SIGINT or SIGTERM, and then those that came before.
+    """Answer requests until SIGINT or SIGTERM; those that came before it are still answered.
 
     Args:
-        names: folders of runs, or models, by which requests choose among them.
+        names: folders of runs, or models; a request names one of them.
 
     Raises:
-        ConfigError: if nothing can be served there, or one is named twice.
+        ConfigError: if the port cannot be opened, an extra is missing, or a name comes twice.
         ModelError: if there is no such model, or it cannot be read.
     """
     try:
@@ -51,30 +51,30 @@ def serve(names: Sequence[str], config: ServeConfig) -> None:
         from tunewise.serving.app import make_app
     except ImportError as error:
         raise ConfigError("serving needs an extra: pip install 'tunewise[serve]'") from error
+    from tunewise.serving.counters import Counters
     from tunewise.serving.engine import Engine
-    from tunewise.serving.metrics import Metrics
 
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{twice[0]} is named twice")
-    # The port is taken first: models may take a minute, only to learn that another has it.
-    with _listening(config) as listener:
-        metrics = Metrics()
-        engine = Engine(load_all(names), config.max_batch, config.max_queue, metrics)
+    # The port comes first: loading models may take a minute, and the port may be in use.
+    with _open_port(config) as listener:
+        counters = Counters()
+        engine = Engine(load_all(names), config.max_batch, config.max_queue, counters)
         token = None if config.token is None else config.token.get_secret_value()
-        app = make_app(engine, metrics, token, config.max_length, config.max_body)
+        app = make_app(engine, counters, token, config.max_length, config.max_body)
         settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logger.info("serving %s at http://%s:%d; Ctrl-C ends", ", ".join(names), shown, port)
         engine.start()
-        with _signals_left_to_uvicorn():
+        with _ignore_signals_after_uvicorn():
             uvicorn.Server(settings).run(sockets=[listener])
         engine.stop()
 
 
 def load_all(names: Sequence[str]) -> dict[str, Predictor]:
-    """Return runs and models by name; no more than one has its own copy of a base at a time."""
-    weights, predictors = Weights(), {}
+    """Return runs and models by name; at most one at a time has its own copy of a base."""
+    weights, predictors = SharedWeights(), {}
     for name in names:
         predictors[name] = predictor = load(name)
         weights.share(predictor.model)
@@ -85,7 +85,7 @@ def load_all(names: Sequence[str]) -> dict[str, Predictor]:
 
 
 @contextmanager
-def _listening(config: ServeConfig) -> Iterator[socket.socket]:
+def _open_port(config: ServeConfig) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
         listener = socket.create_server((config.host, config.port), family=family)
@@ -97,8 +97,8 @@ def _listening(config: ServeConfig) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _signals_left_to_uvicorn() -> Iterator[None]:
-    """Do nothing at a signal, which uvicorn handles, and raises again when it has ended."""
+def _ignore_signals_after_uvicorn() -> Iterator[None]:
+    """Ignore the signal that uvicorn handles, and raises again when it has ended."""
     numbers = signal.SIGINT, signal.SIGTERM
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     try:

@@ -13,7 +13,7 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError
-from tunewise.generation.generate import DecodingConfig
+from tunewise.generation.config import DecodingConfig
 from tunewise.tasks.task import Task
 
 logger = logging.getLogger(__name__)

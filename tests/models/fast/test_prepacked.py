@@ -12,7 +12,8 @@ from tunewise.config import make_config
 from tunewise.data.packing import Batch
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.generation import generate as decoding
-from tunewise.generation.generate import DecodingConfig, generate
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
 from tunewise.methods import METHODS
 from tunewise.models import LanguageModel
 from tunewise.models.fast.prepacked import prepack, prepacked

@@ -1,4 +1,7 @@
-"""What a server has done, in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+"""Counters of what a server has done, in Prometheus' text format.
+
+The format: https://prometheus.io/docs/instrumenting/exposition_formats/.
+"""
 
 from bisect import bisect_left
 from collections import Counter
@@ -6,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Bounds of the latency histogram's buckets."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Bounds of the batch size histogram's buckets."""
 
 Label = tuple[str, str]
+"""Name and value of a Prometheus label."""
 
 
 class Histogram:
-    """How many values there were, up to each of some bounds."""
+    """Number of values up to each of some bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -25,7 +31,7 @@ class Histogram:
         self._sum += value
 
     def lines(self, name: str, *labels: Label) -> Iterator[str]:
-        """Yield the histogram as text."""
+        """Yield the histogram as lines of Prometheus' format."""
         totals = list(accumulate(self._counts))
         for bound, total in zip([*self._bounds, "+Inf"], totals, strict=True):
             yield _line(f"{name}_bucket", total, *labels, ("le", str(bound)))
@@ -33,28 +39,29 @@ class Histogram:
         yield _line(f"{name}_count", totals[-1], *labels)
 
 
-class Metrics:
-    """Counts since the start. Each is written by one thread alone."""
+class Counters:
+    """Counts since the server's start. Each is written by one thread alone."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        """By route and status."""
+        """Number of responses by route and status."""
         self.latency: dict[str, Histogram] = {}
         """Seconds from a request's arrival to the end of its response, by route."""
         self.prompt_tokens = 0
         self.tokens = 0
-        self.queue = 0
-        """Texts and rows that wait."""
+        """Number of tokens written."""
+        self.queue_length = 0
+        """Number of texts and rows that wait."""
         self.batch_size = Histogram(SIZES)
-        """Texts in a pass."""
+        """Number of texts in a pass."""
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
+    def count_response(self, route: str, status: int, seconds: float) -> None:
         """Count a response that has been sent."""
         self.requests[route, status] += 1
         self.latency.setdefault(route, Histogram(SECONDS)).observe(seconds)
 
     def text(self) -> str:
-        """Return everything as text."""
+        """Return all counters in Prometheus' format."""
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -67,21 +74,21 @@ class Metrics:
         for route, latency in self.latency.items():
             yield from latency.lines(name, ("route", route))
         name = "tunewise_prompt_tokens_total"
-        yield from _head(name, "counter", "Tokens of prompts, those of texts that were left too.")
+        yield from _head(name, "counter", "Tokens of prompts, those of abandoned texts included.")
         yield _line(name, self.prompt_tokens)
         name = "tunewise_generated_tokens_total"
         yield from _head(name, "counter", "Tokens that have been written.")
         yield _line(name, self.tokens)
         name = "tunewise_queue_length"
         yield from _head(name, "gauge", "Texts and rows that wait.")
-        yield _line(name, self.queue)
+        yield _line(name, self.queue_length)
         name = "tunewise_batch_size"
-        yield from _head(name, "histogram", "Texts of which a token is written in one pass.")
+        yield from _head(name, "histogram", "Texts of which one pass writes a token.")
         yield from self.batch_size.lines(name)
 
 
-def _head(name: str, kind: str, about: str) -> tuple[str, str]:
-    return f"# HELP {name} {about}", f"# TYPE {name} {kind}"
+def _head(name: str, kind: str, description: str) -> tuple[str, str]:
+    return f"# HELP {name} {description}", f"# TYPE {name} {kind}"
 
 
 def _line(name: str, value: float, *labels: Label) -> str:
