@@ -227,7 +227,7 @@ def test_a_stream_is_what_is_written_at_once(
     # One writes words; the other bytes, most of which are no whole character.
     folder = find_folder("pocket") if name == "pocket" else model_folder
     model, tokenizer = load_model(folder).eval(), Tokenizer.load(folder)
-    (prompt,) = tokenizer.encode(["a good"])
+    (prompt,) = tokenizer.tokenize(["a good"])
     whole = DecodingConfig(**decoding)
     text = text_of(generate(model, [prompt], tokenizer, whole)[0], tokenizer, whole)
     assert len(text) > 3

@@ -11,12 +11,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tunewise.evaluation.complete import complete
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, ModelError, TrainingError
-from tunewise.evaluation.complete import complete
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.generation.generate import generate
 from tunewise.methods import METHODS

@@ -34,7 +34,7 @@ def test_a_second_call_reads_the_same_ids_without_encoding(
     tokenizer: Tokenizer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ids(tokenizer, TEXTS)
-    assert first == tokenizer.encode(TEXTS)
+    assert first == tokenizer.tokenize(TEXTS)
     forget_how_to_encode(tokenizer, monkeypatch)
     assert ids(tokenizer, TEXTS) == first
 
@@ -52,7 +52,7 @@ def test_changed_texts_are_not_answered_with_the_old_ids(
     tokenizer: Tokenizer, folder: Path, changed: list[str]
 ) -> None:
     ids(tokenizer, TEXTS)
-    assert ids(tokenizer, changed) == tokenizer.encode(changed)
+    assert ids(tokenizer, changed) == tokenizer.tokenize(changed)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -60,7 +60,7 @@ def test_another_tokenizer_is_not_answered_with_the_first_ones_ids(
     tokenizer: Tokenizer, other_tokenizer: Tokenizer, folder: Path
 ) -> None:
     assert ids(tokenizer, TEXTS) != ids(other_tokenizer, TEXTS)
-    assert ids(other_tokenizer, TEXTS) == other_tokenizer.encode(TEXTS)
+    assert ids(other_tokenizer, TEXTS) == other_tokenizer.tokenize(TEXTS)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written_only_says_so(
     file = folder.parent / "not-a-folder"
     file.write_text("")
     monkeypatch.setenv("TUNEWISE_CACHE", str(file))
-    assert ids(tokenizer, TEXTS) == tokenizer.encode(TEXTS)
+    assert ids(tokenizer, TEXTS) == tokenizer.tokenize(TEXTS)
     assert "not cached" in caplog.text
 
 
@@ -113,5 +113,5 @@ def test_short_texts_are_not_kept_at_all(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert ids(tokenizer, TEXTS) == tokenizer.encode(TEXTS)
+    assert ids(tokenizer, TEXTS) == tokenizer.tokenize(TEXTS)
     assert list(tmp_path.iterdir()) == []

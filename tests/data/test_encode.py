@@ -39,7 +39,7 @@ def test_the_pieces_of_a_text_score_each_of_its_tokens_once_and_its_end(
 ) -> None:
     examples = texts(*TEXTS)
     encoded = encode_texts_whole(examples, tokenizer, max_length, prefix)
-    for example, ids in zip(examples, tokenizer.encode(TEXTS), strict=True):
+    for example, ids in zip(examples, tokenizer.tokenize(TEXTS), strict=True):
         pieces = [s for s in encoded.sequences if s.example_id == example.id]
         assert [i for piece in pieces for i in scored(piece)] == [*ids, tokenizer.end_of_text]
         assert sum(piece.num_scored for piece in pieces) == len(ids) + 1
@@ -67,7 +67,7 @@ def test_a_text_that_is_cut_into_pieces_loses_nothing(tokenizer: Tokenizer) -> N
 def test_truncation_is_counted_by_example_and_by_token(tokenizer: Tokenizer) -> None:
     prompts = ["bad", "the film is not good at all", "good film, " * 10]
     room = 5
-    lengths = [len(ids) for ids in tokenizer.encode(prompts)]
+    lengths = [len(ids) for ids in tokenizer.tokenize(prompts)]
     assert min(lengths) <= room < sorted(lengths)[1]  # else this would test nothing
     encoded = encode_labelled(labelled(*prompts), tokenizer, room + len(PREFIX), PREFIX)
     assert encoded.num_truncated == 2
@@ -76,13 +76,13 @@ def test_truncation_is_counted_by_example_and_by_token(tokenizer: Tokenizer) -> 
 
 
 def test_the_start_of_a_long_text_is_what_is_kept(tokenizer: Tokenizer) -> None:
-    (ids,) = tokenizer.encode([TEXTS[2]])
+    (ids,) = tokenizer.tokenize([TEXTS[2]])
     (sequence,) = encode_labelled(labelled(TEXTS[2]), tokenizer, 10, PREFIX).sequences
     assert sequence.ids.tolist() == [*PREFIX, *ids[: 10 - len(PREFIX)]]
 
 
 def test_a_text_that_just_fits_is_not_called_truncated(tokenizer: Tokenizer) -> None:
-    (ids,) = tokenizer.encode([TEXTS[2]])
+    (ids,) = tokenizer.tokenize([TEXTS[2]])
     fits = encode_labelled(labelled(TEXTS[2]), tokenizer, len(ids))
     assert (fits.num_truncated, fits.num_tokens_cut) == (0, 0)
     cut = encode_labelled(labelled(TEXTS[2]), tokenizer, len(ids) - 1)
@@ -107,7 +107,7 @@ def test_a_row_that_spells_the_end_of_text_token_does_not_end_its_text(
     tokenizer: Tokenizer,
 ) -> None:
     text = f"good {END_OF_TEXT} bad"
-    (ids,) = tokenizer.encode([text])
+    (ids,) = tokenizer.tokenize([text])
     assert tokenizer.end_of_text not in ids
     assert tokenizer.decode(ids) == text
     (sequence,) = encode_labelled(labelled(text), tokenizer, 100).sequences
@@ -115,7 +115,7 @@ def test_a_row_that_spells_the_end_of_text_token_does_not_end_its_text(
 
 
 def test_any_text_comes_back_from_its_ids(tokenizer: Tokenizer) -> None:
-    for text, ids in zip(TEXTS, tokenizer.encode(TEXTS), strict=True):
+    for text, ids in zip(TEXTS, tokenizer.tokenize(TEXTS), strict=True):
         assert tokenizer.decode(ids) == text
 
 
@@ -139,7 +139,7 @@ def answered(seed: int, number: int = 40) -> list[Example]:
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
-    (ids,) = tokenizer.encode([text])
+    (ids,) = tokenizer.tokenize([text])
     return ids
 
 

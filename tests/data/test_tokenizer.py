@@ -18,12 +18,12 @@ def test_a_saved_tokenizer_reads_texts_as_before(
     for name in without:
         (tmp_path / name).unlink()
     loaded = Tokenizer.load(tmp_path)
-    assert loaded.encode(TEXTS) == tokenizer.encode(TEXTS)
+    assert loaded.encode(TEXTS) == tokenizer.tokenize(TEXTS)
     assert (loaded.end_of_text, loaded.size) == (tokenizer.end_of_text, tokenizer.size)
 
 
 def test_no_id_is_as_large_as_the_size(tokenizer: Tokenizer) -> None:
-    ids = [i for text in tokenizer.encode(TEXTS) for i in text]
+    ids = [i for text in tokenizer.tokenize(TEXTS) for i in text]
     assert max(ids) < tokenizer.size
     assert tokenizer.decode([tokenizer.size - 1])
 

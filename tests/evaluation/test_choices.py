@@ -7,12 +7,12 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 from transformers import GPT2LMHeadModel
+from tunewise.evaluation.choices import choose
 
 from tunewise.data.encode import encode_prompts
 from tunewise.data.example import Example
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.evaluation import choices
-from tunewise.evaluation.choices import choose
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
@@ -112,7 +112,7 @@ def by_definition(
     embedding = reference.get_input_embeddings()
     predictions = []
     for example in examples:
-        answers = tokenizer.encode(example.choices)
+        answers = tokenizer.tokenize(example.choices)
         reserved = max(map(len, answers))
         room = MAX_LENGTH - (0 if virtual is None else len(virtual))
         (prompt,) = encode_prompts([example], tokenizer, room, reserved=reserved).ids
@@ -154,7 +154,7 @@ def test_one_pass_for_all_answers_finds_what_one_pass_for_each_finds(
     model: LanguageModel, tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ANSWERS[name]
-    assert all(len(ids) == 1 for ids in tokenizer.encode(answers))  # else both are the slow path
+    assert all(len(ids) == 1 for ids in tokenizer.tokenize(answers))  # else both are the slow path
     examples = examples_of(answers)
     fast = chosen(model, examples, tokenizer)
     monkeypatch.setattr(
@@ -171,7 +171,7 @@ def test_one_pass_for_all_answers_finds_what_one_pass_for_each_finds(
 def test_answers_of_several_tokens_are_read_whole(
     model: LanguageModel, tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = tokenizer.encode(ANSWERS[name])
+    ids = tokenizer.tokenize(ANSWERS[name])
     assert max(map(len, ids)) > 1
     if name == "the same first token":
         assert len({first for first, *_ in ids}) == 1

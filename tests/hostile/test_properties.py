@@ -220,7 +220,7 @@ def test_what_is_cut_fits_and_keeps_what_must_stay(
     room = max_length - num_virtual
     found = encode_answered(examples_of(texts), tokenizer, max_length, prefix)
     for (prompt, target, cue), sequence in zip(texts, found.sequences, strict=True):
-        whole = [tokenizer.encode([text])[0] for text in (prompt, cue, target)]
+        whole = [tokenizer.tokenize([text])[0] for text in (prompt, cue, target)]
         ids = sequence.ids.tolist()
         assert len(ids) <= max_length
         assert ids[:num_virtual] == prefix
@@ -245,7 +245,7 @@ def test_prompts_labels_and_pieces_fit_and_lose_no_more_than_is_told(
     examples = examples_of(texts)
     prompts = encode_prompts(examples, tokenizer, max_length)
     for (prompt, _, cue), ids, cut in zip(texts, prompts.ids, prompts.cut, strict=True):
-        num_whole = sum(map(len, tokenizer.encode([prompt, cue])))
+        num_whole = sum(map(len, tokenizer.tokenize([prompt, cue])))
         assert 0 < len(ids) <= max_length
         assert len(ids) + cut == max(num_whole, 1)
     labelled = [
@@ -256,7 +256,7 @@ def test_prompts_labels_and_pieces_fit_and_lose_no_more_than_is_told(
         assert (sequence.label, sequence.num_scored) == (1, 1)
     pieces = encode_texts_whole(examples, tokenizer, max_length).sequences
     assert all(len(piece.ids) <= max_length for piece in pieces)
-    num_tokens = sum(len(tokenizer.encode([target])[0]) + 1 for _, target, _ in texts)
+    num_tokens = sum(len(tokenizer.tokenize([target])[0]) + 1 for _, target, _ in texts)
     assert sum(piece.num_scored for piece in pieces) == num_tokens
 
 

@@ -43,7 +43,7 @@ def logits_of(model: LanguageModel, *texts: list[int]) -> list[Tensor]:
 def test_a_fresh_prefix_is_a_text_that_the_frozen_model_has_read(
     family: str, tokens: int, folders: dict[str, Path], tokenizer: Tokenizer
 ) -> None:
-    (ids,) = tokenizer.encode([TEXT])
+    (ids,) = tokenizer.tokenize([TEXT])
     read = (ids * tokens)[:tokens]
     texts = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14, 15, 16, 17]]
     found = logits_of(model_with(folders[family], tokenizer, tokens, TEXT), *texts)

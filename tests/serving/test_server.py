@@ -147,7 +147,7 @@ def test_prompts_are_texts_or_tokens_one_or_several(run_of: RunOf, serve: Serve)
     name = run_of("soft_prompt")
     client = serve(name).client()
     predictor = tw.load(name)
-    ids = predictor.tokenizer.encode(["A good", "So"])
+    ids = predictor.tokenizer.tokenize(["A good", "So"])
     expected = [predictor.generate(text, max_new_tokens=7) for text in ("A good", "So")]
     for prompt in (["A good", "So"], ids, ids[0], "A good"):
         answer = client.completions.create(model=name, prompt=prompt, max_tokens=7)

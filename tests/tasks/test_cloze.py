@@ -64,7 +64,7 @@ def test_the_answer_alone_is_scored_and_no_text_ends_after_it(
     for prefix in ((), (300, 301)):
         encoded = task.encode(examples, tokenizer, 100, prefix)
         for example, sequence in zip(examples, encoded.sequences, strict=True):
-            (answer,) = tokenizer.encode([example.target])
+            (answer,) = tokenizer.tokenize([example.target])
             assert sequence.ids[sequence.prompt_length :].tolist() == answer
             assert sequence.num_scored == len(answer)
             assert tuple(sequence.ids[: len(prefix)]) == prefix

@@ -12,7 +12,7 @@ from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
 from tunewise.memory import GIB, free_bytes, held_bytes
 from tunewise.methods import METHODS
-from tunewise.runs.memo import Shared
+from tunewise.runs.memo import Key, Shared
 from tunewise.runs.prepare import Prepared, prepare
 from tunewise.runs.result import Estimate
 from tunewise.settings import validate
@@ -22,6 +22,14 @@ CONTEXT = GIB
 
 TOKENS = 4096
 """Of the smaller of two passes whose memory is compared; below, weights decide it."""
+
+
+@dataclass(frozen=True)
+class SlopeKey(Key[float]):
+    """A set-up whose memory grows with the tokens of a pass."""
+
+    config: str
+    """As JSON."""
 
 
 @dataclass(frozen=True)
@@ -152,5 +160,5 @@ def _bytes_of_a_token(prepared: Prepared, shared: Shared) -> float:
         return rehearse(replace(prepared, config=config, encoded=encoded)).peak_bytes
 
     few, many = -(-TOKENS // len(longest.ids)), -(-2 * TOKENS // len(longest.ids))
-    key = "slope", prepared.config.model_dump_json()
+    key = SlopeKey(prepared.config.model_dump_json())
     return shared.get(key, lambda: (peak(many) - peak(few)) / ((many - few) * len(longest.ids)))

@@ -20,7 +20,7 @@ from tunewise.memory import GIB
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.runs.answer import answer
+from tunewise.runs.answer import predict_examples
 from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
@@ -101,7 +101,7 @@ def rehearse(prepared: Prepared) -> Work:
             examples = [example for example in prepared.examples[split] if example.id in names]
             known = _with_states(model, evaluated[split]) if keeps else evaluated[split]
             encoded = replace(prepared.encoded[split], sequences=known)
-            answer(config, model, prepared.tokenizer, examples, encoded, metrics=())
+            predict_examples(prepared, model, examples, encoded, metrics=())
             return rehearsal.operations[started:]
 
         started = len(rehearsal.operations)
@@ -188,7 +188,8 @@ def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     limit = prepared.config.train.prefix_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
-    splits = ("train",) if prepared.config.task.answer == "choice" else tuple(prepared.encoded)
+    reads_sequences = prepared.config.task.answer.reads_sequences
+    splits = tuple(prepared.encoded) if reads_sequences else ("train",)
     width = model.config.model_dim * model.compute_dtype.itemsize
     sizes = [
         width * sum(lengths_kept(model, prepared.encoded[split].sequences)) for split in splits

@@ -202,13 +202,11 @@ class Ends:
 
     def reached(self, output: list[int], limit: int) -> bool:
         """Return whether an output has just come to its end."""
-        return (
-            output[-1] == self.tokenizer.end_of_text or len(output) == limit or self.stops(output)
-        )
+        return output[-1] in self.tokenizer.ends or len(output) == limit or self.stops(output)
 
     def cut(self, output: list[int]) -> list[int]:
         """Return an ended output without what does not belong to it."""
-        if output[-1] == self.tokenizer.end_of_text:
+        if output[-1] in self.tokenizer.ends:
             return output[:-1]
         if not self.stops(output):
             return output
@@ -299,8 +297,7 @@ def _write(
 
 def _read(model: LanguageModel, texts: list[Text], cache: Cache, tokens_per_pass: int) -> Tensor:
     """Return the logits (B, V) of what follows each prompt; the prompts are in the cache then."""
-    # With a label to predict, it is the last token of a sequence that is scored.
-    prompts = [Encoded("", text.prompt, len(text.prompt), label=0) for text in texts]
+    prompts = [Encoded.prompt(text.prompt) for text in texts]
     logits = []
     for batch in pack(prompts, tokens_per_pass):
         batch = batch.to(cache.device)
@@ -380,8 +377,9 @@ class _Beams:
         scores = penalised(logits.log_softmax(-1), seen, self.decoding.repetition_penalty)
         so_far = [beam.score for followed in self.live for beam in followed.running]
         scores = scores + torch.tensor(so_far, device=scores.device)[:, None]  # (B, V)
-        # One token of each output ends the text, so at least half of these do not.
-        best = scores.view(len(self.live), -1).topk(2 * self.decoding.num_beams)
+        # So many tokens end an output that at least `num_beams` of these do not.
+        num_ends = len(self.ends.tokenizer.ends)
+        best = scores.view(len(self.live), -1).topk((1 + num_ends) * self.decoding.num_beams)
         row, over = 0, []
         for followed, values, places in zip(
             self.live, best.values.tolist(), best.indices.tolist(), strict=True

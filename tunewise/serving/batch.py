@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tunewise.data.encode import IGNORE, Encoded, joined
+from tunewise.data.encode import IGNORE, Encoded, join_ids
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.generation.generate import (
@@ -81,7 +81,7 @@ class Writing:
             if piece := self._pieces.next(output):
                 self.tell(Piece(piece, count))
             return False
-        at_end = token == self.tokenizer.end_of_text or self._ends.stops(output)
+        at_end = token in self.tokenizer.ends or self._ends.stops(output)
         self.text.output = self._ends.cut(output)
         rest = self._pieces.rest(self.text.output)
         self.tell(Piece(rest, count, "stop" if at_end else "length"))
@@ -105,8 +105,7 @@ class Batch:
         lengths = [len(writing.text.prompt) for writing in ordered]
         sizes = lengths, room, len(lengths), self._device, self._mix.first_position
         cache = Cache(self._mix.config.num_layers, *sizes)
-        # With a label to predict, it is the last token of a sequence that is scored.
-        prompts = [Encoded("", w.text.prompt, len(w.text.prompt), label=0) for w in ordered]
+        prompts = [Encoded.prompt(writing.text.prompt) for writing in ordered]
         (batch,) = (batch.to(self._device) for batch in pack(prompts, sum(lengths)))
         owners = self._owners(ordered)  # (B,)
         hidden = self._mix.hidden(
@@ -161,7 +160,7 @@ def _chosen(writings: Sequence[Writing], logits: Tensor) -> list[int]:
     for decoding, rows in alike.items():
         some = logits[rows]
         texts = [] if decoding.repetition_penalty == 1 else [writings[row].text for row in rows]
-        seen = ids_in([joined(text.prompt, text.output) for text in texts], some)
+        seen = ids_in([join_ids(text.prompt, text.output) for text in texts], some)
         generators = [writings[row].generator for row in rows]
         chosen = next_tokens(some, seen, decoding, generators)
         for row, token in zip(rows, chosen, strict=True):
