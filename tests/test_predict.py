@@ -19,6 +19,7 @@ from tunewise.config import make_config
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
+from tunewise.evaluation.answers import NewAnswers
 from tunewise.generation.generate import DecodingConfig, generate, stream, text_of
 from tunewise.models.folder import find_folder, load_model
 from tunewise.run import run
@@ -107,12 +108,12 @@ def test_the_answers_do_not_depend_on_how_rows_are_read(
     predictor = tw.load(trained(task))
     rows = [row.values for row in read_rows(questions)]
     whole = predictor.predict(rows)
-    monkeypatch.setattr(predict, "ROWS", 5)
+    monkeypatch.setattr(predict, "MAX_ROWS", 5)
     for one, other in zip(predictor.predict(rows), whole, strict=True):
         assert one["id"] == other["id"]
         assert one.get("text") == other.get("text")
         assert one.get("probabilities") == pytest.approx(other.get("probabilities"), abs=1e-5)
-    monkeypatch.setattr(predict, "CHARACTERS", 1)
+    monkeypatch.setattr(predict, "MAX_CHARACTERS", 1)
     assert [answer["id"] for answer in predictor.predict(rows)] == [a["id"] for a in whole]
     assert [answer["id"] for answer in whole] == [f"rows:{n}" for n in range(1, 13)]
 
@@ -122,7 +123,7 @@ def test_what_is_drawn_for_equal_rows_differs(
 ) -> None:
     predictor = tw.load(trained("generation"))
     for rows_at_once in (8, 1):
-        monkeypatch.setattr(predict, "ROWS", rows_at_once)
+        monkeypatch.setattr(predict, "MAX_ROWS", rows_at_once)
         answers = predictor.predict([{"instruction": "1"}] * 8)
         assert len({answer["text"] for answer in answers}) > 4
 
@@ -135,7 +136,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(
     monkeypatch.setattr(
         predict.Predictor,
         "_answer",
-        lambda self, examples, seed: ([{"id": example.id} for example in examples], 0),
+        lambda self, examples, seed: NewAnswers([{"id": example.id} for example in examples], 0),
     )
 
     def peak(count: int) -> int:
@@ -194,7 +195,7 @@ def test_nothing_is_overwritten_and_a_task_without_answers_is_refused(
     with pytest.raises(TunewiseError, match="language_modeling, which answers nothing"):
         predict.predict_file(folder, questions, output)
     output.write_text("mine")
-    with pytest.raises(TunewiseError, match="is there already"):
+    with pytest.raises(TunewiseError, match="exists already"):
         predict.predict_file(folder, questions, output)
     assert output.read_text() == "mine"
 
@@ -203,11 +204,11 @@ def test_conversations_may_end_with_what_the_user_asks() -> None:
     task = TASKS["instruction"]()
     asked = [{"role": "user", "content": "Why?"}]
     answered = [*asked, {"role": "assistant", "content": "So."}]
-    one, other = (task.given(Row({"messages": turns}, "r:1")) for turns in (asked, answered))
+    one, other = (task.prompt_of(Row({"messages": turns}, "r:1")) for turns in (asked, answered))
     assert one == other
     assert one.prompt + one.cue == "### Instruction:\nWhy?\n\n### Response:\n"
     with pytest.raises(TunewiseError, match="r:1: no message"):
-        task.given(Row({"messages": answered[1:]}, "r:1"))
+        task.prompt_of(Row({"messages": answered[1:]}, "r:1"))
 
 
 # Writing.

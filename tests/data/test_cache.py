@@ -1,11 +1,11 @@
-"""The cache of token ids changes how long encoding takes, and nothing else."""
+"""The cache of token ids changes how long tokenizing takes, and nothing else."""
 
 from pathlib import Path
 
 import pytest
 
 from tunewise.data import cache
-from tunewise.data.cache import encode_texts
+from tunewise.data.cache import tokenize_cached
 from tunewise.data.tokenizer import Tokenizer
 
 TEXTS = ["a good film", "", "bad, bad, bad", "the film is not good at all"]
@@ -20,22 +20,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [part.tolist() for part in encode_texts(tokenizer, texts)]
+    return [part.tolist() for part in tokenize_cached(tokenizer, texts)]
 
 
-def forget_how_to_encode(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_how_to_tokenize(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> list[list[int]]:
-        raise AssertionError("encoded anew")
+        raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(tokenizer, "encode", refuse)
+    monkeypatch.setattr(tokenizer, "tokenize", refuse)
 
 
-def test_a_second_call_reads_the_same_ids_without_encoding(
+def test_a_second_call_reads_the_same_ids_without_tokenizing(
     tokenizer: Tokenizer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ids(tokenizer, TEXTS)
     assert first == tokenizer.tokenize(TEXTS)
-    forget_how_to_encode(tokenizer, monkeypatch)
+    forget_how_to_tokenize(tokenizer, monkeypatch)
     assert ids(tokenizer, TEXTS) == first
 
 
@@ -87,7 +87,7 @@ def test_a_repaired_cache_file_is_used_again(
     (file,) = folder.iterdir()
     file.write_bytes(b"")
     ids(tokenizer, TEXTS)
-    forget_how_to_encode(tokenizer, monkeypatch)
+    forget_how_to_tokenize(tokenizer, monkeypatch)
     assert ids(tokenizer, TEXTS) == first
 
 

@@ -18,7 +18,7 @@ def test_a_saved_tokenizer_reads_texts_as_before(
     for name in without:
         (tmp_path / name).unlink()
     loaded = Tokenizer.load(tmp_path)
-    assert loaded.encode(TEXTS) == tokenizer.tokenize(TEXTS)
+    assert loaded.tokenize(TEXTS) == tokenizer.tokenize(TEXTS)
     assert (loaded.end_of_text, loaded.size) == (tokenizer.end_of_text, tokenizer.size)
 
 

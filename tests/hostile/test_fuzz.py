@@ -267,7 +267,7 @@ def read_some_rows(folder: Path, chance: random.Random) -> None:
     task = validate(RunConfig, fields, "fuzz").task
     task.examples("train")
     for row in read_rows(path):
-        task.given(row)
+        task.prompt_of(row)
 
 
 CONFIG: dict[str, Any] = {

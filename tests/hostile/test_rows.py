@@ -124,7 +124,7 @@ def test_a_message_of_nobody_is_refused(tmp_path: Path, role: Any) -> None:
     row = {"messages": [{"role": role, "content": "a"}]}
     (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=r"train\.jsonl:1") as caught:
-        task("instruction", tmp_path).given(read_rows(tmp_path / "train.jsonl")[0])
+        task("instruction", tmp_path).prompt_of(read_rows(tmp_path / "train.jsonl")[0])
     assert str(caught.value).isprintable()
 
 

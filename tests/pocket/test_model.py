@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics.likelihood import LOSS
@@ -47,7 +48,7 @@ def script() -> ModuleType:
 
 def loss_on(model: LanguageModel, tokenizer: Tokenizer, texts: list[str]) -> float:
     examples = [Example(str(number), "", text) for number, text in enumerate(texts)]
-    encoded = LanguageModeling().encode(examples, tokenizer, POCKET_CONFIG.context_length)
+    encoded = LanguageModeling().encode(examples, tokenizer, Layout(POCKET_CONFIG.context_length))
     return LOSS.compute(evaluate(model, examples, encoded.sequences, 2048))
 
 

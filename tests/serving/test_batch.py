@@ -37,7 +37,7 @@ class Asked:
     ) -> None:
         self.predictor = predictor
         self.decoding = predictor.decoding({**DECODINGS[number], "stop": stop})
-        self.prompt = predictor.given(PROMPTS[number])
+        self.prompt = predictor.prompt_ids(PROMPTS[number])
         self.pieces: list[Piece] = []
         text = begun(predictor.model, self.prompt, self.decoding, (number, 0))
         self.writing = Writing(text, owner, self.decoding, predictor.tokenizer, self.pieces.append)

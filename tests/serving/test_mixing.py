@@ -29,9 +29,7 @@ def logits_of(
     """Return (2, B, V): the logits after each prompt, and after one token more."""
     lengths = [len(prompt) for prompt in prompts]
     cache = Cache(mix.config.num_layers, lengths, 1, len(lengths), mix.device, mix.first_position)
-    sequences = [
-        Encoded("", torch.tensor(prompt).int().numpy(), len(prompt), label=0) for prompt in prompts
-    ]
+    sequences = [Encoded.prompt(torch.tensor(prompt).int().numpy()) for prompt in prompts]
     (batch,) = pack(sequences, sum(lengths))
     hidden = mix.hidden(
         batch.tokens, batch.positions, batch.segments, cache, owners[batch.segments]
@@ -46,7 +44,7 @@ def logits_of(
 def all_of(predictors: Sequence[Predictor], text: str) -> list[list[int]]:
     """Return prompts whose lengths grow, behind each run's own virtual tokens."""
     return [
-        predictor.given(text + "!" * 4 * number).tolist()
+        predictor.prompt_ids(text + "!" * 4 * number).tolist()
         for number, predictor in enumerate(predictors)
     ]
 

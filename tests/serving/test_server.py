@@ -133,7 +133,7 @@ def test_what_is_drawn_with_a_seed_is_what_the_run_draws(run_of: RunOf, serve: S
     predictor = tw.load(name)
     drawn: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9}
     decoding = predictor.decoding({"max_new_tokens": 12, **drawn})
-    prompts = [predictor.given("A")] * 3
+    prompts = [predictor.prompt_ids("A")] * 3
     ids = generate(predictor.model, prompts, predictor.tokenizer, decoding, seed=5)
     asked: dict[str, Any] = {"model": name, "prompt": "A", "max_tokens": 12, "n": 3, **drawn}
     found = [choice.text for choice in client.completions.create(**asked, seed=5).choices]
