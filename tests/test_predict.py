@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -248,6 +249,25 @@ def test_a_stream_comes_piece_by_piece(model_folder: Path) -> None:
     rest = list(pieces)
     assert len(rest) > 1
     assert first + "".join(rest) == predictor.generate("a good", max_new_tokens=12, temperature=1.0)
+
+
+def test_writing_ends_with_any_token_that_ends_a_text(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    model, tokenizer = load_model(folder).eval(), Tokenizer.load(folder)
+    (prompt,) = tokenizer.tokenize(["a good"])
+    for decoding in (
+        DecodingConfig(max_new_tokens=9),
+        DecodingConfig(max_new_tokens=9, num_beams=2),
+    ):
+        (whole,) = generate(model, [prompt], tokenizer, decoding)
+        assert len(whole) == 9
+        ends = {"eos_token_id": [tokenizer.end_of_text, whole[4]]}
+        (folder / "generation_config.json").write_text(json.dumps(ends))
+        (cut,) = generate(model, [prompt], Tokenizer.load(folder), decoding)
+        assert whole[4] not in cut
+        if decoding.num_beams == 1:
+            assert cut == whole[: whole.index(whole[4])]
 
 
 def test_a_run_writes_with_its_own_decoding_and_prompt(trained: Trained) -> None:

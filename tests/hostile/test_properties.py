@@ -187,9 +187,9 @@ def test_any_template_is_one_or_one_line(template: str) -> None:
     except ValueError:
         return
     if names:
-        prompt, cue = fill(template, lambda name: f"<{name}>")
-        assert all(f"<{name}>" in prompt for name in names[:1])
-        assert isinstance(cue, str)
+        filled = fill(template, lambda name: f"<{name}>")
+        assert all(f"<{name}>" in filled.prompt.value for name in names[:1])
+        assert filled.whole.value == filled.prompt.value + filled.cue.value
 
 
 @given(NAMES, TEXT, TEXT, TEXT)
