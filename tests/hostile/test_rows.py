@@ -191,10 +191,10 @@ def test_a_file_that_vanishes_between_planning_and_reading_is_named(
     for form in ("jsonl", "parquet", "csv.gz"):
         path = tmp_path / f"train.{form}"
         path.write_text("\n".join(map(json.dumps, rows)))
-        source, _ = task("classification", tmp_path).source(None)
+        source = task("classification", tmp_path).source(None)
         path.unlink()
         with pytest.raises(DataError, match=rf"train\.{form}: no such file"):
-            source["train"]()
+            source.splits["train"]()
     with pytest.raises(TunewiseError, match="no such file"):
         read_split(path, "train")
     with pytest.raises(TunewiseError, match="no such file"):
