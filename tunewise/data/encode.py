@@ -13,7 +13,7 @@ from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 
 LossOn = Literal["answer", "everything"]
-"""Which tokens of an example with a prompt and a target are scored."""
+"""The scored tokens of an example: those of the target, or those of the prompt too."""
 
 IGNORE = -100
 """The target of a position that is not scored (the `ignore_index` of PyTorch's losses)."""
@@ -26,7 +26,7 @@ class Encoded:
     example_id: str
     ids: Ids
     prompt_length: int
-    """How many of the ids are given: scoring starts with the id after them."""
+    """Number of ids that are given: scoring starts with the id after them."""
     label: int | None = None
     """For a classifier: the label to predict from the last token, in place of the next tokens."""
     states: Tensor | None = None
@@ -42,21 +42,21 @@ class Encoded:
 
     @property
     def num_scored(self) -> int:
-        """How many predictions of this sequence count."""
+        """Number of scored positions of this sequence."""
         return 1 if self.label is not None else len(self.ids) - max(self.prompt_length, 1)
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """What is given of each example, and what had to be cut to make it fit."""
+    """The prompts of examples, and what had to be cut to make them fit."""
 
     ids: list[Ids]
     cut: list[int]
-    """How many tokens each lost."""
+    """Number of tokens that each lost."""
 
     @property
     def num_cut(self) -> int:
-        """How many prompts lost tokens."""
+        """Number of prompts that lost tokens."""
         return sum(count > 0 for count in self.cut)
 
 
@@ -66,9 +66,9 @@ class EncodedSplit:
 
     sequences: list[Encoded]
     num_truncated: int
-    """How many examples lost tokens."""
+    """Number of examples that lost tokens."""
     num_tokens_cut: int
-    """How many tokens they lost in all."""
+    """Number of tokens that they lost in all."""
 
 
 def encode_labelled(

@@ -34,7 +34,7 @@ class MarkedText:
 
 @dataclass(frozen=True)
 class Literals:
-    """Which parts of an example's texts its task's templates wrote."""
+    """The parts of an example's texts that its task's templates wrote."""
 
     prompt: tuple[Span, ...] = ()
     cue: tuple[Span, ...] = ()
@@ -48,15 +48,15 @@ class Example:
     id: str
     """Where it came from, `file:line`: no two examples of a split share it."""
     prompt: str
-    """What is given; empty where the whole text is to be learnt."""
+    """The text that is given; empty where the whole text is to be learnt."""
     target: str
-    """What is wanted: the name of a label, or a text."""
+    """The answer that is wanted: the name of a label, or a text."""
     choices: tuple[str, ...] = ()
     """All that may be answered: labels in the output layer's order, or texts; empty if free."""
     cue: str = ""
     """The end of what is given, such as `TL;DR:`: where a prompt is too long, it is not cut."""
     literals: Literals = Literals()
-    """Where in these texts special tokens may be named."""
+    """The parts of these texts in which special tokens may be named."""
 
     @classmethod
     def asking(

@@ -14,11 +14,11 @@ class HubData(Settings):
     """A data set's home on the hub."""
 
     path: str
-    """Its id, `owner/name`."""
+    """The data set's id, `owner/name`."""
     config: str | None = None
-    """Which of its configurations, if it has several."""
+    """The configuration to use, if the data set has several."""
     splits: dict[Split, str] = Field(default={split: split for split in SPLITS})
-    """What our splits are called there; missing ones are taken from its training rows."""
+    """The name that each of our splits has there; missing ones are taken from the training rows."""
     columns: dict[str, str] = Field(default={})
     """Our name of a column, for each of theirs that has another."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """How each sequence of a run is laid out."""
+    """The layout of each sequence of a run."""
 
     max_length: int
     """The most ids of a sequence, virtual ids included."""

@@ -23,7 +23,7 @@ TRAIN_SIZE = 0.8
 
 @dataclass(frozen=True)
 class Source:
-    """Where a task's rows come from."""
+    """The place that a task's rows come from, and the splits that are there."""
 
     where: str
     """A path, a data folder or a home on the hub, as an error names it."""

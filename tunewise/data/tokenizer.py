@@ -101,10 +101,10 @@ class Tokenizer:
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """What stands before the first token of a text where that has to be predicted.
+        """The ids before the first token of a text, from which that token can be predicted.
 
-        It is how a text begins. In GPT-2's training texts begin with nothing of their own: there it
-        is the end of the text before.
+        They are `begin`. In GPT-2's training a text begins with nothing of its own: there it is the
+        end of the text before.
         """
         return self.begin or (self.end_of_text,)
 
@@ -130,7 +130,7 @@ class Tokenizer:
 
     @cached_property
     def size(self) -> int:
-        """How many ids there are: one more than the largest."""
+        """Number of ids: one more than the largest."""
         return max(self._backend.get_vocab().values()) + 1
 
     @cached_property

@@ -17,12 +17,12 @@ from tunewise.models.fast.loss import score
 
 @dataclass(frozen=True)
 class Score:
-    """How likely a sequence's targets are."""
+    """The score of a sequence: how likely its targets are."""
 
     log_likelihood: float
     """log p(targets), summed."""
     num_scored: int
-    """How many targets."""
+    """Number of targets."""
     likeliest: int
     """The likeliest answer in place of the last target."""
 
@@ -35,7 +35,7 @@ class ScoredStates(NamedTuple):
     targets: Tensor
     """(M,) what each has to predict."""
     owners: list[int]
-    """Which sequence each belongs to."""
+    """The number of the sequence that each belongs to."""
 
 
 def evaluate(

@@ -17,8 +17,8 @@ Statistics = npt.NDArray[np.float64]
 """Numbers of each example, (E, S), or their sums over examples, (S,)."""
 
 Unit = Literal["share", "fraction", "hundred", "nats", "factor"]
-"""What a value means, and so how it is shown: a share of examples (0 to 1, in per cent), a fraction
-(0 to 1, shown as it is), a score of a hundred, nats, or a factor from 1."""
+"""The unit of a value, by which it is shown: a share of examples (0 to 1, in per cent), a fraction
+(0 to 1, as it is), a score of a hundred, nats, or a factor from 1."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Prediction:
     log_likelihood: float
     """log p(expected), natural logarithm, summed over its scored tokens."""
     num_scored: int
-    """How many tokens (or labels: one) were scored."""
+    """Number of tokens (or labels: one) that were scored."""
     prompt: str = ""
-    """What was given, where a text was answered."""
+    """The prompt, where a text was written."""
 
 
 @dataclass(frozen=True)

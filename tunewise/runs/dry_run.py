@@ -45,7 +45,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the sequences of a split are, in tokens."""
+    """The lengths of a split's sequences, in tokens."""
 
     examples: int
     median: float
@@ -55,11 +55,11 @@ class Lengths:
     truncated: float
     """The share of examples that lose tokens."""
     labels: dict[str, int]
-    """How often each label is to be answered."""
+    """Number of examples of each label."""
 
 
 class DryRun(NamedTuple):
-    """What a run would train on."""
+    """The examples that a run would train on, and the lengths of its splits."""
 
     shown: list[Shown]
     """The first training examples."""

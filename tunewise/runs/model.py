@@ -18,7 +18,7 @@ from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 
 
 class TrainedRun(NamedTuple):
-    """What is loaded of a finished run."""
+    """A finished run, loaded again."""
 
     config: RunConfig
     model: LanguageModel

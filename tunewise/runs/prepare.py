@@ -54,7 +54,7 @@ class ExamplesKey(Key[list[Example]]):
     """A split of a task's rows."""
 
     task: str
-    """Its settings, as JSON."""
+    """The task's settings, as JSON."""
     data: Path | None
     split: Split
 

@@ -86,7 +86,7 @@ class Task(Settings):
     @property
     @abstractmethod
     def answer(self) -> AnswerKind:
-        """What its answers are: labels, choices among texts, texts, or nothing."""
+        """The kind of its answers: labels, choices among texts, texts, or nothing."""
 
     @property
     @abstractmethod

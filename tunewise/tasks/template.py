@@ -17,7 +17,7 @@ class Filled:
     prompt: MarkedText
     """The part that may be cut at its end."""
     cue: MarkedText
-    """What follows, such as `TL;DR:`."""
+    """The part that follows, such as `TL;DR:`."""
 
     @property
     def whole(self) -> MarkedText:

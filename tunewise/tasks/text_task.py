@@ -29,7 +29,7 @@ class TextTask(Task):
     """The most characters of an answer; rows with a longer one are dropped, and their number is
     logged."""
     decoding: DecodingConfig = DecodingConfig()
-    """How an answer is written."""
+    """Settings of the decoding of answers."""
 
     @property
     def answer(self) -> TextAnswer:

@@ -1,4 +1,4 @@
-"""What every kind of answer says of itself: how it is found, for evaluation and for new rows."""
+"""The base of kinds of answers: what each says of itself, and how an answer is found."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from tunewise.models import LanguageModel
 
 
 class Answer(TypedDict, total=False):
-    """What a model answers to a row: its id, and either a label or a text."""
+    """The answer to a row: its id, and either a label or a text."""
 
     id: Required[str]
     label: str
     """The likeliest of the labels, or of the texts that may answer."""
     probabilities: dict[str, float]
-    """Of each label, or text that may answer."""
+    """The probability of each label, or of each text that may answer."""
     text: str
-    """What is written."""
+    """The text that was written."""
 
 
 class NewAnswers(NamedTuple):
@@ -32,7 +32,7 @@ class NewAnswers(NamedTuple):
 
     answers: list[Answer]
     num_cut: int
-    """How many prompts were too long and lost their end."""
+    """Number of prompts that were too long and lost their end."""
 
 
 @dataclass(frozen=True)
