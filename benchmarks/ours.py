@@ -6,15 +6,15 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.worker import Clock, Measured, Work, main
 from tunewise.config import RunConfig
-from tunewise.data.encode import Encoded, joined
+from tunewise.data.encode import Encoded, join_ids
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate
 from tunewise.models.folder import load_model
 from tunewise.run import run
-from tunewise.runs.answer import virtual_tokens
 from tunewise.runs.model import adapted_model
+from tunewise.runs.prepare import layout_of
 from tunewise.runs.progress import Progress
 from tunewise.training.loop import Step, train
 
@@ -37,10 +37,10 @@ def training(work: Work) -> Iterator[Step]:
     model = adapted_model(config, source, Tokenizer.load(source))
     model.set_precision(work.dtype)
     model.to(choose_device())
-    prefix = virtual_tokens(config, model.config)
+    prefix = layout_of(config, model.config).virtual_ids
     sequences = []
     for number, row in enumerate(work.rows):
-        ids = joined(prefix, row.ids)
+        ids = join_ids(prefix, row.ids)
         given = len(prefix) + 1 if row.label is None else len(ids)
         sequences.append(Encoded(str(number), ids, given, row.label))
     return train(model, sequences, config.train, config.seed)

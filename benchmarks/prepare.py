@@ -18,8 +18,8 @@ from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import POCKET_FOLDER, build_model, save_model
 from tunewise.models.language_model import initialise
-from tunewise.runs.answer import encode
 from tunewise.runs.model import adapted_model
+from tunewise.runs.prepare import layout_of
 from tunewise.training.loop import epoch_order, updates_per_epoch
 
 SEED = 0
@@ -117,7 +117,7 @@ def random_rows(item: Item, model: LanguageModel) -> list[Row]:
 def sst5(config: RunConfig, model: LanguageModel, data: Path) -> list[Row]:
     """Return real sentences, in the order in which tunewise reads them."""
     examples, tokenizer = config.task.examples("train", data), Tokenizer.load(Path(config.model))
-    encoded = encode(config, "train", examples, model.config, tokenizer)
+    encoded = config.task.encode(examples, tokenizer, layout_of(config, model.config))
     return [Row(sequence.ids.tolist(), sequence.label) for sequence in encoded.sequences]
 
 

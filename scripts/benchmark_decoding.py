@@ -56,7 +56,7 @@ def without_cache(ours: Any, theirs: Any, prompts: list[Any]) -> None:
     """Decode without a cache: every step computes all tokens again."""
     texts = [list(ids) for ids in prompts]
     for _ in range(NEW):
-        rows = [Encoded("", torch.tensor(ids).numpy(), len(ids), label=0) for ids in texts]
+        rows = [Encoded.prompt(torch.tensor(ids).numpy()) for ids in texts]
         (batch,) = pack(rows, tokens_per_pass=10**6)
         ends = batch.targets != IGNORE
         hidden = ours.hidden(batch)[ends]

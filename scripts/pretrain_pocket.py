@@ -33,9 +33,10 @@ import numpy as np
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
-from tunewise.data.cache import encode_texts
+from tunewise.data.cache import tokenize_cached
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.splits import read_split
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
@@ -129,8 +130,8 @@ def reviews_to_rate(seed: int, count: int, tokenizer: Tokenizer) -> list[Encoded
     chance = random.Random(seed)
     drawn = list(itertools.islice(fresh_reviews(seed), count))
     texts = [space_out(r.text) if chance.random() < SPACED_REVIEWS else r.text for r in drawn]
-    prompts = encode_texts(tokenizer, [f"{text} Rating:" for text in texts])
-    answers = encode_texts(tokenizer, [f" {rating(review, chance)}/10" for review in drawn])
+    prompts = tokenize_cached(tokenizer, [f"{text} Rating:" for text in texts])
+    answers = tokenize_cached(tokenizer, [f" {rating(review, chance)}/10" for review in drawn])
     start = [tokenizer.end_of_text]
     return [
         Encoded("ratings", np.concatenate([start, prompt, answer]), 1 + len(prompt))
@@ -184,8 +185,9 @@ def encode(
     examples = [Example(f"{name}:{number}", "", text) for number, text in enumerate(texts)]
     num_long = round(LONG_SHARE * len(examples))
     context = POCKET_CONFIG.context_length
-    long = task.encode(examples[:num_long], tokenizer, context).sequences
-    return examples, long + task.encode(examples[num_long:], tokenizer, context // 2).sequences
+    long = task.encode(examples[:num_long], tokenizer, Layout(context)).sequences
+    short = task.encode(examples[num_long:], tokenizer, Layout(context // 2)).sequences
+    return examples, long + short
 
 
 def save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
-from tunewise.data.encode import Encoded, joined
+from tunewise.data.encode import Encoded, join_ids
 from tunewise.methods import METHODS, Method
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model, load_model, save_model
@@ -112,7 +112,7 @@ def test_each_of_200_updates_is_that_of_a_plain_implementation(
     rows = rows_of(head)
     virtual = range(VOCABULARY, VOCABULARY + method.num_virtual_ids)
     prefixed = [
-        replace(row, ids=joined(virtual, row.ids), prompt_length=len(virtual) + row.prompt_length)
+        replace(row, ids=join_ids(virtual, row.ids), prompt_length=len(virtual) + row.prompt_length)
         for row in rows
     ]
     steps = list(train(model, prefixed, config, SEED))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -19,6 +20,7 @@ from tunewise.config import make_config
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
+from tunewise.evaluation.answers import NewAnswers
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate, stream
 from tunewise.generation.stop import text_of
@@ -109,12 +111,12 @@ def test_the_answers_do_not_depend_on_how_rows_are_read(
     predictor = tw.load(trained(task))
     rows = [row.values for row in read_rows(questions)]
     whole = predictor.predict(rows)
-    monkeypatch.setattr(predict, "ROWS", 5)
+    monkeypatch.setattr(predict, "MAX_ROWS", 5)
     for one, other in zip(predictor.predict(rows), whole, strict=True):
         assert one["id"] == other["id"]
         assert one.get("text") == other.get("text")
         assert one.get("probabilities") == pytest.approx(other.get("probabilities"), abs=1e-5)
-    monkeypatch.setattr(predict, "CHARACTERS", 1)
+    monkeypatch.setattr(predict, "MAX_CHARACTERS", 1)
     assert [answer["id"] for answer in predictor.predict(rows)] == [a["id"] for a in whole]
     assert [answer["id"] for answer in whole] == [f"rows:{n}" for n in range(1, 13)]
 
@@ -124,7 +126,7 @@ def test_what_is_drawn_for_equal_rows_differs(
 ) -> None:
     predictor = tw.load(trained("generation"))
     for rows_at_once in (8, 1):
-        monkeypatch.setattr(predict, "ROWS", rows_at_once)
+        monkeypatch.setattr(predict, "MAX_ROWS", rows_at_once)
         answers = predictor.predict([{"instruction": "1"}] * 8)
         assert len({answer["text"] for answer in answers}) > 4
 
@@ -137,7 +139,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(
     monkeypatch.setattr(
         predict.Predictor,
         "_answer",
-        lambda self, examples, seed: ([{"id": example.id} for example in examples], 0),
+        lambda self, examples, seed: NewAnswers([{"id": example.id} for example in examples], 0),
     )
 
     def peak(count: int) -> int:
@@ -196,7 +198,7 @@ def test_nothing_is_overwritten_and_a_task_without_answers_is_refused(
     with pytest.raises(TunewiseError, match="language_modeling, which answers nothing"):
         predict.predict_file(folder, questions, output)
     output.write_text("mine")
-    with pytest.raises(TunewiseError, match="is there already"):
+    with pytest.raises(TunewiseError, match="exists already"):
         predict.predict_file(folder, questions, output)
     assert output.read_text() == "mine"
 
@@ -205,11 +207,11 @@ def test_conversations_may_end_with_what_the_user_asks() -> None:
     task = TASKS["instruction"]()
     asked = [{"role": "user", "content": "Why?"}]
     answered = [*asked, {"role": "assistant", "content": "So."}]
-    one, other = (task.given(Row({"messages": turns}, "r:1")) for turns in (asked, answered))
+    one, other = (task.prompt_of(Row({"messages": turns}, "r:1")) for turns in (asked, answered))
     assert one == other
     assert one.prompt + one.cue == "### Instruction:\nWhy?\n\n### Response:\n"
     with pytest.raises(TunewiseError, match="r:1: no message"):
-        task.given(Row({"messages": answered[1:]}, "r:1"))
+        task.prompt_of(Row({"messages": answered[1:]}, "r:1"))
 
 
 # Writing.
@@ -229,7 +231,7 @@ def test_a_stream_is_what_is_written_at_once(
     # One writes words; the other bytes, most of which are no whole character.
     folder = find_folder("pocket") if name == "pocket" else model_folder
     model, tokenizer = load_model(folder).eval(), Tokenizer.load(folder)
-    (prompt,) = tokenizer.encode(["a good"])
+    (prompt,) = tokenizer.tokenize(["a good"])
     whole = DecodingConfig(**decoding)
     text = text_of(generate(model, [prompt], tokenizer, whole)[0], tokenizer, whole)
     assert len(text) > 3
@@ -249,6 +251,25 @@ def test_a_stream_comes_piece_by_piece(model_folder: Path) -> None:
     rest = list(pieces)
     assert len(rest) > 1
     assert first + "".join(rest) == predictor.generate("a good", max_new_tokens=12, temperature=1.0)
+
+
+def test_writing_ends_with_any_token_that_ends_a_text(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    model, tokenizer = load_model(folder).eval(), Tokenizer.load(folder)
+    (prompt,) = tokenizer.tokenize(["a good"])
+    for decoding in (
+        DecodingConfig(max_new_tokens=9),
+        DecodingConfig(max_new_tokens=9, num_beams=2),
+    ):
+        (whole,) = generate(model, [prompt], tokenizer, decoding)
+        assert len(whole) == 9
+        ends = {"eos_token_id": [tokenizer.end_of_text, whole[4]]}
+        (folder / "generation_config.json").write_text(json.dumps(ends))
+        (cut,) = generate(model, [prompt], Tokenizer.load(folder), decoding)
+        assert whole[4] not in cut
+        if decoding.num_beams == 1:
+            assert cut == whole[: whole.index(whole[4])]
 
 
 def test_a_run_writes_with_its_own_decoding_and_prompt(trained: Trained) -> None:

@@ -16,7 +16,7 @@ from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, ModelError, TrainingError
-from tunewise.evaluation.complete import complete
+from tunewise.evaluation.answers import TextAnswer
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.generation.generate import generate
 from tunewise.methods import METHODS
@@ -25,7 +25,7 @@ from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
 from tunewise.run import RunRecord, run
-from tunewise.runs.answer import answer, encode
+from tunewise.runs.answer import predict_examples
 from tunewise.runs.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
@@ -33,7 +33,9 @@ from tunewise.runs.folder import (
     PREDICTIONS_FILE,
     read_predictions,
 )
+from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model, load_trained
+from tunewise.runs.prepare import prepare
 from tunewise.runs.result import Best
 from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
@@ -262,10 +264,10 @@ def test_a_fresh_label_layer_is_the_same_under_every_method(
 
 def values_of(folder: Path, split: Split) -> dict[str, float]:
     """Return the metrics of a loaded run."""
-    config, model, tokenizer = load_trained(folder)
-    examples = config.task.examples(split)
-    encoded = encode(config, split, examples, model.config, tokenizer)
-    predictions = answer(config, model, tokenizer, examples, encoded, config.task.metrics)
+    config, model, _ = load_trained(folder)
+    prepared = prepare(config, None, torch.device("cpu"), Shared(), SPLITS)
+    examples, encoded = prepared.examples[split], prepared.encoded[split]
+    predictions = predict_examples(prepared, model, examples, encoded, config.task.metrics)
     return {name: METRICS[name].compute(predictions) for name in config.task.metrics}
 
 
@@ -280,12 +282,13 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
     start: Start, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     written = []
+    with_texts = TextAnswer._with_texts
 
-    def watched(predictions: Any, model: Any, task: Any, examples: Any, *rest: Any) -> Any:
+    def watched(answer: Any, inference: Any, examples: Any, predictions: Any) -> Any:
         written.append(examples[0].id.partition(".")[0])
-        return complete(predictions, model, task, examples, *rest)
+        return with_texts(answer, inference, examples, predictions)
 
-    monkeypatch.setattr("tunewise.runs.answer.complete", watched)
+    monkeypatch.setattr(TextAnswer, "_with_texts", watched)
     by_loss = start(task=task, out="by loss")
     assert written == ["test"]
     assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
@@ -299,7 +302,7 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
 @pytest.mark.parametrize("task", TASKS)
 def test_a_table_of_labels_is_left_where_there_are_labels(start: Start, task: str) -> None:
     tables = start(task=task).result.tables
-    if TASKS[task].answer not in ("label", "choice"):
+    if task not in ("classification", "cloze"):
         assert tables is None
         return
     assert tables is not None
@@ -318,7 +321,7 @@ def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(
         assert all(len(ids) + 5 <= 24 for ids in prompts)
         return generate(model, prompts, *rest)
 
-    monkeypatch.setattr("tunewise.evaluation.complete.generate", watched)
+    monkeypatch.setattr("tunewise.evaluation.answers.text.generate", watched)
     start("train.max_length=24", "train.epochs=1", task="summarization")
     assert len(seen) == 12
     assert all(text.endswith(">") for text in seen)
@@ -327,7 +330,7 @@ def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(
 def test_samples_and_a_share_to_train_on_decide_how_many_examples_there_are(start: Start) -> None:
     sizes = start("task.samples={train: 4, test: 3}").result.data
     assert [sizes[split].examples for split in SPLITS] == [4, 12, 3]
-    sizes = start("task.train_size=0.75", out="parted").result.data
+    sizes = start("task.train_size=0.75", out="split").result.data
     assert [sizes[split].examples for split in SPLITS] == [8, 4, 12]
 
 
@@ -387,7 +390,7 @@ def test_the_test_split_is_read_once_and_last(
         seen.append(examples[0].id.partition(".")[0])
         return evaluate(model, examples, *rest)
 
-    monkeypatch.setattr("tunewise.runs.answer.evaluate", watched)
+    monkeypatch.setattr("tunewise.evaluation.answers.kind.evaluate", watched)
     start("train.epochs=3")
     assert seen == ["validation"] * 3 + ["test"]
 

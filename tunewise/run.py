@@ -27,10 +27,10 @@ from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
 from tunewise.runs.answer import (
-    answer,
     check_metrics,
     compute,
     metrics_while_training,
+    predict_examples,
 )
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
@@ -64,7 +64,6 @@ from tunewise.runs.result import (
 )
 from tunewise.runs.resume import Saver, begin_or_go_on, fingerprint, last_checkpoint, read_steps
 from tunewise.runs.tracking import Tracking, check_trackers, tracked
-from tunewise.tasks import Answered
 from tunewise.training.best import BestState
 from tunewise.training.frozen_blocks import with_frozen_states
 from tunewise.training.loop import Step, train, updates_per_epoch
@@ -185,10 +184,10 @@ def _answers(
         ids = {example.id for example in examples}
         sequences = [some for some in encoded.sequences if some.example_id in ids]
         own = replace(encoded, sequences=sequences)
-        return answer(config, model, prepared.tokenizer, examples, own, metrics)
+        return predict_examples(prepared, model, examples, own, metrics)
 
-    examples, task = prepared.examples[split], config.task
-    if isinstance(task, Answered) and task.decoding.temperature > 0:
+    examples = prepared.examples[split]
+    if config.task.answer.depends_on_place:
         # What is drawn depends on an example's place among all.
         return from_main(partial(answered, examples))
     return shared_out(examples, lambda example: len(example.prompt), answered)
@@ -342,7 +341,7 @@ def with_prefix(
 ) -> dict[Split, EncodedSplit]:
     """Return the splits with the output of the model's frozen first blocks, where that is kept."""
     # Choices are read behind each prompt anew: only training sees the sequences themselves.
-    splits = ("train",) if config.task.answer == "choice" else tuple(encoded)
+    splits = tuple(encoded) if config.task.answer.reads_sequences else ("train",)
     limits = config.train.tokens_per_pass, config.train.prefix_cache
     sequences = {split: encoded[split].sequences for split in splits}
     known = with_frozen_states(model, sequences, *limits)
@@ -351,7 +350,7 @@ def with_prefix(
 
 def tables(config: RunConfig, predictions: Sequence[Prediction]) -> Tables | None:
     """Return how each label fares, for a task with labels."""
-    if config.task.answer not in ("label", "choice"):
+    if not config.task.answer.has_labels:
         return None
     labels = config.task.label_names or ()
     return Tables(

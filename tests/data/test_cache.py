@@ -1,11 +1,11 @@
-"""The cache of token ids changes how long encoding takes, and nothing else."""
+"""The cache of token ids changes how long tokenizing takes, and nothing else."""
 
 from pathlib import Path
 
 import pytest
 
 from tunewise.data import cache
-from tunewise.data.cache import encode_texts
+from tunewise.data.cache import tokenize_cached
 from tunewise.data.tokenizer import Tokenizer
 
 TEXTS = ["a good film", "", "bad, bad, bad", "the film is not good at all"]
@@ -20,22 +20,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [part.tolist() for part in encode_texts(tokenizer, texts)]
+    return [part.tolist() for part in tokenize_cached(tokenizer, texts)]
 
 
-def forget_how_to_encode(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_how_to_tokenize(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> list[list[int]]:
-        raise AssertionError("encoded anew")
+        raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(tokenizer, "encode", refuse)
+    monkeypatch.setattr(tokenizer, "tokenize", refuse)
 
 
-def test_a_second_call_reads_the_same_ids_without_encoding(
+def test_a_second_call_reads_the_same_ids_without_tokenizing(
     tokenizer: Tokenizer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ids(tokenizer, TEXTS)
-    assert first == tokenizer.encode(TEXTS)
-    forget_how_to_encode(tokenizer, monkeypatch)
+    assert first == tokenizer.tokenize(TEXTS)
+    forget_how_to_tokenize(tokenizer, monkeypatch)
     assert ids(tokenizer, TEXTS) == first
 
 
@@ -52,7 +52,7 @@ def test_changed_texts_are_not_answered_with_the_old_ids(
     tokenizer: Tokenizer, folder: Path, changed: list[str]
 ) -> None:
     ids(tokenizer, TEXTS)
-    assert ids(tokenizer, changed) == tokenizer.encode(changed)
+    assert ids(tokenizer, changed) == tokenizer.tokenize(changed)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -60,7 +60,7 @@ def test_another_tokenizer_is_not_answered_with_the_first_ones_ids(
     tokenizer: Tokenizer, other_tokenizer: Tokenizer, folder: Path
 ) -> None:
     assert ids(tokenizer, TEXTS) != ids(other_tokenizer, TEXTS)
-    assert ids(other_tokenizer, TEXTS) == other_tokenizer.encode(TEXTS)
+    assert ids(other_tokenizer, TEXTS) == other_tokenizer.tokenize(TEXTS)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -87,7 +87,7 @@ def test_a_repaired_cache_file_is_used_again(
     (file,) = folder.iterdir()
     file.write_bytes(b"")
     ids(tokenizer, TEXTS)
-    forget_how_to_encode(tokenizer, monkeypatch)
+    forget_how_to_tokenize(tokenizer, monkeypatch)
     assert ids(tokenizer, TEXTS) == first
 
 
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written_only_says_so(
     file = folder.parent / "not-a-folder"
     file.write_text("")
     monkeypatch.setenv("TUNEWISE_CACHE", str(file))
-    assert ids(tokenizer, TEXTS) == tokenizer.encode(TEXTS)
+    assert ids(tokenizer, TEXTS) == tokenizer.tokenize(TEXTS)
     assert "not cached" in caplog.text
 
 
@@ -113,5 +113,5 @@ def test_short_texts_are_not_kept_at_all(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert ids(tokenizer, TEXTS) == tokenizer.encode(TEXTS)
+    assert ids(tokenizer, TEXTS) == tokenizer.tokenize(TEXTS)
     assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ class FakeDataset(Rows):
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Call]]:
     """Return a function that puts a library with these splits in the place of `datasets`."""
-    monkeypatch.setattr(hub, "_give_up_at_once_without_a_network", lambda: None)
+    monkeypatch.setattr(hub, "_go_offline_without_a_network", lambda: None)
 
     def install(splits: dict[str, Rows] | Exception) -> list[Call]:
         calls: list[Call] = []
@@ -82,7 +82,7 @@ def test_a_column_may_take_the_name_of_another_that_goes(
     assert first.prompt + first.cue == "hi\nthe mail"
 
 
-def test_a_split_that_they_lack_is_parted_off_their_training_rows(
+def test_a_split_that_they_lack_is_taken_from_their_training_rows(
     datasets: Callable[..., list[Call]],
 ) -> None:
     datasets({"train": pairs(40), "validation": pairs(6)})
@@ -190,7 +190,7 @@ def test_a_library_in_offline_mode_is_not_kept_waiting_for_a_network(
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=unreachable))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", False)
-    hub._give_up_at_once_without_a_network()
+    hub._go_offline_without_a_network()
     assert constants.HF_HUB_OFFLINE
     assert library.config.HF_HUB_OFFLINE
 
@@ -201,7 +201,7 @@ def test_the_library_itself_gives_the_rows_of_a_folder_as_we_read_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     library = pytest.importorskip("datasets")
-    monkeypatch.setattr(hub, "_give_up_at_once_without_a_network", lambda: None)
+    monkeypatch.setattr(hub, "_go_offline_without_a_network", lambda: None)
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = {split: [{"message": f"{split} {n}", "label": n} for n in range(9)] for split in SPLITS}
     (tmp_path / "home").mkdir()
@@ -217,12 +217,12 @@ def test_the_library_itself_gives_the_rows_of_a_folder_as_we_read_them(
         columns={"message": "text"},
     )
     source = hub_source(home, "mine")
-    found = rows_of(source, "test", home.path)
+    found = rows_of(source, "test")
     assert [row.values for row in found] == [{"text": f"test {n}", "label": n} for n in range(9)]
     assert [row.id for row in found] == [f"test:{n}" for n in range(1, 10)]
-    parts = [rows_of(source, split, home.path) for split in ("train", "validation")]
+    parts = [rows_of(source, split) for split in ("train", "validation")]
     texts = {row.text("text") for part in parts for row in part}
     assert texts == {f"train {n}" for n in range(9)}
     missing = hub_source(HubData(path=str(tmp_path / "home"), splits={"train": "dev"}), "mine")
     with pytest.raises(DataError, match=r"'mine'.*dev"):
-        rows_of(missing, "train", home.path)
+        rows_of(missing, "train")

@@ -84,12 +84,12 @@ def test_a_test_split_is_read_without_the_training_rows(tmp_path: Path) -> None:
     assert files(read_split(folder(tmp_path, "test"), "test")) == {"test"}
 
 
-# What they lack is parted off the training rows.
+# Missing splits are taken from the training rows.
 
 
 @pytest.mark.parametrize("group", [None, "label"])
 @pytest.mark.parametrize("shards", [("all",), ("train",), ("train-1", "train-2")])
-def test_training_rows_alone_are_parted_and_share_no_row_and_lose_none(
+def test_training_rows_alone_are_split_and_share_no_row_and_lose_none(
     tmp_path: Path, shards: tuple[str, ...], group: str | None
 ) -> None:
     rows = labelled(100)
@@ -103,7 +103,7 @@ def test_training_rows_alone_are_parted_and_share_no_row_and_lose_none(
     assert sizes(parts) == [80, 10, 10]
 
 
-def test_training_rows_beside_test_rows_are_parted_in_two_and_keep_the_shares_of_labels(
+def test_training_rows_beside_test_rows_are_split_in_two_and_keep_the_shares_of_labels(
     tmp_path: Path,
 ) -> None:
     parts = parts_of(folder(tmp_path, "train", "test"), "label")
@@ -116,7 +116,7 @@ def test_training_rows_beside_test_rows_are_parted_in_two_and_keep_the_shares_of
         assert counts == {"common": 0.8 * size, "rare": 0.2 * size}
 
 
-def test_parting_gives_the_same_rows_each_time_in_the_order_of_the_data(tmp_path: Path) -> None:
+def test_splitting_gives_the_same_rows_each_time_in_the_order_of_the_data(tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", labelled(100))
     for split in SPLITS:
         found = texts(read_split(path, split, "label"))
@@ -131,7 +131,7 @@ def test_each_part_has_its_share_of_every_label(tmp_path: Path) -> None:
         assert counts == {"common": 0.8 * size, "rare": 0.2 * size}
 
 
-def test_a_label_too_rare_to_be_parted_is_learnt(tmp_path: Path) -> None:
+def test_a_label_too_rare_to_be_split_is_learnt(tmp_path: Path) -> None:
     parts = parts_of(write(tmp_path / "all.jsonl", labelled(40, every=20)), "label")
     rare = [[row.values["label"] for row in parts[split]].count("rare") for split in SPLITS]
     assert rare == [2, 0, 0]
@@ -167,14 +167,14 @@ def test_a_train_size_takes_validation_from_training_in_place_of_the_datas_own(
     assert not set(texts(parts["train"])) & set(texts(parts["validation"]))
 
 
-def test_a_train_size_parts_what_is_left_when_a_tenth_is_kept_for_testing(tmp_path: Path) -> None:
+def test_a_train_size_splits_what_is_left_when_a_tenth_is_kept_for_testing(tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", labelled(200))
     parts = parts_of(path, train_size=0.5)
     assert sizes(parts) == [90, 90, 20]
     assert len({text for rows in parts.values() for text in texts(rows)}) == 200
 
 
-# What cannot be parted is named.
+# What cannot be split is named.
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -196,7 +196,7 @@ def test_a_folder_without_training_rows_is_named(
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "train.jsonl"])
-def test_too_few_rows_to_part_are_counted(tmp_path: Path, name: str) -> None:
+def test_too_few_rows_to_split_are_counted(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, labelled(2))
     path = tmp_path if name.startswith("train") else tmp_path / name
     with pytest.raises(DataError, match=r"too few rows \(2\) .*train, validation, test") as caught:
@@ -204,7 +204,7 @@ def test_too_few_rows_to_part_are_counted(tmp_path: Path, name: str) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_row_without_the_label_to_part_by_is_named(tmp_path: Path) -> None:
+def test_a_row_without_the_label_to_split_by_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", [*labelled(9), {"text": "9"}])
     with pytest.raises(DataError, match=r"all\.jsonl:10: no column 'label'"):
         read_split(path, "train", "label")

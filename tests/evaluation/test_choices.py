@@ -10,9 +10,9 @@ from transformers import GPT2LMHeadModel
 
 from tunewise.data.encode import encode_prompts
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.evaluation import choices
-from tunewise.evaluation.choices import choose
+from tunewise.evaluation.answers import ChoiceAnswer, Inference, choice
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
@@ -91,7 +91,10 @@ def chosen(
     tokens_per_pass: int = 64,
     prefix: Sequence[int] = (),
 ) -> list[Prediction]:
-    return choose(model, examples, tokenizer, MAX_LENGTH, prefix, tokens_per_pass)
+    layout = Layout(MAX_LENGTH, tuple(prefix))
+    inference = Inference(model, tokenizer, layout, tokens_per_pass, seed=0)
+    answer = ChoiceAnswer(examples[0].choices)
+    return answer.evaluate(inference, examples, sequences=(), write_texts=False)
 
 
 def close(one: Sequence[Prediction], other: Sequence[Prediction]) -> None:
@@ -112,10 +115,10 @@ def by_definition(
     embedding = reference.get_input_embeddings()
     predictions = []
     for example in examples:
-        answers = tokenizer.encode(example.choices)
+        answers = tokenizer.tokenize(example.choices)
         reserved = max(map(len, answers))
         room = MAX_LENGTH - (0 if virtual is None else len(virtual))
-        (prompt,) = encode_prompts([example], tokenizer, room, reserved=reserved).ids
+        (prompt,) = encode_prompts([example], tokenizer, Layout(room), reserved).ids
         sums = []
         for answer in answers:
             ids = torch.tensor([*prompt.tolist(), *answer])
@@ -154,13 +157,13 @@ def test_one_pass_for_all_answers_finds_what_one_pass_for_each_finds(
     model: LanguageModel, tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ANSWERS[name]
-    assert all(len(ids) == 1 for ids in tokenizer.encode(answers))  # else both are the slow path
+    assert all(len(ids) == 1 for ids in tokenizer.tokenize(answers))  # else both are the slow path
     examples = examples_of(answers)
     fast = chosen(model, examples, tokenizer)
     monkeypatch.setattr(
-        choices,
+        choice,
         "_of_next_token",
-        lambda model, prompts, answers, tokens_per_pass: choices._of_whole_texts(
+        lambda model, prompts, answers, tokens_per_pass: choice._of_whole_texts(
             model, prompts, [[answer] for answer in answers], tokens_per_pass
         ),
     )
@@ -171,7 +174,7 @@ def test_one_pass_for_all_answers_finds_what_one_pass_for_each_finds(
 def test_answers_of_several_tokens_are_read_whole(
     model: LanguageModel, tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = tokenizer.encode(ANSWERS[name])
+    ids = tokenizer.tokenize(ANSWERS[name])
     assert max(map(len, ids)) > 1
     if name == "the same first token":
         assert len({first for first, *_ in ids}) == 1
@@ -179,7 +182,7 @@ def test_answers_of_several_tokens_are_read_whole(
     def refuse(*_: object) -> None:
         raise AssertionError("asked for the next token alone")
 
-    monkeypatch.setattr(choices, "_of_next_token", refuse)
+    monkeypatch.setattr(choice, "_of_next_token", refuse)
     chosen(model, examples_of(ANSWERS[name]), tokenizer)
 
 

@@ -268,7 +268,7 @@ def read_some_rows(folder: Path, chance: random.Random) -> None:
     task = validate(RunConfig, fields, "fuzz").task
     task.examples("train")
     for row in read_rows(path):
-        task.given(row)
+        task.prompt_of(row)
 
 
 CONFIG: dict[str, Any] = {
@@ -393,7 +393,7 @@ def test_tokenizers(tmp_path: Path, model_folder: Path) -> None:
 
     def read(folder: Path, _: random.Random) -> None:
         tokenizer = Tokenizer.load(folder)
-        ids = tokenizer.encode(["a good film", "", "naïve 🎬\0"])
+        ids = tokenizer.tokenize(["a good film", "", "naïve 🎬\0"])
         assert all(0 <= i < tokenizer.size for some in ids for i in some)
         tokenizer.decode(ids[0])
 

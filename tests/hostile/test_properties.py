@@ -23,6 +23,7 @@ from tunewise.data.encode import (
     encode_texts_whole,
 )
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.packing import IGNORE, pack
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
@@ -186,9 +187,9 @@ def test_any_template_is_one_or_one_line(template: str) -> None:
     except ValueError:
         return
     if names:
-        prompt, cue = fill(template, lambda name: f"<{name}>")
-        assert all(f"<{name}>" in prompt for name in names[:1])
-        assert isinstance(cue, str)
+        filled = fill(template, lambda name: f"<{name}>")
+        assert all(f"<{name}>" in filled.prompt.value for name in names[:1])
+        assert filled.whole.value == filled.prompt.value + filled.cue.value
 
 
 @given(NAMES, TEXT, TEXT, TEXT)
@@ -198,7 +199,8 @@ def test_a_template_is_its_words_around_the_values_whatever_these_are(
     quoted = [text.replace("{", "{{").replace("}", "}}") for text in (before, after)]
     template = f"{quoted[0]}{{{name}}}{quoted[1]}"
     assert columns_of(template) == [name]
-    assert fill(template, Row({name: value}, "rows:1").text) == (before + value, after)
+    found = fill(template, Row({name: value}, "rows:1").text)
+    assert (found.prompt.value, found.cue.value) == (before + value, after)
 
 
 LENGTHS = st.integers(4, 60)
@@ -216,14 +218,14 @@ def examples_of(texts: list[tuple[str, str, str]]) -> list[Example]:
 def test_what_is_cut_fits_and_keeps_what_must_stay(
     tokenizer: Tokenizer, texts: list[tuple[str, str, str]], max_length: int, num_virtual: int
 ) -> None:
-    prefix = list(range(900, 900 + num_virtual))
+    prefix = tuple(range(900, 900 + num_virtual))
     room = max_length - num_virtual
-    found = encode_answered(examples_of(texts), tokenizer, max_length, prefix)
+    found = encode_answered(examples_of(texts), tokenizer, Layout(max_length, prefix))
     for (prompt, target, cue), sequence in zip(texts, found.sequences, strict=True):
-        whole = [tokenizer.encode([text])[0] for text in (prompt, cue, target)]
+        whole = [tokenizer.tokenize([text])[0] for text in (prompt, cue, target)]
         ids = sequence.ids.tolist()
         assert len(ids) <= max_length
-        assert ids[:num_virtual] == prefix
+        assert tuple(ids[:num_virtual]) == prefix
         assert sequence.prompt_length > num_virtual  # something to answer from
         asked, answer = ids[num_virtual : sequence.prompt_length], ids[sequence.prompt_length :]
         wanted = [*whole[2], tokenizer.end_of_text]
@@ -243,20 +245,20 @@ def test_prompts_labels_and_pieces_fit_and_lose_no_more_than_is_told(
     tokenizer: Tokenizer, texts: list[tuple[str, str, str]], max_length: int
 ) -> None:
     examples = examples_of(texts)
-    prompts = encode_prompts(examples, tokenizer, max_length)
+    prompts = encode_prompts(examples, tokenizer, Layout(max_length))
     for (prompt, _, cue), ids, cut in zip(texts, prompts.ids, prompts.cut, strict=True):
-        num_whole = sum(map(len, tokenizer.encode([prompt, cue])))
+        num_whole = sum(map(len, tokenizer.tokenize([prompt, cue])))
         assert 0 < len(ids) <= max_length
         assert len(ids) + cut == max(num_whole, 1)
     labelled = [
         Example(e.id, e.prompt, "good", choices=("bad", "good"), cue=e.cue) for e in examples
     ]
-    for sequence in encode_labelled(labelled, tokenizer, max_length).sequences:
+    for sequence in encode_labelled(labelled, tokenizer, Layout(max_length)).sequences:
         assert 0 < len(sequence.ids) <= max_length
         assert (sequence.label, sequence.num_scored) == (1, 1)
-    pieces = encode_texts_whole(examples, tokenizer, max_length).sequences
+    pieces = encode_texts_whole(examples, tokenizer, Layout(max_length)).sequences
     assert all(len(piece.ids) <= max_length for piece in pieces)
-    num_tokens = sum(len(tokenizer.encode([target])[0]) + 1 for _, target, _ in texts)
+    num_tokens = sum(len(tokenizer.tokenize([target])[0]) + 1 for _, target, _ in texts)
     assert sum(piece.num_scored for piece in pieces) == num_tokens
 
 

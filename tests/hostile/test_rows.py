@@ -124,7 +124,7 @@ def test_a_message_of_nobody_is_refused(tmp_path: Path, role: Any) -> None:
     row = {"messages": [{"role": role, "content": "a"}]}
     (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=r"train\.jsonl:1") as caught:
-        task("instruction", tmp_path).given(read_rows(tmp_path / "train.jsonl")[0])
+        task("instruction", tmp_path).prompt_of(read_rows(tmp_path / "train.jsonl")[0])
     assert str(caught.value).isprintable()
 
 
@@ -191,10 +191,10 @@ def test_a_file_that_vanishes_between_planning_and_reading_is_named(
     for form in ("jsonl", "parquet", "csv.gz"):
         path = tmp_path / f"train.{form}"
         path.write_text("\n".join(map(json.dumps, rows)))
-        source, _ = task("classification", tmp_path).source(None)
+        source = task("classification", tmp_path).source(None)
         path.unlink()
         with pytest.raises(DataError, match=rf"train\.{form}: no such file"):
-            source["train"]()
+            source.splits["train"]()
     with pytest.raises(TunewiseError, match="no such file"):
         read_split(path, "train")
     with pytest.raises(TunewiseError, match="no such file"):

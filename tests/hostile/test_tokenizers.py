@@ -112,6 +112,6 @@ def test_an_end_of_text_that_is_no_token_is_refused(
 
 
 def test_a_row_cannot_end_another_s_text(tokenizer: Tokenizer) -> None:
-    (ids,) = tokenizer.encode(["<|endoftext|>"])
+    (ids,) = tokenizer.tokenize(["<|endoftext|>"])
     assert tokenizer.end_of_text not in ids
     assert tokenizer.decode(ids) == "<|endoftext|>"

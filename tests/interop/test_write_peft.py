@@ -82,7 +82,7 @@ def assert_same_answers(
     ours: LanguageModel, theirs: Any, tokenizer: Tokenizer, our_logits: Logits, prefix: int = 0
 ) -> None:
     """Compare all logits of all texts, at 1e-4."""
-    for ids in tokenizer.encode(TEXTS):
+    for ids in tokenizer.tokenize(TEXTS):
         with torch.no_grad():
             expected = theirs(input_ids=torch.tensor([ids])).logits  # (1, T, V) or (1, labels)
         if ours.num_labels is None:
@@ -170,7 +170,7 @@ def test_a_joint_dora_has_the_gradients_of_its_parts(
     )
     bare = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(bare, tmp_path, is_trainable=True).eval()
-    ids = torch.tensor(tokenizer.encode(TEXTS)[0])
+    ids = torch.tensor(tokenizer.tokenize(TEXTS)[0])
     hidden = model.hidden(batch_of(ids))
     model.logits(hidden).square().sum().backward()
     theirs(input_ids=ids[None]).logits.square().sum().backward()

@@ -8,6 +8,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from tunewise.data.encode import Encoded, encode_labelled, encode_texts_whole
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
@@ -64,7 +65,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> d
 def texts(tokenizer: Tokenizer) -> list[Encoded]:
     """Return texts of uneven lengths, to be learnt whole."""
     examples = [Example(f"rows:{n}", "", text) for n, text in enumerate([*TEXTS, "", "a"])]
-    return encode_texts_whole(examples, tokenizer, 24).sequences
+    return encode_texts_whole(examples, tokenizer, Layout(24)).sequences
 
 
 @pytest.fixture(scope="session")
@@ -74,4 +75,4 @@ def labelled(tokenizer: Tokenizer) -> list[Encoded]:
         Example(f"rows:{n}", text, label, LABELS)
         for n, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
     ]
-    return encode_labelled(examples, tokenizer, 24).sequences
+    return encode_labelled(examples, tokenizer, Layout(24)).sequences

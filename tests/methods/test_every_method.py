@@ -25,9 +25,11 @@ from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.run import run
-from tunewise.runs.answer import answer, encode
+from tunewise.runs.answer import predict_examples
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
+from tunewise.runs.memo import Shared
 from tunewise.runs.model import load_trained
+from tunewise.runs.prepare import prepare
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
@@ -299,10 +301,10 @@ def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
     }
     record = run(make_config(fields=fields), out=tmp_path / "run")
 
-    config, model, tokenizer = load_trained(tmp_path / "run")
-    examples = config.task.examples("test")
-    encoded = encode(config, "test", examples, model.config, tokenizer)
-    predictions = answer(config, model, tokenizer, examples, encoded, config.task.metrics)
+    config, model, _ = load_trained(tmp_path / "run")
+    prepared = prepare(config, None, torch.device("cpu"), Shared(), SPLITS)
+    examples, encoded = prepared.examples["test"], prepared.encoded["test"]
+    predictions = predict_examples(prepared, model, examples, encoded, config.task.metrics)
     assert predictions == record.predictions
     assert predictions == read_predictions(tmp_path / "run" / PREDICTIONS_FILE)
     base = load_model(folders["gpt2"])

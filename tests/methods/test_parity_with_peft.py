@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tunewise.data.encode import Encoded, encode_texts_whole
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.packing import Batch, pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods.adapter import AdaptedLinear, Adapter
@@ -199,9 +200,9 @@ def test_the_same_soft_prompt_gives_the_same_logits_and_gradient_as_in_peft(
     their_prompt.data = prompt.detach().clone()
 
     examples = [Example(str(n), "", text) for n, text in enumerate(["a good film", "bad, not"])]
-    plain = encode_texts_whole(examples, tokenizer, 30).sequences
-    prefix = range(280, 280 + num_virtual)
-    prefixed = encode_texts_whole(examples, tokenizer, 30 + num_virtual, prefix).sequences
+    plain = encode_texts_whole(examples, tokenizer, Layout(30)).sequences
+    layout = Layout(30 + num_virtual, tuple(range(280, 280 + num_virtual)))
+    prefixed = encode_texts_whole(examples, tokenizer, layout).sequences
     with torch.no_grad():
         for ours, theirs in zip(prefixed, plain, strict=True):
             ids = torch.from_numpy(theirs.ids).long()[None]

@@ -17,7 +17,7 @@ from tunewise.methods.prefix import PrefixTuning
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
 from tunewise.models.folder import load_model
-from tunewise.runs.answer import room
+from tunewise.runs.prepare import max_sequence_length
 
 TEXT = "a good cast"
 both_families = pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
@@ -44,7 +44,7 @@ def logits_of(model: LanguageModel, *texts: list[int]) -> list[Tensor]:
 def test_a_fresh_prefix_is_a_text_that_the_frozen_model_has_read(
     family: str, tokens: int, folders: dict[str, Path], tokenizer: Tokenizer
 ) -> None:
-    (ids,) = tokenizer.encode([TEXT])
+    (ids,) = tokenizer.tokenize([TEXT])
     read = (ids * tokens)[:tokens]
     texts = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14, 15, 16, 17]]
     found = logits_of(model_with(folders[family], tokenizer, tokens, TEXT), *texts)
@@ -115,12 +115,12 @@ def configured(*words: str) -> RunConfig:
 
 def test_the_length_of_a_sequence_counts_the_prefix(folders: dict[str, Path]) -> None:
     shape = load_model(folders["gpt2"]).config
-    assert room(configured("method.tokens=10", "train.max_length=30"), shape) == 20
-    assert room(configured("method.tokens=10"), shape) == 30
+    assert max_sequence_length(configured("method.tokens=10", "train.max_length=30"), shape) == 20
+    assert max_sequence_length(configured("method.tokens=10"), shape) == 30
     with pytest.raises(ConfigError, match="11 leaves no room for text behind 10 virtual tokens"):
-        room(configured("method.tokens=10", "train.max_length=11"), shape)
+        max_sequence_length(configured("method.tokens=10", "train.max_length=11"), shape)
     with pytest.raises(ConfigError, match="41; the model has 40 positions"):
-        room(configured("method.tokens=10", "train.max_length=41"), shape)
+        max_sequence_length(configured("method.tokens=10", "train.max_length=41"), shape)
 
 
 @pytest.mark.parametrize("tokens", [40, 1000])

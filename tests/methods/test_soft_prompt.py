@@ -64,7 +64,7 @@ def test_a_gaussian_prompt_has_the_deviation_of_fresh_embeddings(model: Language
 def test_a_text_is_repeated_or_cut_to_the_length_of_the_prompt(
     model: LanguageModel, tokenizer: Tokenizer, tokens: int
 ) -> None:
-    (ids,) = tokenizer.encode(["a good film"])
+    (ids,) = tokenizer.tokenize(["a good film"])
     table = model.get_parameter("token_embedding.weight").detach().clone()
     prompt = prompt_of(model, tokenizer, tokens=tokens, init="text", text="a good film")
     assert torch.equal(prompt, table[(ids * tokens)[:tokens]])

@@ -109,7 +109,7 @@ def test_transformers_reads_our_tokenizer(
     tokenizer.save(folder)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert theirs.eos_token_id == tokenizer.end_of_text
-    for text, ids in zip(TEXTS, tokenizer.encode(TEXTS), strict=True):
+    for text, ids in zip(TEXTS, tokenizer.tokenize(TEXTS), strict=True):
         assert theirs(text)["input_ids"] == ids
 
 
@@ -414,17 +414,17 @@ def test_vocabulary_and_merges_give_the_ids_of_the_whole_file(
     whole = Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     parts = Tokenizer.load(tmp_path)
-    assert parts.encode(TEXTS) == whole.encode(TEXTS) == tokenizer.encode(TEXTS)
+    assert parts.tokenize(TEXTS) == whole.tokenize(TEXTS) == tokenizer.tokenize(TEXTS)
     assert parts.end_of_text == whole.end_of_text == tokenizer.end_of_text
     assert parts.size == whole.size == tokenizer.size
 
 
 def test_a_text_comes_back_from_its_ids(tokenizer: Tokenizer) -> None:
-    assert [tokenizer.decode(ids) for ids in tokenizer.encode(TEXTS)] == TEXTS
+    assert [tokenizer.decode(ids) for ids in tokenizer.tokenize(TEXTS)] == TEXTS
 
 
 def test_a_text_cannot_end_a_text(tokenizer: Tokenizer) -> None:
-    (ids,) = tokenizer.encode([f"one{END_OF_TEXT}two"])
+    (ids,) = tokenizer.tokenize([f"one{END_OF_TEXT}two"])
     assert tokenizer.end_of_text not in ids
     assert tokenizer.decode(ids) == f"one{END_OF_TEXT}two"
 
@@ -438,10 +438,10 @@ def test_gpt2_ids_are_those_of_transformers(shared_data: Path, tmp_path: Path) -
     ours = Tokenizer.load(tmp_path)
     theirs = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
     assert (ours.size, ours.end_of_text) == (50257, 50256)
-    for text, ids in zip(TEXTS, ours.encode(TEXTS), strict=True):
+    for text, ids in zip(TEXTS, ours.tokenize(TEXTS), strict=True):
         assert theirs(text)["input_ids"] == ids
         assert ours.decode(ids) == text
-    assert ours.encode(["Hello world"]) == [[15496, 995]]  # as OpenAI's own encoder has it
+    assert ours.tokenize(["Hello world"]) == [[15496, 995]]  # as OpenAI's own encoder has it
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": {"type": "BPE"}}'])

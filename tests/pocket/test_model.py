@@ -14,6 +14,7 @@ from tiny import batch_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics.likelihood import LOSS
@@ -48,7 +49,7 @@ def script() -> ModuleType:
 
 def loss_on(model: LanguageModel, tokenizer: Tokenizer, texts: list[str]) -> float:
     examples = [Example(str(number), "", text) for number, text in enumerate(texts)]
-    encoded = LanguageModeling().encode(examples, tokenizer, POCKET_CONFIG.context_length)
+    encoded = LanguageModeling().encode(examples, tokenizer, Layout(POCKET_CONFIG.context_length))
     return LOSS.compute(evaluate(model, examples, encoded.sequences, 2048))
 
 
@@ -62,7 +63,7 @@ def test_the_files_are_those_of_the_known_shape() -> None:
 
 def test_transformers_reads_the_folder_and_agrees(tokenizer: Tokenizer) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32).eval()
-    ids = tokenizer.encode([PROSE])[0]
+    ids = tokenizer.tokenize([PROSE])[0]
     assert AutoTokenizer.from_pretrained(POCKET_FOLDER)(PROSE)["input_ids"] == ids
     model = load_model(POCKET_FOLDER).eval()
     model.set_precision(torch.float32)
@@ -83,7 +84,7 @@ def test_pretraining_taught_prose_and_reviews(tokenizer: Tokenizer, texts: list[
 
 def test_every_text_survives_the_tokenizer(tokenizer: Tokenizer) -> None:
     texts = [PROSE, "naïve 🙂\n\ttabs <|endoftext|>", *(r.text for r in split_reviews("test")[:50])]
-    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+    for text, ids in zip(texts, tokenizer.tokenize(texts), strict=True):
         assert tokenizer.decode(ids) == text
         assert tokenizer.end_of_text not in ids
 

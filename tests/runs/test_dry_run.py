@@ -16,8 +16,8 @@ from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.errors import ConfigError, DataError
 from tunewise.models.folder import build_model, read_config, save_model
 from tunewise.models.gpt2 import GPT2Config
-from tunewise.runs.answer import encode
 from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
+from tunewise.runs.prepare import layout_of
 
 CONTEXT = 64
 ROWS = [
@@ -91,8 +91,9 @@ def test_the_pieces_are_the_tokens_of_the_run_and_the_scored_ones_its_targets(
     config = config_of(kind, f"method={method}")
     shown, _ = dry_run(config, None)
     examples = config.task.examples("train")
-    encoded = encode(config, "train", examples, read_config(model_folder), tokenizer)
-    prefix = config.method.num_virtual_ids
+    layout = layout_of(config, read_config(model_folder))
+    encoded = config.task.encode(examples, tokenizer, layout)
+    prefix = len(layout.virtual_ids)
     assert len(shown) == min(NUM_SHOWN, len(encoded.sequences))
     for one, sequence in zip(shown, encoded.sequences, strict=False):
         assert one.id == sequence.example_id
@@ -166,5 +167,5 @@ def test_what_a_run_would_refuse_a_dry_run_refuses(config_of: Callable[..., RunC
         dry_run(config_of("classification", "task.label=stars"), None)
     with pytest.raises(ConfigError, match=r"method\.blocks: the last 3 .* has 1"):
         dry_run(config_of("classification", "method.blocks=last-3"), None)
-    with pytest.raises(ConfigError, match=r"method\.tokens: 64 .* 64 positions"):
+    with pytest.raises(ConfigError, match=r"max_length: 64 leaves no room .* 64 virtual"):
         dry_run(config_of("cloze", "method=soft_prompt", "method.tokens=64"), None)

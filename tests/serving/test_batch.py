@@ -39,7 +39,7 @@ class Asked:
     ) -> None:
         self.predictor = predictor
         self.decoding = predictor.decoding({**DECODINGS[number], "stop": stop})
-        self.prompt = predictor.given(PROMPTS[number])
+        self.prompt = predictor.prompt_ids(PROMPTS[number])
         self.pieces: list[TextPiece] = []
         text = new_text(predictor.model, self.prompt, self.decoding, Draw(number, 0))
         self.job = TextJob(text, owner, self.decoding, predictor.tokenizer, self.pieces.append)

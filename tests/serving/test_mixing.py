@@ -35,9 +35,7 @@ def logits_of(
         device=mix.device,
         num_before=mix.first_position,
     )
-    sequences = [
-        Encoded("", torch.tensor(prompt).int().numpy(), len(prompt), label=0) for prompt in prompts
-    ]
+    sequences = [Encoded.prompt(torch.tensor(prompt).int().numpy()) for prompt in prompts]
     (batch,) = pack(sequences, sum(lengths))
     hidden = mix.hidden(batch, cache, owners[batch.segments])
     first = mix.logits(hidden[batch.targets != IGNORE], owners)
@@ -48,7 +46,7 @@ def logits_of(
 def all_of(predictors: Sequence[Predictor], text: str) -> list[list[int]]:
     """Return prompts whose lengths grow, behind each run's own virtual tokens."""
     return [
-        predictor.given(text + "!" * 4 * number).tolist()
+        predictor.prompt_ids(text + "!" * 4 * number).tolist()
         for number, predictor in enumerate(predictors)
     ]
 

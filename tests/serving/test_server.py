@@ -134,7 +134,7 @@ def test_what_is_drawn_with_a_seed_is_what_the_run_draws(run_of: RunOf, serve: S
     predictor = tw.load(name)
     drawn: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9}
     decoding = predictor.decoding({"max_new_tokens": 12, **drawn})
-    prompts = [predictor.given("A")] * 3
+    prompts = [predictor.prompt_ids("A")] * 3
     ids = generate(predictor.model, prompts, predictor.tokenizer, decoding, seed=5)
     asked: dict[str, Any] = {"model": name, "prompt": "A", "max_tokens": 12, "n": 3, **drawn}
     found = [choice.text for choice in client.completions.create(**asked, seed=5).choices]
@@ -148,7 +148,7 @@ def test_prompts_are_texts_or_tokens_one_or_several(run_of: RunOf, serve: Serve)
     name = run_of("soft_prompt")
     client = serve(name).client()
     predictor = tw.load(name)
-    ids = predictor.tokenizer.encode(["A good", "So"])
+    ids = predictor.tokenizer.tokenize(["A good", "So"])
     expected = [predictor.generate(text, max_new_tokens=7) for text in ("A good", "So")]
     for prompt in (["A good", "So"], ids, ids[0], "A good"):
         answer = client.completions.create(model=name, prompt=prompt, max_tokens=7)

@@ -7,8 +7,8 @@ import pytest
 
 from tunewise.metrics import METRICS
 from tunewise.models.folder import shape_of
-from tunewise.runs.answer import room
 from tunewise.runs.parameters import count_parameters
+from tunewise.runs.prepare import max_sequence_length
 from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.study import Cell, Study, read_study
 from tunewise.studies.trials import candidates_of, seeds_of
@@ -80,7 +80,7 @@ def test_every_command_shown_can_be_planned_and_every_model_built(
         for cell in study.cells():
             assert len(candidates_of(study, cell, tmp_path)) == len(study.candidates())
             assert trainable(cell) > 0
-            assert room(cell.config, shape_of(cell.config.model)) > 0
+            assert max_sequence_length(cell.config, shape_of(cell.config.model)) > 0
 
 
 @every_file
@@ -91,7 +91,7 @@ def test_a_published_figure_is_of_a_metric_that_the_task_has_and_in_its_scale(pa
         task = cells[name].config.task
         for metric, value in figures.items():
             if metric == JUDGE:
-                assert task.answer == "text"
+                assert task.answer.writes_text
                 assert 1 < value <= 100
             elif metric in COSTS:
                 assert value > 0

@@ -15,7 +15,7 @@ from tunewise.tasks.classification import Classification
 def folder(path: Path, train: list[Any], **others: list[Any]) -> Path:
     """Write each split's labels, with a text each, and return the folder.
 
-    A split that is not named has the first label, so that training rows are not parted.
+    A split that is not named has the first label, so that training rows are not split.
     """
     for split in SPLITS:
         labels = train if split == "train" else others.get(split, train[:1])
@@ -76,16 +76,16 @@ def test_the_columns_can_have_any_name(tmp_path: Path) -> None:
     ]
 
 
-def test_a_settled_task_reads_a_split_without_the_training_rows(tmp_path: Path) -> None:
+def test_a_resolved_task_reads_a_split_without_the_training_rows(tmp_path: Path) -> None:
     path = folder(tmp_path, train=[2, 0, 1], test=[0, 0])
     task = Classification(path=path)
-    settled = task.resolve(task.examples("train"))
+    resolved = task.resolve(task.examples("train"))
     (tmp_path / "train.jsonl").unlink()
-    assert settled.label_names == ("0", "1", "2")
-    assert [example.target for example in settled.examples("test")] == ["0", "0"]
+    assert resolved.label_names == ("0", "1", "2")
+    assert [example.target for example in resolved.examples("test")] == ["0", "0"]
 
 
-def test_one_table_is_parted_with_every_label_in_every_split(tmp_path: Path) -> None:
+def test_one_table_is_split_with_every_label_in_every_split(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     path.write_text("text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(40)))
     task = Classification(path=path)

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import models, pre_tokenizers
 
 from tunewise.config import make_config
+from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.errors import ConfigError, DataError
@@ -62,9 +63,9 @@ def test_the_answer_alone_is_scored_and_no_text_ends_after_it(
     task = cloze(tmp_path, 0, 1)
     examples = task.examples("train")
     for prefix in ((), (300, 301)):
-        encoded = task.encode(examples, tokenizer, 100, prefix)
+        encoded = task.encode(examples, tokenizer, Layout(100, prefix))
         for example, sequence in zip(examples, encoded.sequences, strict=True):
-            (answer,) = tokenizer.encode([example.target])
+            (answer,) = tokenizer.tokenize([example.target])
             assert sequence.ids[sequence.prompt_length :].tolist() == answer
             assert sequence.num_scored == len(answer)
             assert tuple(sequence.ids[: len(prefix)]) == prefix
@@ -76,7 +77,7 @@ def test_a_long_text_is_cut_and_never_the_question_or_its_answer(
     task = cloze(tmp_path, 0, 1, template="{text}{text}{text}{text*} Is it good? Answer:")
     examples = task.examples("train")
     for example, sequence in zip(
-        examples, task.encode(examples, tokenizer, 40).sequences, strict=True
+        examples, task.encode(examples, tokenizer, Layout(40)).sequences, strict=True
     ):
         text = tokenizer.decode(sequence.ids.tolist())
         assert len(sequence.ids) <= 40
@@ -86,9 +87,9 @@ def test_a_long_text_is_cut_and_never_the_question_or_its_answer(
 def test_an_answer_that_would_be_cut_is_a_mistake(tmp_path: Path, tokenizer: Tokenizer) -> None:
     task = cloze(tmp_path, 0, 1)
     examples = task.examples("train")
-    assert task.encode(examples, tokenizer, 8).num_truncated
+    assert task.encode(examples, tokenizer, Layout(8)).num_truncated
     with pytest.raises(ConfigError, match=r"task\.verbalizers: the longest has 4 tokens; .* 7"):
-        task.encode(examples, tokenizer, 9, prefix=(300, 301))
+        task.encode(examples, tokenizer, Layout(9, (300, 301)))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_an_answer_whose_tokens_begin_anothers_is_a_mistake(
     )
     examples = task.examples("train")
     with pytest.raises(ConfigError, match=r"the tokens of ' no' begin those of ' no way'"):
-        task.encode(examples, tokenizer, 100)
+        task.encode(examples, tokenizer, Layout(100))
 
 
 @pytest.mark.parametrize("missing", ["template", "verbalizers"])

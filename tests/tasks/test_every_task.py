@@ -12,11 +12,14 @@ from tokenizers import models, pre_tokenizers
 from tunewise.config import make_config
 from tunewise.data import hub
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, Row, Split
+from tunewise.data.splits import Source
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
 from tunewise.errors import ConfigError, DataError
+from tunewise.evaluation.answers import LabelAnswer
 from tunewise.metrics import METRICS
-from tunewise.tasks import TASKS, Answered, Cloze, Task
+from tunewise.tasks import TASKS, Cloze, Task, TextTask
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
 
@@ -60,7 +63,7 @@ def test_every_split_has_as_many_examples_as_there_are_rows_or_samples(
         assert {example.id for example in examples} <= {row.id for row in rows}
         usable = len(rows)
         if isinstance(
-            task, Answered
+            task, TextTask
         ):  # a row without an answer, or with too long a one, is dropped
             answers = [len(task.example(row).target.strip()) for row in rows]
             usable = sum(0 < length <= (task.max_answer or length) for length in answers)
@@ -86,13 +89,13 @@ def test_every_example_becomes_sequences_with_something_to_score(
 ) -> None:
     task, data = task_and_data(name, request)
     examples = task.examples("validation", data)[:100]
-    encoded = task.encode(examples, tokenizer, max_length, prefix=range(900, 903))
+    encoded = task.encode(examples, tokenizer, Layout(max_length, (900, 901, 902)))
     assert {s.example_id for s in encoded.sequences} == {example.id for example in examples}
     for sequence in encoded.sequences:
         assert sequence.num_scored > 0
         assert len(sequence.ids) <= max_length
         assert sequence.ids[:3].tolist() == [900, 901, 902]
-        assert (sequence.label is not None) == (task.answer == "label")
+        assert (sequence.label is not None) == isinstance(task.answer, LabelAnswer)
 
 
 @every_named_task
@@ -104,9 +107,10 @@ def test_every_column_that_is_needed_is_used_and_no_other(
     values = {column: row.values[column] for column in task.columns}
 
     def made(values: dict[str, Any]) -> Example:
-        source = {split: lambda: [Row(values, "rows.jsonl:1")] * 9 for split in SPLITS}
+        rows = [Row(values, "rows.jsonl:1")] * 9
+        source = Source("rows", {split: lambda: rows for split in SPLITS})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(task), "source", lambda self, data: (source, "rows"))
+            patch.setattr(type(task), "source", lambda self, data: source)
             return task.examples("test")[0]
 
     needed = made(values)
@@ -143,7 +147,7 @@ def test_responses_of_alpaca_are_under_512_characters_and_100_are_asked_for(
     assert len(examples) == 100
 
 
-def test_imdb_is_parted_12_000_to_3_000_and_enron_1_600_to_400(shared_data: Path) -> None:
+def test_imdb_is_split_12_000_to_3_000_and_enron_1_600_to_400(shared_data: Path) -> None:
     assert lengths("imdb", shared_data)[:2] == [12_000, 3_000]
     assert lengths("enron_spam", shared_data)[:2] == [1_600, 400]
 
@@ -172,7 +176,7 @@ def test_a_sonnet_is_completed_from_its_first_three_lines(shared_data: Path) -> 
 def test_a_cut_premise_leaves_the_whole_hypothesis(shared_data: Path, tokenizer: Tokenizer) -> None:
     task = make_config(fields={"task": "healthver"}).task
     examples = task.examples("test", shared_data)
-    sequences = task.encode(examples, tokenizer, 256).sequences
+    sequences = task.encode(examples, tokenizer, Layout(256)).sequences
     cut = 0
     for example, sequence in zip(examples, sequences, strict=True):
         if len(whole(example)) > 256 and len(example.cue.encode()) < 256:
@@ -196,7 +200,7 @@ def test_a_named_task_without_its_rows_is_told_where_to_put_them(
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(hub, "_give_up_at_once_without_a_network", lambda: None)
+    monkeypatch.setattr(hub, "_go_offline_without_a_network", lambda: None)
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
     task = make_config(fields={"task": name}).task
     if name == POCKET_REVIEWS:
@@ -207,7 +211,11 @@ def test_a_named_task_without_its_rows_is_told_where_to_put_them(
     assert f"task '{name}'" in str(caught.value)
     with pytest.raises(DataError) as caught:
         task.examples("train", tmp_path)
-    named = f"no folder {tmp_path / name}" if task.hub is None else f"{task.hub.path} cannot be had"
+    named = (
+        f"no folder {tmp_path / name}"
+        if task.hub is None
+        else f"{task.hub.path} cannot be downloaded"
+    )
     assert named in str(caught.value)
 
 
@@ -225,14 +233,12 @@ def test_a_kind_of_task_names_metrics_that_exist(kind: str) -> None:
 
 @every_kind_of_task
 def test_a_kind_of_task_has_an_answer_that_its_metrics_can_judge(kind: str) -> None:
-    judged = {METRICS[name].of for name in TASKS[kind].metrics}
-    possible = {
-        "label": {"label", "likelihood"},
-        "choice": {"label", "likelihood"},
-        "text": {"text", "likelihood"},
-        "nothing": {"likelihood"},
-    }
-    assert judged <= possible[TASKS[kind].answer]
+    values = {"kind": kind, "path": "rows.csv"} | LEAST.get(kind, {})
+    answer = make_config(fields={"task": values}).task.answer
+    for name in TASKS[kind].metrics:
+        of = METRICS[name].of
+        assert of != "label" or answer.has_labels
+        assert of != "text" or answer.writes_text
 
 
 @every_kind_of_task

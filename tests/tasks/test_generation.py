@@ -55,8 +55,8 @@ def test_two_columns_are_a_prompt_and_its_completion(tmp_path: Path) -> None:
 
 def test_an_answer_is_compared_alone_or_with_what_was_given() -> None:
     example = Example("rows:1", "One,\n", "Two.\n", cue="> ")
-    assert Generation().judged(example, " Too.") == ("Two.", "Too.")
-    whole = Generation(judge_whole=True).judged(example, "Too.\n")
+    assert Generation().compared_texts(example, " Too.") == ("Two.", "Too.")
+    whole = Generation(judge_whole=True).compared_texts(example, "Too.\n")
     assert whole == ("One,\n> Two.", "One,\n> Too.")
 
 

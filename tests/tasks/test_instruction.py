@@ -136,7 +136,7 @@ def test_all_shapes_are_read_in_lower_case_if_asked(tmp_path: Path) -> None:
         ({"prompt": "1 + 2 =", "completion": " 3"}, "prompt and completion"),
     ],
 )
-def test_the_shape_of_ones_own_rows_is_said_aloud(
+def test_the_shape_of_ones_own_rows_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, row: Values, shape: str
 ) -> None:
     caplog.set_level(logging.INFO, "tunewise")

@@ -8,13 +8,17 @@ import pytest
 from tunewise.config import make_config
 from tunewise.errors import ConfigError, DataError
 from tunewise.tasks.classification import Classification
-from tunewise.tasks.template import columns_of, fill
+from tunewise.tasks.template import Filled, columns_of, fill
 
 VALUES = {"a": "<A>", "b": "<B>", "article": "The news.", "a.b": "dotted", "two words": "<2>"}
 
 
 def filled(template: str, **values: str) -> tuple[str, str]:
-    return fill(template, (VALUES | values).__getitem__)
+    return texts(fill(template, (VALUES | values).__getitem__))
+
+
+def texts(found: Filled) -> tuple[str, str]:
+    return found.prompt.value, found.cue.value
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,8 @@ def test_braces_in_a_value_stay_as_they_are(value: str) -> None:
 @pytest.mark.parametrize("column", ["a.b", "a[0]", "a.__class__.__mro__", "0"])
 def test_what_looks_like_code_is_only_the_name_of_a_column(column: str) -> None:
     assert columns_of(f"{{{column}}}") == [column]
-    assert fill(f"{{{column}}}", {column: "as it stands"}.__getitem__) == ("as it stands", "")
+    found = fill(f"{{{column}}}", {column: "as it stands"}.__getitem__)
+    assert texts(found) == ("as it stands", "")
 
 
 def test_columns_come_in_order_without_their_stars() -> None:

@@ -1,4 +1,4 @@
-"""Token ids kept on disk by content, so that a second run on the same texts starts at once."""
+"""The cache of token ids, on disk by content: a second run on the same texts starts at once."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from tunewise.data.example import MarkedText
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.files import cache_folder, writing_to_cache
 
@@ -20,30 +21,42 @@ Ids = npt.NDArray[np.int32]
 logger = logging.getLogger(__name__)
 
 SMALLEST_CACHED = 1_000_000
-"""Characters below which encoding anew is faster than looking in a file."""
+"""Number of characters below which tokenizing again is faster than reading a file."""
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
+def tokenize_cached(tokenizer: Tokenizer, texts: Sequence[str | MarkedText]) -> list[Ids]:
     """Return the ids of each text, from the cache where this tokenizer has seen these texts."""
-    if sum(map(len, texts)) < SMALLEST_CACHED:
-        return _encode(tokenizer, texts)
-    key = hashlib.sha256(tokenizer.fingerprint.encode())
-    for text in texts:
-        content = text.encode("utf-8", "surrogatepass")
-        key.update(len(content).to_bytes(8, "little") + content)
-    path = cache_folder() / "tokens" / f"{key.hexdigest()}.safetensors"
+    if sum(len(_characters(text)) for text in texts) < SMALLEST_CACHED:
+        return _tokenize(tokenizer, texts)
+    path = cache_folder() / "tokens" / f"{_key(tokenizer, texts)}.safetensors"
     try:
         stored = load_file(path)
         return np.split(stored["ids"], np.cumsum(stored["lengths"])[:-1])
     except (OSError, SafetensorError, KeyError):
-        encoded = _encode(tokenizer, texts)
-    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    _keep(path, {"ids": np.concatenate(encoded), "lengths": lengths})
-    return encoded
+        ids = _tokenize(tokenizer, texts)
+    lengths = np.array([len(of_text) for of_text in ids], dtype=np.int64)
+    _keep(path, {"ids": np.concatenate(ids), "lengths": lengths})
+    return ids
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
-    return [np.array(ids, dtype=np.int32) for ids in tokenizer.encode(texts)]
+def _tokenize(tokenizer: Tokenizer, texts: Sequence[str | MarkedText]) -> list[Ids]:
+    return [np.array(ids, dtype=np.int32) for ids in tokenizer.tokenize(texts)]
+
+
+def _key(tokenizer: Tokenizer, texts: Sequence[str | MarkedText]) -> str:
+    """Return a hash of all that decides the ids of some texts."""
+    key = hashlib.sha256(tokenizer.fingerprint.encode())
+    for text in texts:
+        content = _characters(text).encode("utf-8", "surrogatepass")
+        key.update(len(content).to_bytes(8, "little") + content)
+        parts = tokenizer.split(text)
+        if not all(isinstance(part, str) for part in parts):
+            key.update(ascii(parts).encode())
+    return key.hexdigest()
+
+
+def _characters(text: str | MarkedText) -> str:
+    return text if isinstance(text, str) else text.value
 
 
 def _keep(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:

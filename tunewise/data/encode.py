@@ -1,4 +1,4 @@
-"""Examples to token ids, and where scoring starts."""
+"""Encoding: examples become token ids, with the place where scoring starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from tunewise.data.cache import Ids, encode_texts
+from tunewise.data.cache import Ids, tokenize_cached
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 
 LossOn = Literal["answer", "everything"]
-"""Which tokens of an answered example are scored."""
+"""The scored tokens of an example: those of the target, or those of the prompt too."""
 
 IGNORE = -100
 """The target of a position that is not scored (the `ignore_index` of PyTorch's losses)."""
@@ -25,25 +26,38 @@ class Encoded:
     example_id: str
     ids: Ids
     prompt_length: int
-    """How many of the ids are given: scoring starts with the id after them."""
+    """Number of ids that are given: scoring starts with the id after them."""
     label: int | None = None
     """For a classifier: the label to predict from the last token, in place of the next tokens."""
     states: Tensor | None = None
     """What frozen first blocks make of the tokens, (T, D), or of the last one alone, (1, D)."""
 
+    @classmethod
+    def prompt(cls, ids: Ids, example_id: str = "") -> "Encoded":
+        """Return a sequence of which only the last token is scored, to see what would follow it.
+
+        The target is of no interest: it is label 0, which every output layer has.
+        """
+        return cls(example_id, ids, len(ids), label=0)
+
     @property
     def num_scored(self) -> int:
-        """How many predictions of this sequence count."""
+        """Number of scored positions of this sequence."""
         return 1 if self.label is not None else len(self.ids) - max(self.prompt_length, 1)
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """What is given of each example, and what had to be cut to make it fit."""
+    """The prompts of examples, and what had to be cut to make them fit."""
 
     ids: list[Ids]
     cut: list[int]
-    """How many tokens each lost."""
+    """Number of tokens that each lost."""
+
+    @property
+    def num_cut(self) -> int:
+        """Number of prompts that lost tokens."""
+        return sum(count > 0 for count in self.cut)
 
 
 @dataclass(frozen=True)
@@ -52,120 +66,117 @@ class EncodedSplit:
 
     sequences: list[Encoded]
     num_truncated: int
-    """How many examples lost tokens."""
+    """Number of examples that lost tokens."""
     num_tokens_cut: int
-    """How many tokens they lost in all."""
+    """Number of tokens that they lost in all."""
 
 
 def encode_labelled(
-    examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, prefix: Sequence[int] = ()
+    examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
 ) -> EncodedSplit:
-    """Return one sequence per example: prefix, prompt and cue, with a label to predict.
+    """Return one sequence per example, prompt and cue, with a label to predict.
 
-    Args:
-        max_length: the most tokens of a sequence, prefix included; the prompt of a longer one loses
-            its end.
-        prefix: ids to put in front, such as a soft prompt's, which lie past the vocabulary.
+    The prompt of a sequence that is too long loses its end.
     """
-    prompts = encode_prompts(examples, tokenizer, max_length, prefix)
+    prompts = encode_prompts(examples, tokenizer, layout)
     sequences = [
         Encoded(example.id, ids, len(ids), example.choices.index(example.target))
         for example, ids in zip(examples, prompts.ids, strict=True)
     ]
-    return EncodedSplit(sequences, sum(n > 0 for n in prompts.cut), sum(prompts.cut))
+    return EncodedSplit(sequences, prompts.num_cut, sum(prompts.cut))
 
 
 def encode_answered(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
-    max_length: int,
-    prefix: Sequence[int] = (),
+    layout: Layout,
     loss_on: LossOn = "answer",
     end: bool = True,
 ) -> EncodedSplit:
-    """Return one sequence per example: prefix, prompt, cue, target and, if asked, end of text.
+    """Return one sequence per example: prompt, cue, target and, if asked, end of text.
 
-    Prompt, cue and target are encoded apart, so the place where scoring starts does not move with
-    the byte pairs that happen to meet there. Where both are longer than `max_length`, the prompt
-    loses its end first, down to half of the room; then the target does.
+    Prompt, cue and target are tokenized apart, so the place where scoring starts does not move with
+    the byte pairs that happen to meet there. Where both are too long, the prompt loses its end
+    first, down to half of the text's length; then the target does.
 
     Args:
-        max_length: the most tokens of a sequence, prefix included.
-        prefix: ids to put in front, such as a soft prompt's, which lie past the vocabulary.
         loss_on: whether only the target's tokens are scored, or the prompt's too.
         end: whether the text ends after the target, which is then scored too.
     """
     closing = [tokenizer.end_of_text] if end else []
     targets = [
-        joined(ids, closing) for ids in encode_texts(tokenizer, [e.target for e in examples])
+        join_ids(ids, closing)
+        for ids in tokenize_cached(tokenizer, [example.marked_target for example in examples])
     ]
-    prompts = encode_prompts(examples, tokenizer, max_length, prefix, list(map(len, targets)))
+    prompts = encode_prompts(examples, tokenizer, layout, list(map(len, targets)))
     sequences, cut = [], list(prompts.cut)
-    for index, (example, given, target) in enumerate(
+    for index, (example, prompt, target) in enumerate(
         zip(examples, prompts.ids, targets, strict=True)
     ):
-        kept = target[: max_length - len(given)]
+        kept = target[: layout.max_length - len(prompt)]
         cut[index] += len(target) - len(kept)
-        start = len(given) if loss_on == "answer" else len(prefix) + 1
-        sequences.append(Encoded(example.id, joined(given, kept), start))
-    return EncodedSplit(sequences, sum(n > 0 for n in cut), sum(cut))
+        start = len(prompt) if loss_on == "answer" else len(layout.virtual_ids) + 1
+        sequences.append(Encoded(example.id, join_ids(prompt, kept), start))
+    return EncodedSplit(sequences, sum(count > 0 for count in cut), sum(cut))
 
 
 def encode_prompts(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
-    max_length: int,
-    prefix: Sequence[int] = (),
+    layout: Layout,
     reserved: Sequence[int] | int = 0,
 ) -> EncodedPrompts:
-    """Return what is given of each example: prefix, prompt and cue.
+    """Return what is given of each example: prompt and cue.
 
     Args:
-        max_length: the most tokens of a whole sequence.
-        reserved: how many of them are wanted for what follows, for each example or for all; at
-            least half of what the prefix leaves is the prompt's.
+        reserved: how many ids are wanted for what follows, for each example or for all; at least
+            half of the text's length is the prompt's.
     """
-    room = max_length - len(prefix)
+    longest = layout.text_length
     wanted = [reserved] * len(examples) if isinstance(reserved, int) else reserved
-    texts = encode_texts(tokenizer, [example.prompt for example in examples])
-    cues = {example.cue for example in examples}
-    cue_ids = dict(zip(cues, tokenizer.encode(list(cues)), strict=True))
+    texts = tokenize_cached(tokenizer, [example.marked_prompt for example in examples])
+    cues = list({example.marked_cue for example in examples})
+    cue_ids = dict(zip(cues, tokenizer.tokenize(cues), strict=True))
     prompts, cut = [], []
     for example, text, num_reserved in zip(examples, texts, wanted, strict=True):
-        cue = cue_ids[example.cue]
-        room_of_prompt = max(room - num_reserved, (room + 1) // 2)
-        kept = text[: max(0, room_of_prompt - len(cue))]
-        given = joined(kept, cue[-room_of_prompt:])
-        cut.append(len(text) + len(cue) - len(given))
+        text, cue = begin_text(tokenizer, text), cue_ids[example.marked_cue]
+        longest_prompt = max(longest - num_reserved, (longest + 1) // 2)
+        kept = text[: max(0, longest_prompt - len(cue))]
+        prompt = join_ids(kept, cue[-longest_prompt:])
+        cut.append(len(text) + len(cue) - len(prompt))
         # Nothing at all, as of an empty text, still needs a token to answer from.
-        prompts.append(joined(prefix, given if len(given) else [tokenizer.end_of_text]))
+        prompts.append(join_ids(layout.virtual_ids, prompt if len(prompt) else tokenizer.opening))
     return EncodedPrompts(prompts, cut)
 
 
 def encode_texts_whole(
-    examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, prefix: Sequence[int] = ()
+    examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
 ) -> EncodedSplit:
     """Return the consecutive pieces of each example's text, every token of which is scored once.
 
-    A text is opened and closed by the end-of-text token. A piece begins with the last token of the
-    piece before it, so that the first new token is predicted from something.
-
-    Args:
-        max_length: the most tokens of a piece, prefix included.
-        prefix: ids to put in front of every piece.
+    A text is opened as the tokenizer says, and closed by the end of text. A piece begins with the
+    last token of the piece before it, so that the first new token is predicted from something.
     """
-    room = max_length - len(prefix)
+    opening, virtual_ids = tokenizer.opening, layout.virtual_ids
+    texts = tokenize_cached(tokenizer, [example.marked_target for example in examples])
     sequences = []
-    for example, text in zip(
-        examples, encode_texts(tokenizer, [e.target for e in examples]), strict=True
-    ):
-        ids = joined([tokenizer.end_of_text], text, [tokenizer.end_of_text])
-        for start in range(0, len(ids) - 1, room - 1):
-            piece = joined(prefix, ids[start : start + room])
-            sequences.append(Encoded(example.id, piece, len(prefix) + 1))
+    for example, text in zip(examples, texts, strict=True):
+        ids = join_ids(opening, text, [tokenizer.end_of_text])
+        start, num_given = 0, len(opening)
+        while start + num_given < len(ids):
+            piece = ids[start : start + layout.text_length]
+            given = len(virtual_ids) + num_given
+            sequences.append(Encoded(example.id, join_ids(virtual_ids, piece), given))
+            start, num_given = start + len(piece) - 1, 1
     return EncodedSplit(sequences, 0, 0)
 
 
-def joined(*parts: Sequence[int] | Ids) -> Ids:
+def begin_text(tokenizer: Tokenizer, ids: Ids) -> Ids:
+    """Return the ids of a text as it begins in the model's training, if it does not yet."""
+    begin = tokenizer.begin
+    return ids if tuple(ids[: len(begin)]) == begin else join_ids(begin, ids)
+
+
+def join_ids(*parts: Sequence[int] | Ids) -> Ids:
     """Return the ids of all parts, in one array."""
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])

@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face hub, by the `datasets` library, where no folder here holds them."""
 
-from collections.abc import Callable
+from functools import partial
 
 from pydantic import Field, field_validator
 
@@ -14,11 +14,11 @@ class HubData(Settings):
     """A data set's home on the hub."""
 
     path: str
-    """Its id, `owner/name`."""
+    """The data set's id, `owner/name`."""
     config: str | None = None
-    """Which of its configurations, if it has several."""
+    """The configuration to use, if the data set has several."""
     splits: dict[Split, str] = Field(default={split: split for split in SPLITS})
-    """What our splits are called there; those it lacks are parted off its training rows."""
+    """The name that each of our splits has there; missing ones are taken from the training rows."""
     columns: dict[str, str] = Field(default={})
     """Our name of a column, for each of theirs that has another."""
 
@@ -32,19 +32,15 @@ class HubData(Settings):
 
 def hub_source(hub: HubData, task: str) -> Source:
     """Return the splits of a data set on the hub, each downloaded when asked for."""
-
-    def reader(split: Split) -> Callable[[], list[Row]]:
-        return lambda: download(hub, split, task)
-
-    return {split: reader(split) for split in hub.splits}
+    return Source(hub.path, {split: partial(download, hub, split, task) for split in hub.splits})
 
 
 def download(hub: HubData, split: Split, task: str) -> list[Row]:
     """Return the rows of a split, from the library's cache where it has them.
 
     Raises:
-        DataError: if the `datasets` library is not installed, or the hub or the data set is out of
-            reach.
+        DataError: if the `datasets` library is not installed, or the hub or the data set cannot be
+            reached.
     """
     missing = f"task {task!r} is in no data folder (--data DIR, with DIR/{task}/train.jsonl)"
     try:
@@ -53,25 +49,25 @@ def download(hub: HubData, split: Split, task: str) -> list[Row]:
         raise DataError(
             f"{missing}, and to download it takes an extra: pip install 'tunewise[hub]'"
         ) from error
-    _give_up_at_once_without_a_network()
+    _go_offline_without_a_network()
     try:
-        found = datasets.load_dataset(hub.path, hub.config, split=hub.splits[split])
-        found = found.rename_columns(hub.columns)
+        rows = datasets.load_dataset(hub.path, hub.config, split=hub.splits[split])
+        rows = rows.rename_columns(hub.columns)
     except Exception as error:  # the library lets through those of several others
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"{missing}, and {hub.path} cannot be had from the hub: {reason}"
+            f"{missing}, and {hub.path} cannot be downloaded from the hub: {reason}"
         ) from error
     return [
-        Row(dict(values), f"{task}/{split}:{number}")
-        for number, values in enumerate(found, start=1)
+        Row(dict(values), f"{task}/{split}:{number}") for number, values in enumerate(rows, start=1)
     ]
 
 
-def _give_up_at_once_without_a_network() -> None:
+def _go_offline_without_a_network() -> None:
     """Put the libraries into their offline mode if the hub does not answer.
 
     They then use what they have on disk; else they would try again and again for half a minute.
+    The mode lasts as long as the process.
     """
     import datasets
     from huggingface_hub import constants, get_session

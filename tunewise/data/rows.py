@@ -18,9 +18,9 @@ from tunewise.errors import DataError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MAX_ROW = 2**27
-"""Bytes of a row that is read alone."""
+"""Largest row that is read alone, in bytes."""
 MAX_PACKED = 200
-"""Bytes of text in a byte of a gzipped file: rows pack to a tenth, copies of one to a hundredth."""
+"""Most bytes of text per byte of a gzipped file: rows pack to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
@@ -30,11 +30,11 @@ class Row:
 
     values: dict[str, Any]
     origin: str
-    """`path:line`, for the error that may have to name it."""
+    """`path:line`, for errors."""
 
     @property
     def id(self) -> str:
-        """`file:line`: unlike any other row's of the split, and the same on every machine."""
+        """`file:line`: no other row of the split has it, and it is the same on every machine."""
         return self.origin.rsplit("/", 1)[-1]
 
     def text(self, column: str) -> str:
@@ -55,7 +55,7 @@ class Row:
         except UnicodeEncodeError as error:
             character = text[error.start]
             raise DataError(
-                f"{self.origin}: {character!r} is half a character; mend the text"
+                f"{self.origin}: {character!r} is half a character; correct the text"
             ) from error
         return text
 
@@ -81,8 +81,8 @@ def split_files(folder: Path) -> dict[Split, list[Path]]:
     for file in sorted(folder.iterdir()):
         if (split := _split_of(file)) is not None:
             files.setdefault(split, []).append(file)
-    for some in files.values():
-        names = [file.name.removesuffix(".gz") for file in some]
+    for of_split in files.values():
+        names = [file.name.removesuffix(".gz") for file in of_split]
         if twice := [name for name in names if names.count(name) > 1]:
             raise DataError(f"{folder}: {twice[0]} is there twice, gzipped and not; keep one")
     return files
@@ -96,7 +96,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        raise DataError(f"{path}: the kind of file is not known; one of {', '.join(SUFFIXES)} is")
+        raise DataError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
         rows = _parquet(path)
     else:
@@ -167,7 +167,7 @@ def _unpacked(path: Path) -> bytes:
         content = file.read(most + 1)
     if len(content) > most:
         raise DataError(
-            f"{path}: unpacks to more than {most:,} bytes, which no text does; unpack it"
+            f"{path}: unpacks to more than {most:,} bytes, far more than text does; unpack it first"
         )
     return content
 

@@ -1,10 +1,12 @@
-"""Which rows train, validate and test: as the data say, or parted here, the same each time.
+"""Splits: which rows train, validate and test. They are the data's own, or made here, always alike.
 
 No choice here depends on the seed of a run: runs that are to be compared see the same rows.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +15,20 @@ from tunewise.errors import DataError
 
 Item = TypeVar("Item")
 
-Source = Mapping[Split, Callable[[], list[Row]]]
-"""The splits that a data set has of its own, each read when asked for."""
-
 HELD_OUT = 0.1
 """The share of rows without any split that is kept for validation, and again for testing."""
 TRAIN_SIZE = 0.8
 """The share of training rows that is trained on where there are none for validation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place that a task's rows come from, and the splits that are there."""
+
+    where: str
+    """A path, a data folder or a home on the hub, as an error names it."""
+    splits: Mapping[Split, Callable[[], list[Row]]]
+    """The splits that the data have of their own, each read when asked for."""
 
 
 def local_source(path: Path) -> Source:
@@ -33,55 +42,55 @@ def local_source(path: Path) -> Source:
         DataError: if a folder has a file twice.
     """
     if not path.is_dir():
-        return {"train": lambda: read_rows(path)}
-    return {split: _reader(files) for split, files in split_files(path).items()}
+        return Source(str(path), {"train": partial(read_rows, path)})
+    files = split_files(path)
+    return Source(str(path), {split: partial(_read_all, files[split]) for split in files})
+
+
+def rows_of(
+    source: Source, split: Split, group: str | None = None, train_size: float | None = None
+) -> list[Row]:
+    """Return the rows of one split: always the same rows, in the order of the data.
+
+    Of data with training rows only, 10 % are for validation and 10 % for testing. Of data without
+    validation rows, 20 % of the training rows are for validation.
+
+    Args:
+        group: the column whose values shall have the same shares in every split.
+        train_size: the share of the training rows to train on; the others validate, in place of
+            the data's own validation rows.
+
+    Raises:
+        DataError: if there are too few rows to split, or a split is missing.
+    """
+    there = source.splits
+    if "test" not in there and "validation" in there:
+        raise _missing(source, "test")
+    own = {name for name in there if name != "validation" or train_size is None}
+    if split != "train" and split in own:
+        return there[split]()
+    if "train" not in there:
+        raise _missing(source, "train")
+    rows = there["train"]()
+    held_out: dict[Split, float]
+    if "test" not in own:
+        validation = HELD_OUT if train_size is None else (1 - HELD_OUT) * (1 - train_size)
+        held_out = {"validation": validation, "test": HELD_OUT}
+    elif "validation" not in own:
+        held_out = {"validation": 1 - (train_size or TRAIN_SIZE)}
+    else:
+        return rows
+    return split_rows(rows, split, held_out, source.where, group)
 
 
 def read_split(
     path: Path, split: Split, group: str | None = None, train_size: float | None = None
 ) -> list[Row]:
     """Return the rows of one split of a folder or file; see `rows_of` and `local_source`."""
-    return rows_of(local_source(path), split, str(path), group, train_size)
+    return rows_of(local_source(path), split, group, train_size)
 
 
-def rows_of(
-    source: Source,
-    split: Split,
-    where: str,
-    group: str | None = None,
-    train_size: float | None = None,
-) -> list[Row]:
-    """Return the rows of one split: always the same rows, in the order of the data.
-
-    Of data with training rows only, 10 % are for validation and 10 % for testing. Of data that lack
-    validation rows only, 20 % of the training rows are for validation.
-
-    Args:
-        where: what the rows came from, for an error.
-        group: the column whose values shall have the same shares in every part.
-        train_size: the share of the training rows to train on; the others validate, in place of
-            the data's own validation rows.
-
-    Raises:
-        DataError: if there are too few rows to part, or a split is missing.
-    """
-    if "test" not in source and "validation" in source:
-        raise _missing(where, "test")
-    own = {name for name in source if name != "validation" or train_size is None}
-    if split != "train" and split in own:
-        return source[split]()
-    if "train" not in source:
-        raise _missing(where, "train")
-    rows = source["train"]()
-    if "test" not in own:
-        validation = HELD_OUT if train_size is None else (1 - HELD_OUT) * (1 - train_size)
-        return part(rows, split, {"validation": validation, "test": HELD_OUT}, where, group)
-    if "validation" not in own:
-        return part(rows, split, {"validation": 1 - (train_size or TRAIN_SIZE)}, where, group)
-    return rows
-
-
-def part(
+def split_rows(
     rows: list[Row],
     split: Split,
     shares: Mapping[Split, float],
@@ -93,11 +102,12 @@ def part(
     largest = 0
     for members in _members([_group_of(row, group) for row in rows]):
         largest = max(largest, len(members))
-        # A group too small to be parted is for training, or its label would never be learnt.
+        # A group too small to be split is for training, or its label would never be learnt.
         held_out = shares if len(members) > len(shares) else {}
         start = 0
         for number, (name, share) in enumerate(held_out.items()):
-            most = len(members) - start - (len(shares) - number)  # one is left for each part after
+            # One row at least is left for each split after this one.
+            most = len(members) - start - (len(shares) - number)
             count = min(max(1, round(share * len(members))), most)
             if name == split:
                 chosen += members[start : start + count]
@@ -106,7 +116,7 @@ def part(
             chosen += members[start:]
     if largest <= len(shares):
         names = ", ".join(["train", *shares])
-        raise DataError(f"{where}: too few rows ({len(rows)}) to part into {names}")
+        raise DataError(f"{where}: too few rows ({len(rows)}) to split into {names}")
     return [rows[index] for index in sorted(chosen)]
 
 
@@ -127,7 +137,7 @@ def subset(items: Sequence[Item], count: int, seed: int, groups: Sequence[str]) 
 
 
 def _group_of(row: Row, column: str | None) -> str:
-    """Return the group of a row; what is no label is told when the row becomes an example."""
+    """Return the group of a row; a wrong label is reported when the row becomes an example."""
     value = row.value(column) if column else ""
     return str(value) if isinstance(value, (str, int)) else ""
 
@@ -137,16 +147,16 @@ def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:
     found: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         found.setdefault(group, []).append(index)
-    members = [found[group] for group in sorted(found)]
-    for some in members:
-        random.Random(seed).shuffle(some)
-    return members
+    groups_in_order = [found[group] for group in sorted(found)]
+    for members in groups_in_order:
+        random.Random(seed).shuffle(members)
+    return groups_in_order
 
 
-def _reader(files: list[Path]) -> Callable[[], list[Row]]:
-    return lambda: [row for file in files for row in read_rows(file)]
+def _read_all(files: list[Path]) -> list[Row]:
+    return [row for file in files for row in read_rows(file)]
 
 
-def _missing(where: str, split: Split) -> DataError:
+def _missing(source: Source, split: Split) -> DataError:
     endings = ", ".join(SUFFIXES)
-    return DataError(f"{where}: no file for the {split} split ({split}.* with {endings})")
+    return DataError(f"{source.where}: no file for the {split} split ({split}.* with {endings})")

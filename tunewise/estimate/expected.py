@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from tunewise.data.rows import Split
 from tunewise.estimate.machines import Machine, this_machine
 from tunewise.estimate.rehearsal import Operation
 from tunewise.estimate.work import Work, count_evaluations, rehearse
 from tunewise.memory import free_bytes, give_back_memory, held_bytes, kept_kernels
-from tunewise.runs.memo import Shared
+from tunewise.runs.memo import Key, Shared
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import Estimate
 from tunewise.training.config import TrainConfig
@@ -19,6 +21,15 @@ logger = logging.getLogger(__name__)
 KERNEL_BYTES = 5 * 2**18
 """Memory of the kernel that oneDNN compiles for one shape of a product in bf16, as measured: 0.9
 MiB on average in LoRA's updates, and 1.4 to 1.6 in those of all weights."""
+
+
+@dataclass(frozen=True)
+class WorkKey(Key[Work]):
+    """A set-up, and the splits that it reads."""
+
+    config: str
+    """As JSON, without what makes no difference to the work."""
+    splits: tuple[Split, ...]
 
 
 def estimate_run(prepared: Prepared, shared: Shared) -> Estimate:
@@ -39,7 +50,7 @@ def find_work(prepared: Prepared, shared: Shared) -> Work:
     epochs = min(2, prepared.config.train.epochs)
     train = prepared.config.train.model_copy(update={"learning_rate": None, "epochs": epochs})
     alike = prepared.config.model_copy(update={"seed": 0, "train": train}).model_dump_json()
-    return shared.get(("work", alike, *prepared.encoded), lambda: rehearse(prepared))
+    return shared.get(WorkKey(alike, tuple(prepared.encoded)), lambda: rehearse(prepared))
 
 
 def count_memory(work: Work, device: torch.device) -> int:

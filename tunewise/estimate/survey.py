@@ -13,7 +13,7 @@ from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
 from tunewise.memory import GIB, free_bytes, held_bytes
 from tunewise.methods import METHODS
-from tunewise.runs.memo import Shared
+from tunewise.runs.memo import Key, Shared
 from tunewise.runs.prepare import Prepared, prepare
 from tunewise.runs.result import Estimate
 from tunewise.settings import validate
@@ -23,6 +23,14 @@ CUDA_BYTES = GIB
 
 MIN_COMPARED_TOKENS = 4096
 """Tokens of the smaller of two passes whose memory is compared; with fewer, weights decide it."""
+
+
+@dataclass(frozen=True)
+class SlopeKey(Key[float]):
+    """A set-up whose memory grows with the tokens of a pass."""
+
+    config: str
+    """As JSON."""
 
 
 @dataclass(frozen=True)
@@ -166,4 +174,4 @@ def _bytes_per_token(prepared: Prepared, shared: Shared) -> float:
         many = math.ceil(2 * MIN_COMPARED_TOKENS / len(longest.ids))
         return (peak_bytes(many) - peak_bytes(few)) / ((many - few) * len(longest.ids))
 
-    return shared.get(("slope", prepared.config.model_dump_json()), slope)
+    return shared.get(SlopeKey(prepared.config.model_dump_json()), slope)

@@ -21,7 +21,7 @@ from tunewise.methods.method import unwrapped
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.runs.answer import answer
+from tunewise.runs.answer import predict_examples
 from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
@@ -153,7 +153,7 @@ class _HollowRun:
         examples = [example for example in self._prepared.examples[split] if example.id in ids]
         known = self._with_states(sequences)
         encoded = replace(self._prepared.encoded[split], sequences=known)
-        answer(self._config, self.model, self._prepared.tokenizer, examples, encoded, metrics=())
+        predict_examples(self._prepared, self.model, examples, encoded, metrics=())
 
     def keep_state(self) -> None:
         """Keep the trained weights, as after an evaluation that is the best so far."""
@@ -219,7 +219,8 @@ def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     limit = prepared.config.train.prefix_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
-    splits = ("train",) if prepared.config.task.answer == "choice" else tuple(prepared.encoded)
+    reads_sequences = prepared.config.task.answer.reads_sequences
+    splits = tuple(prepared.encoded) if reads_sequences else ("train",)
     width = model.config.model_dim * model.compute_dtype.itemsize
     sizes = [
         width * sum(lengths_kept(model, prepared.encoded[split].sequences)) for split in splits

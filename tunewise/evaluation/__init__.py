@@ -1,1 +1,1 @@
-"""A model and encoded examples give predictions."""
+"""Evaluation: a model and examples give predictions; a prompt gets its answer."""

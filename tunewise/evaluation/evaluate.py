@@ -1,7 +1,8 @@
-"""Every example scored once: what the model answers, and how likely it finds what was expected."""
+"""Scoring: how likely a model finds what was expected of each example, and what it would answer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +17,25 @@ from tunewise.models.fast.loss import score
 
 @dataclass(frozen=True)
 class Score:
-    """How likely a sequence's targets are."""
+    """The score of a sequence: how likely its targets are."""
 
     log_likelihood: float
     """log p(targets), summed."""
     num_scored: int
-    """How many targets."""
+    """Number of targets."""
     likeliest: int
     """The likeliest answer in place of the last target."""
+
+
+class ScoredStates(NamedTuple):
+    """The scored positions of a pass over some sequences."""
+
+    hidden: Tensor
+    """(M, D) what the model's last block makes of them."""
+    targets: Tensor
+    """(M,) what each has to predict."""
+    owners: list[int]
+    """The number of the sequence that each belongs to."""
 
 
 def evaluate(
@@ -44,10 +56,10 @@ def evaluate(
     counts = {example.id: 0 for example in examples}
     answers: dict[str, int] = {}
     scores = score_sequences(model, sequences, tokens_per_pass)
-    for sequence, scored in zip(sequences, scores, strict=True):
-        totals[sequence.example_id] += scored.log_likelihood
-        counts[sequence.example_id] += scored.num_scored
-        answers[sequence.example_id] = scored.likeliest
+    for sequence, of_sequence in zip(sequences, scores, strict=True):
+        totals[sequence.example_id] += of_sequence.log_likelihood
+        counts[sequence.example_id] += of_sequence.num_scored
+        answers[sequence.example_id] = of_sequence.likeliest
     return [
         Prediction(
             example_id=example.id,
@@ -67,10 +79,10 @@ def score_sequences(
     totals = [0.0] * len(sequences)
     counts = [0] * len(sequences)
     answers = [0] * len(sequences)
-    for hidden, targets, owners in scored_states(model, sequences, tokens_per_pass):
-        log_likelihoods, likeliest = score(model, hidden, targets)  # (M,), (M,)
+    for states in scored_states(model, sequences, tokens_per_pass):
+        log_likelihoods, likeliest = score(model, states.hidden, states.targets)  # (M,), (M,)
         for index, log_likelihood, answer in zip(
-            owners, log_likelihoods.tolist(), likeliest.tolist(), strict=True
+            states.owners, log_likelihoods.tolist(), likeliest.tolist(), strict=True
         ):
             totals[index] += log_likelihood
             counts[index] += 1
@@ -81,8 +93,8 @@ def score_sequences(
 @torch.inference_mode()
 def scored_states(
     model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
-) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
-    """Yield hidden states (M, D), their targets (M,), and which sequence each belongs to."""
+) -> Iterator[ScoredStates]:
+    """Yield the hidden states of all scored positions, pass by pass."""
     device = next(model.parameters()).device
     # Neighbours of equal length are computed together, so all are packed by length.
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
@@ -94,7 +106,7 @@ def scored_states(
             batch = batch.to(device)
             hidden = model.scored_hidden(batch)  # (M, D)
             owners = [order[first + segment] for segment in batch.segments[batch.scored].tolist()]
-            yield hidden, batch.targets[batch.scored], owners
+            yield ScoredStates(hidden, batch.targets[batch.scored], owners)
             first += int(batch.segments.max()) + 1
     finally:
         model.train(training)

@@ -71,8 +71,9 @@ class BeamSearch:
         scores = penalise_seen(logits.log_softmax(-1), seen, self._decoding.repetition_penalty)
         so_far = [beam.score for beams in self._live for beam in beams.running]
         scores = scores + torch.tensor(so_far, device=scores.device)[:, None]  # (B, V)
-        # One token of each output ends the text, so at least half of these do not.
-        best = scores.view(len(self._live), -1).topk(2 * self._decoding.num_beams)
+        # So few tokens end an output that at least `num_beams` of these do not.
+        num_ends = len(self._stop_rule.tokenizer.ends)
+        best = scores.view(len(self._live), -1).topk((1 + num_ends) * self._decoding.num_beams)
         first_row, over = 0, []
         for beams, values, places in zip(
             self._live, best.values.tolist(), best.indices.tolist(), strict=True

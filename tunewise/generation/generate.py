@@ -160,8 +160,7 @@ def _read(
     model: LanguageModel, texts: list[Continuation], cache: Cache, tokens_per_pass: int
 ) -> Tensor:
     """Return the logits (B, V) of what follows each prompt; the prompts are in the cache then."""
-    # With a label to predict, it is the last token of a sequence that is scored.
-    prompts = [Encoded("", text.prompt, len(text.prompt), label=0) for text in texts]
+    prompts = [Encoded.prompt(text.prompt) for text in texts]
     logits = []
     for batch in pack(prompts, tokens_per_pass):
         batch = batch.to(cache.device)

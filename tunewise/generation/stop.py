@@ -29,7 +29,7 @@ class StopRule:
 
     def end_reason(self, output: list[int], max_new_tokens: int) -> EndReason | None:
         """Return why an output ends with the token that it got last; None if it goes on."""
-        if output[-1] == self.tokenizer.end_of_text or self._has_stop_string(output):
+        if output[-1] in self.tokenizer.ends or self._has_stop_string(output):
             return "stop"
         return "length" if len(output) == max_new_tokens else None
 
@@ -39,7 +39,7 @@ class StopRule:
         A token that holds the beginning of a stop string stays, and the rest of the string with
         it, since half a token cannot stay: `text_of` cuts the text.
         """
-        if output[-1] == self.tokenizer.end_of_text:
+        if output[-1] in self.tokenizer.ends:
             return output[:-1]
         if not self._has_stop_string(output):
             return output

@@ -33,5 +33,5 @@ def choose_ids(
     if text is None:
         return torch.randint(model.config.vocabulary_size, (num_tokens,), generator=generator)
     assert tokenizer is not None
-    ids = tokenizer.encode([text])[0]
+    ids = tokenizer.tokenize([text])[0]
     return torch.tensor([ids[index % len(ids)] for index in range(num_tokens)])

@@ -1,4 +1,4 @@
-"""How many labels are right, and which are taken for which."""
+"""Accuracy, F1 and the tables of labels: how many are right, and which are taken for which."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,13 @@ import numpy.typing as npt
 from tunewise.metrics.metric import Metric, Prediction, Statistics, mean, with_count
 
 
+def _is_right(prediction: Prediction) -> bool:
+    return prediction.expected == prediction.predicted
+
+
 def _right(predictions: Sequence[Prediction]) -> Statistics:
     """Return whether each label is right, and 1, (E, 2)."""
-    return with_count([float(p.expected == p.predicted) for p in predictions])
+    return with_count([float(_is_right(prediction)) for prediction in predictions])
 
 
 def _label_counts(predictions: Sequence[Prediction]) -> Statistics:
@@ -33,9 +37,26 @@ def _macro_f1(totals: Statistics) -> float:
     return float(np.mean(2 * hits[occurs] / (expected + predicted)[occurs]))
 
 
-ACCURACY = Metric("accuracy", True, "label", _right, mean, "share of right labels", (0, 1))
+ACCURACY = Metric(
+    name="accuracy",
+    higher_is_better=True,
+    of="label",
+    unit="share",
+    statistics=_right,
+    value=mean,
+    description="share of right labels",
+    bounds=(0, 1),
+    is_right=_is_right,
+)
 F1 = Metric(
-    "f1", True, "label", _label_counts, _macro_f1, "F1 averaged over labels (macro)", (0, 1)
+    name="f1",
+    higher_is_better=True,
+    of="label",
+    unit="share",
+    statistics=_label_counts,
+    value=_macro_f1,
+    description="F1 averaged over labels (macro)",
+    bounds=(0, 1),
 )
 
 

@@ -1,4 +1,4 @@
-"""How likely the model finds what was expected."""
+"""Loss and perplexity: how likely the model finds what was expected."""
 
 import math
 from collections.abc import Sequence
@@ -25,11 +25,20 @@ def _perplexity(totals: Statistics) -> float:
 
 
 LOSS = Metric(
-    "loss",
-    False,
-    "likelihood",
-    _log_likelihoods,
-    _loss,
-    "mean negative log-likelihood per scored token, in nats",
+    name="loss",
+    higher_is_better=False,
+    of="likelihood",
+    unit="nats",
+    statistics=_log_likelihoods,
+    value=_loss,
+    description="mean negative log-likelihood per scored token, in nats",
 )
-PERPLEXITY = Metric("perplexity", False, "likelihood", _log_likelihoods, _perplexity, "exp(loss)")
+PERPLEXITY = Metric(
+    name="perplexity",
+    higher_is_better=False,
+    of="likelihood",
+    unit="factor",
+    statistics=_log_likelihoods,
+    value=_perplexity,
+    description="exp(loss)",
+)

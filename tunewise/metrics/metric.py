@@ -1,4 +1,4 @@
-"""What a metric is, what it is computed from, and how sure it is.
+"""Metrics: numbers computed from predictions, each with an interval.
 
 Shapes: E examples, S statistics of each.
 """
@@ -16,6 +16,10 @@ NUM_RESAMPLES = 1000
 Statistics = npt.NDArray[np.float64]
 """Numbers of each example, (E, S), or their sums over examples, (S,)."""
 
+Unit = Literal["share", "fraction", "hundred", "nats", "factor"]
+"""The unit of a value, by which it is shown: a share of examples (0 to 1, in per cent), a fraction
+(0 to 1, as it is), a score of a hundred, nats, or a factor from 1."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -29,9 +33,9 @@ class Prediction:
     log_likelihood: float
     """log p(expected), natural logarithm, summed over its scored tokens."""
     num_scored: int
-    """How many tokens (or labels: one) were scored."""
+    """Number of tokens (or labels: one) that were scored."""
     prompt: str = ""
-    """What was given, where a text was answered."""
+    """The prompt, where a text was written."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,17 @@ class Metric:
     higher_is_better: bool
     of: Literal["label", "likelihood", "text"]
     """What it is computed from; for `text` the model has to write its answers."""
+    unit: Unit
     statistics: Callable[[Sequence[Prediction]], Statistics]
-    """What is counted in each example, (E, S)."""
+    """Returns what is counted in each example, (E, S)."""
     value: Callable[[Statistics], float]
-    """The number that the sums over examples, (S,), come to."""
+    """Returns the metric from the sums over examples, (S,)."""
     description: str
     bounds: tuple[float, float] = (0.0, math.inf)
     """The least and the greatest value possible."""
+    is_right: Callable[[Prediction], bool] | None = None
+    """Returns whether an example is right, where the value is the share of those that are: two such
+    shares are compared by McNemar's test."""
 
     def compute(self, predictions: Sequence[Prediction]) -> float:
         """Return the value over all predictions."""
@@ -60,15 +68,14 @@ class Metric:
 
     def better(self, value: float, than: float) -> bool:
         """Return whether a value beats another; anything beats a value that is not a number."""
-        if than != than:
-            return value == value
+        if math.isnan(than):
+            return not math.isnan(value)
         return value > than if self.higher_is_better else value < than
 
     def check(self) -> None:
-        """Return if it can be computed here: worth knowing before a model is trained for hours.
+        """Raise ConfigError, naming the extra, if it needs a library that is not installed.
 
-        Raises:
-            ConfigError: if it needs a library that is not installed; the message names the extra.
+        That is worth knowing before a model is trained for hours.
         """
         self.compute([Prediction("check", "a", "a", -1.0, 1)])
 

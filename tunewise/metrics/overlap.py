@@ -1,4 +1,4 @@
-"""How much of the expected text an answer repeats: chrF, BLEU (sacrebleu) and ROUGE (rouge-score).
+"""chrF, BLEU (sacrebleu) and ROUGE (rouge-score): how much of the expected text is written.
 
 Both libraries come with `pip install 'tunewise[text]'`. The scales are theirs, which are those that
 papers print: chrF and BLEU 0 to 100, ROUGE 0 to 1.
@@ -14,7 +14,7 @@ from tunewise.errors import ConfigError
 from tunewise.metrics.metric import Metric, Prediction, Statistics, mean, with_count
 
 NUM_KEPT = 10_000
-"""Pairs of texts whose counts are kept: value and interval, and the three of ROUGE, count once."""
+"""Pairs of texts whose counts are kept: a value, its interval and all of ROUGE use the same."""
 
 
 def _chrf_counts(predictions: Sequence[Prediction]) -> Statistics:
@@ -68,7 +68,7 @@ def _rouge_scores(expected: str, predicted: str) -> tuple[float, float, float]:
 
 @lru_cache(NUM_KEPT)
 def _sacrebleu_counts(name: Literal["chrf", "bleu"], expected: str, predicted: str) -> list[int]:
-    # What its own significance tests resample; that the sums give corpus_score is tested.
+    # What sacrebleu's own significance tests resample; a test compares the sums to corpus_score.
     counts: list[int] = _sacrebleu(name)._extract_corpus_statistics([predicted], [[expected]])[0]
     return counts
 
@@ -96,8 +96,20 @@ def _missing(name: str) -> str:
     return f"the metric {name} needs an extra: pip install 'tunewise[text]'"
 
 
-CHRF = Metric("chrf", True, "text", _chrf_counts, _chrf, "chrF2 of the corpus, 0 to 100", (0, 100))
-BLEU = Metric("bleu", True, "text", _bleu_counts, _bleu, "BLEU of the corpus, 0 to 100", (0, 100))
-ROUGE_1 = Metric("rouge1", True, "text", _rouge(0), mean, "mean ROUGE-1 F-measure, 0 to 1", (0, 1))
-ROUGE_2 = Metric("rouge2", True, "text", _rouge(1), mean, "mean ROUGE-2 F-measure, 0 to 1", (0, 1))
-ROUGE_L = Metric("rougeL", True, "text", _rouge(2), mean, "mean ROUGE-L F-measure, 0 to 1", (0, 1))
+def _text_metric(
+    name: str,
+    statistics: Callable[[Sequence[Prediction]], Statistics],
+    value: Callable[[Statistics], float],
+    description: str,
+    unit: Literal["fraction", "hundred"],
+) -> Metric:
+    """Return a metric of texts that are written, of which more is better."""
+    bounds = (0, 1) if unit == "fraction" else (0, 100)
+    return Metric(name, True, "text", unit, statistics, value, description, bounds)
+
+
+CHRF = _text_metric("chrf", _chrf_counts, _chrf, "chrF2 of the corpus, 0 to 100", "hundred")
+BLEU = _text_metric("bleu", _bleu_counts, _bleu, "BLEU of the corpus, 0 to 100", "hundred")
+ROUGE_1 = _text_metric("rouge1", _rouge(0), mean, "mean ROUGE-1 F-measure, 0 to 1", "fraction")
+ROUGE_2 = _text_metric("rouge2", _rouge(1), mean, "mean ROUGE-2 F-measure, 0 to 1", "fraction")
+ROUGE_L = _text_metric("rougeL", _rouge(2), mean, "mean ROUGE-L F-measure, 0 to 1", "fraction")

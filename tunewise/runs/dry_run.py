@@ -1,10 +1,11 @@
-"""What a run would train on, shown before anything is trained: examples, lengths, labels."""
+"""Dry runs: the examples, lengths and labels that a run would train on, before it trains."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,11 +15,14 @@ from tunewise.data.example import Example
 from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.models.folder import find_folder, shape_of
-from tunewise.runs.answer import check_metrics, encode
+from tunewise.device import choose_device
+from tunewise.runs.answer import check_metrics
+from tunewise.runs.memo import Shared
 from tunewise.runs.parameters import count_parameters
+from tunewise.runs.prepare import prepare
 
 NUM_SHOWN = 3
+"""Number of training examples that are shown."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,12 @@ class Shown:
     id: str
     pieces: list[Piece]
     label: str
-    """What a classifier's output layer has to answer; empty where text is scored."""
+    """The label that a classifier has to answer; empty where text is scored."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the sequences of a split are, in tokens."""
+    """The lengths of a split's sequences, in tokens."""
 
     examples: int
     median: float
@@ -51,28 +55,36 @@ class Lengths:
     truncated: float
     """The share of examples that lose tokens."""
     labels: dict[str, int]
-    """How often each label is to be answered."""
+    """Number of examples of each label."""
 
 
-def dry_run(config: RunConfig, data: Path | None) -> tuple[list[Shown], dict[Split, Lengths]]:
+class DryRun(NamedTuple):
+    """The examples that a run would train on, and the lengths of its splits."""
+
+    shown: list[Shown]
+    """The first training examples."""
+    lengths: dict[Split, Lengths]
+
+
+def dry_run(config: RunConfig, data: Path | None) -> DryRun:
     """Return the first training examples as the model meets them, and the lengths of each split.
 
     Raises:
         TunewiseError: as the run itself would, before its first update.
     """
     check_metrics(config)
-    source = find_folder(config.model)
-    tokenizer, shape = Tokenizer.load(source), shape_of(config.model)
-    examples = {split: config.task.examples(split, data) for split in SPLITS}
+    prepared = prepare(config, data, choose_device(), Shared(), SPLITS)
     # For what the method asks for and the model does not have: shapes alone tell.
-    count_parameters(config, config.task.resolve(examples["train"]))
-    encoded = {split: encode(config, split, examples[split], shape, tokenizer) for split in SPLITS}
-    by_id = {example.id: example for example in examples["train"]}
+    count_parameters(config, prepared.config.task)
+    by_id = {example.id: example for example in prepared.examples["train"]}
     shown = [
-        _shown(by_id[sequence.example_id], sequence, tokenizer)
-        for sequence in encoded["train"].sequences[:NUM_SHOWN]
+        _shown(by_id[sequence.example_id], sequence, prepared.tokenizer)
+        for sequence in prepared.encoded["train"].sequences[:NUM_SHOWN]
     ]
-    return shown, {split: _lengths(examples[split], encoded[split]) for split in SPLITS}
+    lengths = {
+        split: _lengths(prepared.examples[split], prepared.encoded[split]) for split in SPLITS
+    }
+    return DryRun(shown, lengths)
 
 
 def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
@@ -86,7 +98,7 @@ def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
 
 
 def _text(ids: list[int], tokenizer: Tokenizer) -> str:
-    """Return the text of ids; those of a soft prompt, past the vocabulary, have none."""
+    """Return the text of ids; virtual ids have none."""
     known = [token for token in ids if token < tokenizer.size]
     virtual = len(ids) - len(known)
     return (f"[{virtual} virtual tokens]" if virtual else "") + tokenizer.decode(known)

@@ -1,6 +1,7 @@
 """The model of a run: made, saved, and loaded again."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,14 @@ from tunewise.models.weights import read_tensors
 from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 
 
+class TrainedRun(NamedTuple):
+    """A finished run, loaded again."""
+
+    config: RunConfig
+    model: LanguageModel
+    tokenizer: Tokenizer
+
+
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
     """Return the model of a configuration on the CPU, adapted by its method, ready to be trained.
 
@@ -28,7 +37,7 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
     """
     generator = torch.Generator().manual_seed(config.seed)
     model = load_model(source)
-    _refuse_larger(tokenizer, model, source)
+    _check_vocabulary(tokenizer, model, source)
     if config.task.label_names is not None:
         model.use_label_head(len(config.task.label_names), generator)
     config.method.adapt(model, generator, tokenizer)
@@ -56,17 +65,19 @@ def save_trained(
         save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
 
 
-def load_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
+def load_trained(folder: Path) -> TrainedRun:
     """Return the configuration, model and tokenizer of a finished run, on the CPU, ready to answer.
 
-    Raises: as `read_trained`.
+    Raises:
+        TunewiseError: as `read_trained`.
     """
-    config, model, tokenizer = read_trained(folder)
-    model.set_precision(choose_dtype(config.train.precision, torch.device("cpu")))
-    return config, model, tokenizer
+    trained = read_trained(folder)
+    dtype = choose_dtype(trained.config.train.precision, torch.device("cpu"))
+    trained.model.set_precision(dtype)
+    return trained
 
 
-def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
+def read_trained(folder: Path) -> TrainedRun:
     """Return the configuration, model and tokenizer of a finished run, with weights as stored.
 
     Raises:
@@ -78,17 +89,18 @@ def read_trained(folder: Path) -> tuple[RunConfig, LanguageModel, Tokenizer]:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names
         model = load_model(folder / MODEL_FOLDER, None if labels is None else len(labels))
-        _refuse_larger(tokenizer, model, folder / MODEL_FOLDER)
+        _check_vocabulary(tokenizer, model, folder / MODEL_FOLDER)
         config.method.adapt(model, torch.Generator())
     else:
         source = find_folder(config.model)
         tokenizer = Tokenizer.load(source)
         model = adapted_model(config, source, tokenizer)
         _read_adapter(model, folder / ADAPTER_FILE)
-    return config, model.eval(), tokenizer
+    return TrainedRun(config, model.eval(), tokenizer)
 
 
-def _refuse_larger(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:
+def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:
+    """Raise ModelError if the tokenizer has ids that the model does not have."""
     if tokenizer.size > model.config.vocabulary_size:
         raise ModelError(
             f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
@@ -106,5 +118,5 @@ def _read_adapter(model: LanguageModel, path: Path) -> None:
         if tensors[name].shape != parameter.shape:
             found, asked = list(tensors[name].shape), list(parameter.shape)
             raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
-        # A product's last bits may depend on where in memory a row begins: as in training, then.
+        # A copy, since a product's last bits may depend on where in memory a row begins.
         parameter.data = tensors[name].clone()

@@ -1,5 +1,6 @@
-"""What a run begins with: its configuration with nothing left open, and its rows as token ids."""
+"""The beginning of a run: its configuration with nothing left open, and its rows as token ids."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +11,18 @@ import torch
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.rows import Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
-from tunewise.models import ModelConfig
+from tunewise.errors import ConfigError
+from tunewise.models import FAMILIES, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, read_config
-from tunewise.runs.answer import encode, room, virtual_tokens
-from tunewise.runs.memo import Shared
+from tunewise.runs.memo import Key, Shared
+from tunewise.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,36 @@ class Prepared:
     """The folder of the base model."""
     shape: ModelConfig
     tokenizer: Tokenizer
+    layout: Layout
     examples: dict[Split, list[Example]]
     encoded: dict[Split, EncodedSplit]
     device: torch.device
+
+
+@dataclass(frozen=True)
+class TokenizerKey(Key[Tokenizer]):
+    """The folder of a model."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ExamplesKey(Key[list[Example]]):
+    """A split of a task's rows."""
+
+    task: str
+    """The task's settings, as JSON."""
+    data: Path | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class EncodedKey(Key[EncodedSplit]):
+    """Examples as a model's tokenizer and a layout make sequences of them."""
+
+    examples: ExamplesKey
+    model: Path
+    layout: Layout
 
 
 def prepare(
@@ -54,26 +86,30 @@ def prepare(
     """
     source = find_folder(config.model)
     shape = read_config(source)
-    tokenizer = shared.get(source, lambda: Tokenizer.load(source))
+    tokenizer = shared.get(TokenizerKey(source), partial(Tokenizer.load, source))
     task, name = config.task, f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
-    rows = task.model_dump_json(), data
+    keys = {split: ExamplesKey(task.model_dump_json(), data, split) for split in splits}
     examples = {
-        split: shared.get((*rows, split), partial(task.examples, split, data)) for split in splits
+        split: shared.get(keys[split], partial(task.examples, split, data)) for split in splits
     }
-    config = resolve(config, examples["train"], device)
-    lengths = room(config, shape), virtual_tokens(config, shape)
+    config = resolve(config, shape, examples["train"], device)
+    layout = layout_of(config, shape)
     encoded = {
         split: shared.get(
-            (*rows, source, *lengths, split),
-            partial(encode, config, split, examples[split], shape, tokenizer),
+            EncodedKey(keys[split], source, layout),
+            partial(encode_split, config.task, split, examples[split], tokenizer, layout),
         )
         for split in splits
     }
-    return Prepared(name, config, source, shape, tokenizer, examples, encoded, device)
+    return Prepared(name, config, source, shape, tokenizer, layout, examples, encoded, device)
 
 
-def resolve(config: RunConfig, training: Sequence[Example], device: torch.device) -> RunConfig:
-    """Return the configuration with nothing left open: labels, precision, the model's whole path.
+def resolve(
+    config: RunConfig, shape: ModelConfig, training: Sequence[Example], device: torch.device
+) -> RunConfig:
+    """Return the configuration with nothing left open.
+
+    That is the labels, the precision, the layers that a method changes, the model's whole path.
 
     This is what a run keeps, to be repeated or loaded from any folder with the same result.
     """
@@ -84,6 +120,56 @@ def resolve(config: RunConfig, training: Sequence[Example], device: torch.device
         update={
             "model": str(Path(config.model).absolute()) if is_folder else config.model,
             "task": config.task.resolve(training),
+            "method": config.method.resolve(FAMILIES[shape.family]),
             "train": config.train.model_copy(update={"precision": precision}),
         }
     )
+
+
+def layout_of(config: RunConfig, shape: ModelConfig) -> Layout:
+    """Return the layout of a run's sequences, with the ids of its method's soft prompt.
+
+    Raises:
+        ConfigError: if the model has too few positions, or there is no room for any text.
+    """
+    first = shape.vocabulary_size
+    virtual_ids = tuple(range(first, first + config.method.num_virtual_ids))
+    return Layout(max_sequence_length(config, shape), virtual_ids)
+
+
+def max_sequence_length(config: RunConfig, shape: ModelConfig) -> int:
+    """Return the most ids of a sequence: `train.max_length`, else the task's, else what fits.
+
+    The positions that the keys and values of prefix tuning take are subtracted: they have no ids.
+
+    Raises:
+        ConfigError: if the model has too few positions, or there is no room for any text.
+    """
+    context, num_prefix = shape.context_length, config.method.num_prefix_positions
+    num_virtual = config.method.num_virtual_ids + num_prefix
+    max_length = config.train.max_length or min(config.task.max_length or context, context)
+    if max_length > context:
+        raise ConfigError(f"train.max_length: {max_length}; the model has {context} positions")
+    if max_length < num_virtual + 2:
+        raise ConfigError(
+            f"train.max_length: {max_length} leaves no room for text behind "
+            f"{num_virtual} virtual tokens"
+        )
+    return max_length - num_prefix
+
+
+def encode_split(
+    task: Task, split: Split, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
+) -> EncodedSplit:
+    """Return the examples of a split as sequences; how many had to be cut is logged."""
+    encoded = task.encode(examples, tokenizer, layout)
+    if encoded.num_truncated:
+        logger.warning(
+            "%s: %d of %d examples are longer than %d tokens; %d tokens in all are cut",
+            split,
+            encoded.num_truncated,
+            len(examples),
+            layout.max_length,
+            encoded.num_tokens_cut,
+        )
+    return encoded

@@ -68,7 +68,7 @@ def make_app(
         asked = await _body(request, ChatRequest)
         predictor = _predictor(engine, asked.model)
         example = prompts.conversation(predictor.config.task, asked.messages)
-        ids = await asyncio.to_thread(predictor.given, example.prompt, example.cue)
+        ids = await asyncio.to_thread(predictor.prompt_ids, example)
         texts = RequestedTexts(engine, asked, [ids], max_length)
         return await respond(request, asked, texts, responses.Chat(asked.model), [""])
 
@@ -126,7 +126,7 @@ def _prompt_ids(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
     for prompt in asked.prompts:
         if not isinstance(prompt, str) and not all(0 <= token < size for token in prompt):
             raise DataError(f"prompt: a token is not between 0 and {size - 1}")
-    return [predictor.given(prompt) for prompt in asked.prompts]
+    return [predictor.prompt_ids(prompt) for prompt in asked.prompts]
 
 
 def _echo(asked: CompletionRequest, predictor: Predictor, prompt: str | list[int]) -> str:

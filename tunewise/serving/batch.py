@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tunewise.data.encode import IGNORE, Encoded, joined
+from tunewise.data.encode import IGNORE, Encoded, join_ids
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.generation.config import DecodingConfig
@@ -99,8 +99,7 @@ class TextBatch:
             device=self._device,
             num_before=self._mix.first_position,
         )
-        # With a label to predict, it is the last token of a sequence that is scored.
-        prompts = [Encoded("", j.text.prompt, len(j.text.prompt), label=0) for j in ordered]
+        prompts = [Encoded.prompt(job.text.prompt) for job in ordered]
         (batch,) = (batch.to(self._device) for batch in pack(prompts, sum(lengths)))
         owners = self._owners(ordered)  # (B,)
         hidden = self._mix.hidden(batch, cache, owners[batch.segments])  # (N, D)
@@ -151,7 +150,7 @@ def _add_tokens(jobs: Sequence[TextJob], logits: Tensor) -> list[int]:
     for sampling, rows in groups.items():
         of_group = logits[rows]
         texts = [] if sampling.repetition_penalty == 1 else [jobs[row].text for row in rows]
-        seen = seen_tokens([joined(text.prompt, text.output) for text in texts], of_group)
+        seen = seen_tokens([join_ids(text.prompt, text.output) for text in texts], of_group)
         generators = [jobs[row].generator for row in rows]
         chosen = choose_tokens(of_group, seen, sampling, generators)
         for row, token in zip(rows, chosen, strict=True):

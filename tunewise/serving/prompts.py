@@ -34,14 +34,14 @@ def conversation(task: Task, messages: Sequence[Message]) -> Example:
     single = len(messages) == 1 and messages[0].role == "user"
     if isinstance(task, Instruction):
         if single:
-            return task.given(Row({task.instruction: messages[0].text}, "messages"))
+            return task.prompt_of(Row({task.instruction: messages[0].text}, "messages"))
         turns = [
             {"role": "system" if m.role == "developer" else m.role, "content": m.text}
             for m in messages
         ]
-        return task.given(Row({"messages": turns}, "messages"))
-    if single and task.answer == "text" and len(columns := _columns(task)) == 1:
-        return task.given(Row({columns[0]: messages[0].text}, "messages"))
+        return task.prompt_of(Row({"messages": turns}, "messages"))
+    if single and task.answer.writes_text and len(columns := _columns(task)) == 1:
+        return task.prompt_of(Row({columns[0]: messages[0].text}, "messages"))
     return Example("messages", "\n\n".join(message.text for message in messages), "")
 
 
@@ -52,10 +52,10 @@ def row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
         DataError: if the task cannot read it, or it is a text and the task reads several columns.
         ConfigError: if the task has no labels.
     """
-    if task.answer not in ("label", "choice"):
+    if not task.answer.has_labels:
         raise ConfigError(f"the task {task.name!r} is of kind {task.kind}, which has no labels")
     values = _one_column(task, asked, number) if isinstance(asked, str) else asked
-    task.given(Row(values, f"input {number}"))
+    task.prompt_of(Row(values, f"input {number}"))
     return values
 
 

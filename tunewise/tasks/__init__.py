@@ -1,10 +1,9 @@
-"""The kinds of task, one file each. To add one, write its file and name it here."""
+"""The kinds of task, one file each. To add one, write its file and name it in `AnyTask`."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
-from tunewise.tasks.answered import Answered
 from tunewise.tasks.classification import Classification
 from tunewise.tasks.cloze import Cloze
 from tunewise.tasks.generation import Generation
@@ -12,6 +11,7 @@ from tunewise.tasks.instruction import Instruction
 from tunewise.tasks.language_modeling import LanguageModeling
 from tunewise.tasks.summarization import Summarization
 from tunewise.tasks.task import Task
+from tunewise.tasks.text_task import TextTask
 
 AnyTask = Annotated[
     Classification | Cloze | Generation | Instruction | LanguageModeling | Summarization,
@@ -19,17 +19,12 @@ AnyTask = Annotated[
 ]
 
 TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "cloze": Cloze,
-    "generation": Generation,
-    "instruction": Instruction,
-    "language_modeling": LanguageModeling,
-    "summarization": Summarization,
+    task.model_fields["kind"].default: task for task in get_args(get_args(AnyTask)[0])
 }
+"""Each kind of task by its name."""
 
 __all__ = [
     "TASKS",
-    "Answered",
     "AnyTask",
     "Classification",
     "Cloze",
@@ -38,4 +33,5 @@ __all__ = [
     "LanguageModeling",
     "Summarization",
     "Task",
+    "TextTask",
 ]

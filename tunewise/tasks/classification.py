@@ -1,4 +1,4 @@
-"""One label per text, from a linear output layer on the text's last token."""
+"""Classification: one label per text, from a linear output layer on the text's last token."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit, encode_labelled
-from tunewise.data.example import Example
+from tunewise.data.example import Example, MarkedText
+from tunewise.data.layout import Layout
 from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError, nearest
+from tunewise.evaluation.answers import LabelAnswer
 from tunewise.tasks.labels import label_value, labels_as_text
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
@@ -32,7 +34,6 @@ class Classification(Task):
     """Each label as it stands in the rows, and its name; without it, those of the training rows."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
-    answer: ClassVar = "label"
 
     _labels_are_text = field_validator("labels", mode="before")(labels_as_text)
 
@@ -44,6 +45,11 @@ class Classification(Task):
         return labels
 
     @property
+    def answer(self) -> LabelAnswer:
+        """A label of a new output layer."""
+        return LabelAnswer()
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         texts = columns_of(self.template) if self.template else [self.text]
@@ -51,7 +57,7 @@ class Classification(Task):
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The labels, in the order of the output layer; known once the task is settled."""
+        """The labels, in the order of the output layer; known once the task is resolved."""
         return None if self.labels is None else tuple(self.labels.values())
 
     def resolve(self, examples: Sequence[Example]) -> "Classification":
@@ -69,29 +75,25 @@ class Classification(Task):
             names = self._labels_of(training)
         choices = tuple(names.values())
         examples = [
-            replace(self.given(row), target=self._name_of(row, names), choices=choices)
+            replace(self.prompt_of(row), target=self._name_of(row, names), choices=choices)
             for row in rows
         ]
         return self.sampled(split, examples)
 
-    def given(self, row: Row) -> Example:
-        """Return the text of a row, and all labels once the task is settled."""
-        prompt, cue = (
-            (self.read(row, self.text), "")
-            if self.template is None
-            else self.fill(self.template, row)
-        )
-        return Example(row.id, prompt, "", self.label_names or (), cue)
+    def prompt_of(self, row: Row) -> Example:
+        """Return the text of a row, and all labels once the task is resolved."""
+        labels = self.label_names or ()
+        if self.template is None:
+            text = MarkedText(self.read(row, self.text))
+            return Example.asking(row.id, text, choices=labels)
+        filled = self.fill(self.template, row)
+        return Example.asking(row.id, filled.prompt, filled.cue, labels)
 
     def encode(
-        self,
-        examples: Sequence[Example],
-        tokenizer: Tokenizer,
-        max_length: int,
-        prefix: Sequence[int] = (),
+        self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return one sequence per example, whose last token predicts the label."""
-        return encode_labelled(examples, tokenizer, max_length, prefix)
+        return encode_labelled(examples, tokenizer, layout)
 
     def _labels_of(self, rows: list[Row]) -> dict[str, str]:
         """Return the labels that occur, in order: numbers by value, text by alphabet."""

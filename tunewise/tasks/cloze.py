@@ -1,11 +1,10 @@
-"""The answer is what the model would write next, chosen among a few texts: the verbalizers.
+"""Cloze: the answer is what the model would write next, among a few texts, the verbalizers.
 
 Schick and Schütze, https://arxiv.org/abs/2001.07676. There is no new output layer: what the model
 knows of the words "yes" and "no" is asked for and trained.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,10 +12,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit, encode_answered
-from tunewise.data.example import Example
+from tunewise.data.example import Example, MarkedText
+from tunewise.data.layout import Layout
 from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
+from tunewise.evaluation.answers import ChoiceAnswer
 from tunewise.tasks.labels import label_value, labels_as_text
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
@@ -34,7 +35,6 @@ class Cloze(Task):
     """Each label as it stands in the rows, and the text that answers with it, such as `" yes"`."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
-    answer: ClassVar = "choice"
 
     _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
 
@@ -49,6 +49,11 @@ class Cloze(Task):
         return verbalizers
 
     @property
+    def answer(self) -> ChoiceAnswer:
+        """The likeliest of the verbalizers."""
+        return ChoiceAnswer(tuple(self.verbalizers.values()))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         return (*columns_of(self.template), self.label)
@@ -61,37 +66,34 @@ class Cloze(Task):
             if label not in self.verbalizers:
                 hint = nearest(label, self.verbalizers)
                 raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
-            examples.append(replace(self.given(row), target=self.verbalizers[label]))
+            target = MarkedText.literal(self.verbalizers[label])
+            examples.append(self.prompt_of(row).with_target(target))
         return self.sampled(split, examples)
 
-    def given(self, row: Row) -> Example:
+    def prompt_of(self, row: Row) -> Example:
         """Return the question that a row makes, and the texts that may answer it."""
-        prompt, cue = self.fill(self.template, row)
-        return Example(row.id, prompt, "", tuple(self.verbalizers.values()), cue)
+        filled = self.fill(self.template, row)
+        return Example.asking(row.id, filled.prompt, filled.cue, self.answer.choices)
 
     def encode(
-        self,
-        examples: Sequence[Example],
-        tokenizer: Tokenizer,
-        max_length: int,
-        prefix: Sequence[int] = (),
+        self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return one sequence per example: the question and its answer, whose tokens are scored.
 
         Raises:
             ConfigError: if a verbalizer is so long that it would be cut, or begins another one.
         """
-        answers = tokenizer.encode(list(self.verbalizers.values()))
-        longest = max(map(len, answers))
-        if longest > (room := max_length - len(prefix)) // 2:
+        verbalizers = self.answer.ids(tokenizer)
+        longest = max(map(len, verbalizers))
+        if longest > layout.text_length // 2:
             raise ConfigError(
-                f"task.verbalizers: the longest has {longest} tokens; at most half of the {room} "
-                "tokens of a sequence are for the answer"
+                f"task.verbalizers: the longest has {longest} tokens; at most half of the "
+                f"{layout.text_length} tokens of a sequence are for the answer"
             )
-        for one, other in permutations(answers, 2):
+        for one, other in permutations(verbalizers, 2):
             if other[: len(one)] == one:
                 raise ConfigError(
                     f"task.verbalizers: the tokens of {tokenizer.decode(one)!r} begin those of "
                     f"{tokenizer.decode(other)!r}, so it would always be likelier"
                 )
-        return encode_answered(examples, tokenizer, max_length, prefix, end=False)
+        return encode_answered(examples, tokenizer, layout, end=False)

@@ -1,18 +1,18 @@
-"""A text completed from its beginning, or a prompt from its completion."""
+"""Generation: a text is completed from its first lines, or a prompt gets its completion."""
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tunewise.data.example import Example
+from tunewise.data.example import Example, MarkedText
 from tunewise.data.rows import Row
 from tunewise.errors import DataError
-from tunewise.tasks.answered import Answered
+from tunewise.evaluation.answers import ComparedTexts
 from tunewise.tasks.template import Template, columns_of
+from tunewise.tasks.text_task import TextTask
 
 
-class Generation(Answered):
+class Generation(TextTask):
     """The first lines of a text and the rest of it; or two columns, a prompt and its completion."""
 
     kind: Literal["generation"] = "generation"
@@ -39,26 +39,26 @@ class Generation(Answered):
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
         if self.text is None:
-            return replace(self.given(row), target="".join(self.fill(self.completion, row)))
+            return self.prompt_of(row).with_target(self.fill(self.completion, row).whole)
         lines = self.read(row, self.text).splitlines(keepends=True)
         if len(lines) <= self.given_lines:
             raise DataError(
                 f"{row.origin}: column {self.text!r} has {len(lines)} lines; more than "
                 f"task.given_lines ({self.given_lines}) are needed"
             )
-        return replace(self.given(row), target="".join(lines[self.given_lines :]))
+        return self.prompt_of(row).with_target(MarkedText("".join(lines[self.given_lines :])))
 
-    def given(self, row: Row) -> Example:
+    def prompt_of(self, row: Row) -> Example:
         """Return the first lines of a row's text, or its prompt."""
         if self.text is None:
-            prompt, cue = self.fill(self.template, row)
-            return Example(row.id, prompt, "", cue=cue)
+            filled = self.fill(self.template, row)
+            return Example.asking(row.id, filled.prompt, filled.cue)
         lines = self.read(row, self.text).splitlines(keepends=True)
-        return Example(row.id, "".join(lines[: self.given_lines]), "")
+        return Example.asking(row.id, MarkedText("".join(lines[: self.given_lines])))
 
-    def judged(self, example: Example, output: str) -> tuple[str, str]:
-        """Return what was expected and what was answered, as metrics compare them."""
+    def compared_texts(self, example: Example, output: str) -> ComparedTexts:
+        """Return what was expected and what was written, as metrics compare them."""
         if not self.judge_whole:
-            return super().judged(example, output)
-        given = example.prompt + example.cue
-        return (given + example.target).strip(), (given + output).strip()
+            return super().compared_texts(example, output)
+        prompt = example.prompt + example.cue
+        return ComparedTexts((prompt + example.target).strip(), (prompt + output).strip())

@@ -1,4 +1,4 @@
-"""Instructions and their responses, in any of the shapes that such data come in.
+"""Instructions and their responses, in any of the shapes that such data have.
 
 Alpaca rows (https://github.com/tatsu-lab/stanford_alpaca) have `instruction`, `input` (which may be
 empty) and `output`; others have `prompt` and `completion`, or `messages` (a list of `role` and
@@ -7,17 +7,16 @@ empty) and `output`; others have `prompt` and `completion`, or `messages` (a lis
 
 import logging
 import reprlib
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 
-from tunewise.data.example import Example
+from tunewise.data.example import Example, MarkedText
 from tunewise.data.rows import Row, Split
 from tunewise.errors import DataError
-from tunewise.tasks.answered import Answered
 from tunewise.tasks.template import Template, fill
+from tunewise.tasks.text_task import TextTask
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,14 @@ ROLES: dict[str, Role] = {
 """Our name of each role, ShareGPT's included."""
 
 
-class Instruction(Answered):
+class Turn(NamedTuple):
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Instruction(TextTask):
     """A prompt in Alpaca's words, with or without an input, and the response."""
 
     kind: Literal["instruction"] = "instruction"
@@ -47,12 +53,12 @@ class Instruction(Answered):
         "context. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
     )
-    """What is given where there is an input."""
+    """The prompt where there is an input."""
     without_input: Template = (
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
     )
-    """What is given where there is none."""
+    """The prompt where there is none."""
     turns: dict[Role, str] = Field(
         default={
             "system": "{content}\n\n",
@@ -60,7 +66,8 @@ class Instruction(Answered):
             "assistant": "### Response:\n{content}\n\n",
         }
     )
-    """How the turns of a conversation are written; the assistant's last is the response."""
+    """How the turns of a conversation are written; the assistant's last is the response. Special
+    tokens may be named here, and in any template."""
 
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
 
@@ -78,7 +85,7 @@ class Instruction(Answered):
         return (self.instruction, self.output)
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row, having said which shape the rows have."""
+        """Return one example per row; the shape of one's own rows is logged."""
         if split == "train" and self.path is not None:
             logger.info("%s: read as %s", self.path, self._shape(self.rows(split, data)[0]))
         return super().examples(split, data)
@@ -88,29 +95,29 @@ class Instruction(Answered):
         shape = self._shape(row)
         if shape == "messages":
             turns = self._turns(row)
-            if len(turns) < 2 or turns[-1][0] != "assistant":
+            if len(turns) < 2 or turns[-1].role != "assistant":
                 raise DataError(
                     f"{row.origin}: the last of several messages must be the assistant's"
                 )
-            text = turns[-1][1]
+            text = turns[-1].content
         else:
             text = self.read(row, self.output if shape == "instructions" else "completion")
-        return replace(self.given(row), target=text)
+        return self.prompt_of(row).with_target(MarkedText(text))
 
-    def given(self, row: Row) -> Example:
+    def prompt_of(self, row: Row) -> Example:
         """Return what a row asks; of a conversation, all that comes before the response."""
         shape = self._shape(row)
         if shape == "messages":
             return self._conversation(row)
         if shape == "prompt and completion":
-            return Example(row.id, self.read(row, "prompt"), "")
+            return Example.asking(row.id, MarkedText(self.read(row, "prompt")))
         has_input = bool(row.values.get(self.input))
         columns = {"instruction": self.instruction, "input": self.input}
-        prompt, cue = fill(
+        filled = fill(
             self.with_input if has_input else self.without_input,
             lambda name: self.read(row, columns.get(name, name)),
         )
-        return Example(row.id, prompt, "", cue=cue)
+        return Example.asking(row.id, filled.prompt, filled.cue)
 
     def _shape(self, row: Row) -> Literal["instructions", "prompt and completion", "messages"]:
         if self.instruction in row.values:
@@ -127,18 +134,22 @@ class Instruction(Answered):
     def _conversation(self, row: Row) -> Example:
         """Return what a conversation asks; the assistant's turn at its end is the response."""
         turns = self._turns(row)
-        asked = turns[:-1] if turns and turns[-1][0] == "assistant" else turns
+        asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
         if not asked:
             raise DataError(f"{row.origin}: no message to respond to")
-        prompt = "".join(self.turns[role].replace("{content}", text) for role, text in asked)
+        prompt = MarkedText()
+        for turn in asked:
+            before, _, after = self.turns[turn.role].partition("{content}")
+            prompt += MarkedText.literal(before) + MarkedText(turn.content)
+            prompt += MarkedText.literal(after)
         opening, _, _ = self.turns["assistant"].partition("{content}")
-        return Example(row.id, prompt, "", cue=opening)
+        return Example.asking(row.id, prompt, MarkedText.literal(opening))
 
-    def _turns(self, row: Row) -> list[tuple[Role, str]]:
+    def _turns(self, row: Row) -> list[Turn]:
         return [self._turn(turn, row) for turn in _list(row)]
 
-    def _turn(self, turn: Any, row: Row) -> tuple[Role, str]:
-        """Return a message's role and content, in the words of either format."""
+    def _turn(self, turn: Any, row: Row) -> Turn:
+        """Return a message in our words, whichever format it is in."""
         values = turn if isinstance(turn, dict) else {}
         name = values.get("role", values.get("from"))
         role = ROLES.get(name) if isinstance(name, str) else None
@@ -148,7 +159,7 @@ class Instruction(Answered):
                 f"{row.origin}: {reprlib.repr(turn)} is not a message with a role "
                 f"({', '.join(ROLES)}) and text as its content"
             )
-        return role, self.read(Row({"content": content}, row.origin), "content")
+        return Turn(role, self.read(Row({"content": content}, row.origin), "content"))
 
 
 def _list(row: Row) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Whole texts, each token predicted from those before it."""
+"""Language modelling: whole texts, each token predicted from those before it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import ClassVar, Literal
 
 from tunewise.data.encode import EncodedSplit, encode_texts_whole
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.rows import Split
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.evaluation.answers import NoAnswer
 from tunewise.tasks.task import Task
 
 
@@ -19,7 +21,11 @@ class LanguageModeling(Task):
     """The column with the text; a .txt file is one text."""
 
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
-    answer: ClassVar = "nothing"
+
+    @property
+    def answer(self) -> NoAnswer:
+        """Nothing: a text is only learnt."""
+        return NoAnswer()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -33,11 +39,7 @@ class LanguageModeling(Task):
         return self.sampled(split, examples)
 
     def encode(
-        self,
-        examples: Sequence[Example],
-        tokenizer: Tokenizer,
-        max_length: int,
-        prefix: Sequence[int] = (),
+        self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return the pieces of all texts."""
-        return encode_texts_whole(examples, tokenizer, max_length, prefix)
+        return encode_texts_whole(examples, tokenizer, layout)

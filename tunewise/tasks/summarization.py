@@ -1,15 +1,14 @@
-"""An article and its summary, asked for with "TL;DR:" (Radford et al. 2019, section 3.6)."""
+"""Summarization: an article, and its summary after "TL;DR:" (Radford et al. 2019, section 3.6)."""
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from tunewise.data.example import Example
 from tunewise.data.rows import Row
-from tunewise.tasks.answered import Answered
 from tunewise.tasks.template import Template, columns_of
+from tunewise.tasks.text_task import TextTask
 
 
-class Summarization(Answered):
+class Summarization(TextTask):
     """An article, a cue, and the summary to be written; a long article loses its end."""
 
     kind: Literal["summarization"] = "summarization"
@@ -27,9 +26,9 @@ class Summarization(Answered):
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
-        return replace(self.given(row), target="".join(self.fill(self.summary, row)))
+        return self.prompt_of(row).with_target(self.fill(self.summary, row).whole)
 
-    def given(self, row: Row) -> Example:
+    def prompt_of(self, row: Row) -> Example:
         """Return the article of a row, and the cue."""
-        prompt, cue = self.fill(self.template, row)
-        return Example(row.id, prompt, "", cue=cue)
+        filled = self.fill(self.template, row)
+        return Example.asking(row.id, filled.prompt, filled.cue)

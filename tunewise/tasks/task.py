@@ -1,4 +1,4 @@
-"""What every task is: settings, where its rows are, and the examples made of them."""
+"""The base of all tasks: settings, where the rows are, and the examples made of them."""
 
 import os
 import string
@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
+from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, Row, Split
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
+from tunewise.evaluation.answers import AnswerKind
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
-from tunewise.tasks.template import fill
+from tunewise.tasks.template import Filled, fill
 
 POCKET_REVIEWS = "pocket_reviews"
 """The embedded task, whose rows come from the grammar."""
@@ -29,17 +31,17 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Task(Settings):
-    """A kind of task: how a row becomes an example, and how an answer is judged."""
+    """A kind of task: how a row becomes an example, and what its answer is."""
 
     kind: str
     name: str = Field(default="custom", pattern=r"^\w[\w .-]*$")
-    """What the task is called; a named task's rows lie in the data folder under this name."""
+    """The task's name; a named task's rows are in the data folder under this name."""
     description: str = ""
-    """What it is, in a line."""
+    """A description in one line."""
     path: Path | None = None
     """A file of rows, or a folder of splits; without it, the data folder is searched for `name`."""
     hub: HubData | None = None
-    """Where the data live on the Hugging Face hub, for when they are in no folder here."""
+    """Where the data are on the Hugging Face hub, in case they are in no folder here."""
     samples: int | dict[Split, int] | None = None
     """How many rows of each split to use, drawn by `sample_seed`: one number, or one per split."""
     sample_seed: int = Field(default=0, ge=0)
@@ -48,7 +50,7 @@ class Task(Settings):
     """The share of the training rows to train on; the others validate, in place of the data's own
     validation rows. Without it those are used, or, if there are none, 20 % of the training rows."""
     max_length: int | None = Field(default=None, gt=1)
-    """The most tokens of a sequence where `train.max_length` does not say."""
+    """The most tokens of a sequence, unless `train.max_length` is set."""
     lowercase: bool = False
     """Whether to read all text in lower case."""
     punctuation: bool = True
@@ -56,8 +58,6 @@ class Task(Settings):
 
     metrics: ClassVar[tuple[str, ...]]
     """The metrics that suit it; the first chooses the best state unless the configuration says."""
-    answer: ClassVar[Literal["label", "choice", "text", "nothing"]]
-    """What a prediction is: a label of the output layer, a choice among texts, or a text."""
 
     @field_validator("path")
     @classmethod
@@ -85,6 +85,11 @@ class Task(Settings):
 
     @property
     @abstractmethod
+    def answer(self) -> AnswerKind:
+        """The kind of its answers: labels, choices among texts, texts, or nothing."""
+
+    @property
+    @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
 
@@ -93,13 +98,12 @@ class Task(Settings):
 
         Args:
             data: the data folder.
-            group: a column whose values shall have the same shares in what is parted.
+            group: a column whose values shall have the same shares in all splits made here.
 
         Raises:
             DataError: if there are none, or broken ones.
         """
-        source, where = self.source(data)
-        return rows_of(source, split, where, group, self.train_size)
+        return rows_of(self.source(data), split, group, self.train_size)
 
     def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
         """Return as many of the examples as the task asks for; labels keep their shares."""
@@ -109,8 +113,8 @@ class Task(Settings):
         groups = [example.target if example.choices else "" for example in examples]
         return subset(examples, count, self.sample_seed, groups)
 
-    def source(self, data: Path | None) -> tuple[Source, str]:
-        """Return the task's splits and the place they come from: a path, a data folder or the hub.
+    def source(self, data: Path | None) -> Source:
+        """Return where the task's rows are.
 
         Raises:
             DataError: if they are nowhere.
@@ -118,14 +122,14 @@ class Task(Settings):
         if self.path is not None:
             if not os.path.exists(self.path):  # pathlib's fails on too long a name
                 raise DataError(f"task.path: {self.path}: no such file or folder")
-            return local_source(self.path), str(self.path)
+            return local_source(self.path)
         if self.name == POCKET_REVIEWS:
-            return {split: partial(_pocket_reviews, split) for split in SPLITS}, self.name
+            return Source(self.name, {split: partial(_pocket_reviews, split) for split in SPLITS})
         folder = None if data is None else data / self.name
         if folder is not None and folder.is_dir():
-            return local_source(folder), str(folder)
+            return local_source(folder)
         if self.hub is not None:
-            return hub_source(self.hub, self.name), self.hub.path
+            return hub_source(self.hub, self.name)
         if folder is None:
             raise DataError(
                 f"task {self.name!r} needs its rows: give --data DIR (or set TUNEWISE_DATA), with "
@@ -143,8 +147,8 @@ class Task(Settings):
         text = text.lower() if self.lowercase else text
         return text if self.punctuation else text.translate(NO_PUNCTUATION)
 
-    def fill(self, template: str, row: Row) -> tuple[str, str]:
-        """Return a template's text for a row, up to its last column, and the cue after it."""
+    def fill(self, template: str, row: Row) -> Filled:
+        """Return a template with the texts of a row's columns."""
         return fill(template, partial(self.read, row))
 
     @property
@@ -153,11 +157,11 @@ class Task(Settings):
         return None
 
     def resolve(self, examples: Sequence[Example]) -> "Task":
-        """Return the task with what it learnt from its examples written down, for a run to keep."""
+        """Return the task with nothing left open that its training examples decide."""
         return self
 
-    def given(self, row: Row) -> Example:
-        """Return what a row gives to answer from; it need not hold the answer.
+    def prompt_of(self, row: Row) -> Example:
+        """Return what a row asks; the row need not hold the answer.
 
         Raises:
             ConfigError: if the task answers nothing.
@@ -175,13 +179,9 @@ class Task(Settings):
 
     @abstractmethod
     def encode(
-        self,
-        examples: Sequence[Example],
-        tokenizer: Tokenizer,
-        max_length: int,
-        prefix: Sequence[int] = (),
+        self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
-        """Return the token sequences of examples, of at most `max_length` ids, prefix included."""
+        """Return the token sequences of examples."""
 
 
 def _pocket_reviews(split: Split) -> list[Row]:

@@ -1,10 +1,37 @@
 """Templates: text with the names of columns in braces, `{premise}`. They are data, never code."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from string import Formatter
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
+
+from tunewise.data.example import MarkedText
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A template with a row's values in it, in two parts."""
+
+    prompt: MarkedText
+    """The part that may be cut at its end."""
+    cue: MarkedText
+    """The part that follows, such as `TL;DR:`."""
+
+    @property
+    def whole(self) -> MarkedText:
+        """Both parts as one text."""
+        return self.prompt + self.cue
+
+
+class Piece(NamedTuple):
+    """A literal piece of a template, and the column after it."""
+
+    literal: str
+    column: str | None
+    """None behind the last column."""
+    has_star: bool
 
 
 def columns_of(template: str) -> list[str]:
@@ -13,41 +40,51 @@ def columns_of(template: str) -> list[str]:
     Raises:
         ValueError: if the braces do not pair or hold anything but a name, or two names have a star.
     """
-    names = [name for _, name in _pieces(template) if name is not None]
-    if sum(name.endswith("*") for name in names) > 1:
+    pieces = _pieces(template)
+    if sum(piece.has_star for piece in pieces) > 1:
         raise ValueError(f"only one column of a template may have a star: {template!r}")
-    return [name.removesuffix("*") for name in names]
+    return [piece.column for piece in pieces if piece.column is not None]
 
 
-def fill(template: str, value: Callable[[str], str]) -> tuple[str, str]:
-    """Return the text of a template in two parts, of which only the first may be cut at its end.
+def fill(template: str, value: Callable[[str], str]) -> Filled:
+    """Return a template with values for its columns.
 
-    They meet behind the value of the column with a star (`{article*}`), or of the last column. What
-    follows, such as `TL;DR:`, is the cue. Two braces `{{` stand for one.
+    The part that may be cut ends after the column with a star (`{article*}`), or after the last
+    column. Two braces `{{` stand for one.
 
     Args:
         value: returns the value of a column.
     """
     pieces = _pieces(template)
-    columns = [index for index, (_, name) in enumerate(pieces) if name is not None]
-    starred = [index for index in columns if (pieces[index][1] or "").endswith("*")]
-    last = (starred or columns)[-1]
-    parts = ["", ""]
-    for index, (literal, name) in enumerate(pieces):
-        text = literal if name is None else literal + value(name.removesuffix("*"))
-        parts[index > last] += text
-    return parts[0], parts[1]
+    starred = [index for index, piece in enumerate(pieces) if piece.has_star]
+    named = [index for index, piece in enumerate(pieces) if piece.column is not None]
+    last = (starred or named)[-1]
+    prompt, cue = MarkedText(), MarkedText()
+    for index, piece in enumerate(pieces):
+        text = MarkedText.literal(piece.literal)
+        if piece.column is not None:
+            text += MarkedText(value(piece.column))
+        if index <= last:
+            prompt += text
+        else:
+            cue += text
+    return Filled(prompt, cue)
 
 
-def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """Return the literal pieces of a template, each with the column after it, if there is one."""
-    pieces = []
-    for literal, name, specification, conversion in Formatter().parse(template):
-        bare = (name or "").removesuffix("*")
-        if name is not None and (not bare or "*" in bare or specification or conversion):
+def _pieces(template: str) -> list[Piece]:
+    """Return the pieces of a template, of which only the last may have no column."""
+    pieces: list[Piece] = []
+    literal = ""
+    for text, name, specification, conversion in Formatter().parse(template):
+        literal += text  # two braces end a piece of the formatter's, and none of ours
+        if name is None:
+            continue
+        column = name.removesuffix("*")
+        if not column or "*" in column or specification or conversion:
             raise ValueError(f"braces hold the name of a column, as in {{text}}: {template!r}")
-        pieces.append((literal, name))
-    return pieces
+        pieces.append(Piece(literal, column, has_star=column != name))
+        literal = ""
+    return [*pieces, Piece(literal, None, has_star=False)] if literal else pieces
 
 
 def _in_quotes(template: Any) -> Any:

@@ -1,35 +1,40 @@
-"""What the kinds of task that answer with a text of any length have in common."""
+"""Tasks that are answered with a text of any length: what their kinds have in common."""
 
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import Field
 
 from tunewise.data.encode import EncodedSplit, LossOn, encode_answered
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
 from tunewise.data.rows import Row, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError
+from tunewise.evaluation.answers import ComparedTexts, TextAnswer
 from tunewise.generation.config import DecodingConfig
 from tunewise.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
 
-class Answered(Task):
+class TextTask(Task):
     """A prompt and the text that answers it."""
 
     loss_on: LossOn = "answer"
     """Which tokens are learnt: those of the answer, or those of the prompt too (`everything`)."""
     max_answer: int | None = Field(default=None, gt=0)
-    """The most characters of an answer; rows with a longer one are dropped, and counted aloud."""
+    """The most characters of an answer; rows with a longer one are dropped, and their number is
+    logged."""
     decoding: DecodingConfig = DecodingConfig()
-    """How an answer is written."""
+    """Settings of the decoding of answers."""
 
-    answer: ClassVar = "text"
+    @property
+    def answer(self) -> TextAnswer:
+        """A text, written as `decoding` says."""
+        return TextAnswer(self.decoding, self.compared_texts)
 
     @abstractmethod
     def example(self, row: Row) -> Example:
@@ -52,15 +57,11 @@ class Answered(Task):
         return self.sampled(split, usable)
 
     def encode(
-        self,
-        examples: Sequence[Example],
-        tokenizer: Tokenizer,
-        max_length: int,
-        prefix: Sequence[int] = (),
+        self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return one sequence per example: prompt, answer and end of text."""
-        return encode_answered(examples, tokenizer, max_length, prefix, self.loss_on)
+        return encode_answered(examples, tokenizer, layout, self.loss_on)
 
-    def judged(self, example: Example, output: str) -> tuple[str, str]:
-        """Return what was expected and what was answered, as metrics compare them."""
-        return example.target.strip(), output.strip()
+    def compared_texts(self, example: Example, output: str) -> ComparedTexts:
+        """Return what was expected and what was written, as metrics compare them."""
+        return ComparedTexts(example.target.strip(), output.strip())

@@ -1,0 +1,19 @@
+"""The kinds of answers, one file each. A kind of task says which is its own."""
+
+from tunewise.evaluation.answers.choice import ChoiceAnswer
+from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference, NewAnswers
+from tunewise.evaluation.answers.label import LabelAnswer
+from tunewise.evaluation.answers.nothing import NoAnswer
+from tunewise.evaluation.answers.text import ComparedTexts, TextAnswer
+
+__all__ = [
+    "Answer",
+    "AnswerKind",
+    "ChoiceAnswer",
+    "ComparedTexts",
+    "Inference",
+    "LabelAnswer",
+    "NewAnswers",
+    "NoAnswer",
+    "TextAnswer",
+]

@@ -1,0 +1,100 @@
+"""The base of kinds of answers: what each says of itself, and how an answer is found."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Required, TypedDict
+
+from tunewise.data.cache import Ids
+from tunewise.data.encode import Encoded, EncodedPrompts, encode_prompts
+from tunewise.data.example import Example
+from tunewise.data.layout import Layout
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.evaluation.evaluate import evaluate
+from tunewise.metrics import Prediction
+from tunewise.models import LanguageModel
+
+
+class Answer(TypedDict, total=False):
+    """The answer to a row: its id, and either a label or a text."""
+
+    id: Required[str]
+    label: str
+    """The likeliest of the labels, or of the texts that may answer."""
+    probabilities: dict[str, float]
+    """The probability of each label, or of each text that may answer."""
+    text: str
+    """The text that was written."""
+
+
+class NewAnswers(NamedTuple):
+    """The answers to new rows."""
+
+    answers: list[Answer]
+    num_cut: int
+    """Number of prompts that were too long and lost their end."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A model in use: all that answering takes beside the examples."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    layout: Layout
+    tokens_per_pass: int
+    """The most tokens of one forward pass; the result does not depend on it."""
+    seed: int
+    """Decides, with an example's place among all, what is drawn for it."""
+
+
+class AnswerKind(ABC):
+    """A kind of answer."""
+
+    has_labels: ClassVar[bool] = False
+    """Whether it is one of a few labels, of which tables are made."""
+    writes_text: ClassVar[bool] = False
+    """Whether it is a text that the model writes."""
+    reads_sequences: ClassVar[bool] = True
+    """Whether evaluation reads the encoded sequences themselves. Only then is it of use to keep
+    what frozen blocks make of them."""
+
+    @property
+    def depends_on_place(self) -> bool:
+        """Whether an example's answer depends on its place among all, as where it is drawn."""
+        return False
+
+    def reserved(self, tokenizer: Tokenizer) -> int:
+        """Return how many ids are left free behind a prompt, for the answer."""
+        return 0
+
+    def evaluate(
+        self,
+        inference: Inference,
+        examples: Sequence[Example],
+        sequences: Sequence[Encoded],
+        write_texts: bool,
+    ) -> list[Prediction]:
+        """Return one prediction per example, whose expected answers are known.
+
+        Args:
+            sequences: the examples' tokens, each naming its example.
+            write_texts: whether texts are written, which takes long; else they are only scored.
+        """
+        return evaluate(inference.model, examples, sequences, inference.tokens_per_pass)
+
+    def answer(self, inference: Inference, examples: Sequence[Example]) -> NewAnswers:
+        """Return the answers to examples of which only the prompt is known."""
+        prompts = self.prompts(inference, examples)
+        return NewAnswers(self.answer_prompts(inference, examples, prompts.ids), prompts.num_cut)
+
+    @abstractmethod
+    def answer_prompts(
+        self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]
+    ) -> list[Answer]:
+        """Return the answer to each example, whose prompt has these ids."""
+
+    def prompts(self, inference: Inference, examples: Sequence[Example]) -> EncodedPrompts:
+        """Return the prompts of examples, cut where that is needed to leave room for the answer."""
+        reserved = self.reserved(inference.tokenizer)
+        return encode_prompts(examples, inference.tokenizer, inference.layout, reserved)

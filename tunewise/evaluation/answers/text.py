@@ -1,0 +1,93 @@
+"""Texts that the model writes as answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+from tunewise.data.cache import Ids
+from tunewise.data.encode import Encoded
+from tunewise.data.example import Example
+from tunewise.data.tokenizer import Tokenizer
+from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference
+from tunewise.generation.config import DecodingConfig
+from tunewise.generation.generate import generate
+from tunewise.generation.stop import text_of
+from tunewise.metrics import Prediction
+
+
+class ComparedTexts(NamedTuple):
+    """Two texts as metrics compare them."""
+
+    expected: str
+    written: str
+
+
+@dataclass(frozen=True)
+class TextAnswer(AnswerKind):
+    """A text of any length."""
+
+    decoding: DecodingConfig
+    compare: Callable[[Example, str], ComparedTexts]
+    """Returns what was expected of an example and what was written, as metrics compare them."""
+
+    writes_text: ClassVar[bool] = True
+
+    @property
+    def depends_on_place(self) -> bool:
+        """Whether tokens are drawn."""
+        return self.decoding.temperature > 0
+
+    def reserved(self, tokenizer: Tokenizer) -> int:
+        """Return the most tokens that are written."""
+        return self.decoding.max_new_tokens
+
+    def evaluate(
+        self,
+        inference: Inference,
+        examples: Sequence[Example],
+        sequences: Sequence[Encoded],
+        write_texts: bool,
+    ) -> list[Prediction]:
+        """Return how likely each expected text is, and what is written in its place, if asked."""
+        predictions = super().evaluate(inference, examples, sequences, write_texts)
+        return self._with_texts(inference, examples, predictions) if write_texts else predictions
+
+    def answer_prompts(
+        self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]
+    ) -> list[Answer]:
+        """Return what is written for each example."""
+        texts = self._write(inference, prompts)
+        return [
+            {"id": example.id, "text": self.compare(example, text).written}
+            for example, text in zip(examples, texts, strict=True)
+        ]
+
+    def _with_texts(
+        self, inference: Inference, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> list[Prediction]:
+        """Return the predictions with what the model writes for each example."""
+        texts = self._write(inference, self.prompts(inference, examples).ids)
+        with_texts = []
+        for prediction, example, text in zip(predictions, examples, texts, strict=True):
+            compared = self.compare(example, text)
+            with_texts.append(
+                replace(
+                    prediction,
+                    expected=compared.expected,
+                    predicted=compared.written,
+                    prompt=example.prompt + example.cue,
+                )
+            )
+        return with_texts
+
+    def _write(self, inference: Inference, prompts: Sequence[Ids]) -> list[str]:
+        """Return the text that the model writes after each prompt."""
+        outputs = generate(
+            inference.model,
+            prompts,
+            inference.tokenizer,
+            self.decoding,
+            inference.seed,
+            inference.tokens_per_pass,
+        )
+        return [text_of(ids, inference.tokenizer, self.decoding) for ids in outputs]
