@@ -91,7 +91,7 @@ def test_the_frozen_prefix_is_counted(method: str, num_frozen: int) -> None:
     # The last of all computes little more than the keys and values of what is not scored.
     num_whole = num_frozen - (num_frozen == 6)
     assert num_whole * of_a_block <= sum(layers) < (num_whole + 0.4) * of_a_block
-    assert not work("train.prefix_cache=0").prefix
+    assert not work("train.frozen_cache=0").prefix
 
 
 def test_a_run_that_is_too_large_is_warned_of(
@@ -101,7 +101,7 @@ def test_a_run_that_is_too_large_is_warned_of(
     known = Estimate(
         peak_bytes=held_bytes(device) + 2**30,
         epoch_seconds=1,
-        prefix_seconds=0,
+        frozen_seconds=0,
         evaluation_seconds=0,
         seconds=1,
     )

@@ -10,14 +10,14 @@ import pytest
 import torch
 from tokenizers import models, pre_tokenizers
 
-from tunewise.runs.answer import encode
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 from tunewise.errors import ConfigError, DataError
 from tunewise.models.folder import build_model, read_config, save_model
 from tunewise.models.gpt2 import GPT2Config
+from tunewise.runs.answer import encode
+from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 
 CONTEXT = 64
 ROWS = [

@@ -15,13 +15,20 @@ from typing import Any
 import pytest
 import torch
 
-from tunewise.runs.folder import CHECKPOINT_FOLDER, METRICS_FILE, PREDICTIONS_FILE, RESULT_FILE, locked, read_lines
 from tunewise.config import RunConfig, make_config
 from tunewise.errors import ConfigError, TrainingError
 from tunewise.methods import METHODS
 from tunewise.models.fast.loss import summed_loss
-from tunewise.runs.progress import Progress
 from tunewise.run import RunRecord, run
+from tunewise.runs.folder import (
+    CHECKPOINT_FOLDER,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    locked,
+    read_lines,
+)
+from tunewise.runs.progress import Progress
 from tunewise.training import checkpoint
 from tunewise.training.loop import Step
 

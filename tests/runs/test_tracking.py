@@ -14,11 +14,11 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tunewise.runs.folder import ADAPTER_FILE, METRICS_FILE, read_lines
 from tunewise.config import RunConfig, make_config
 from tunewise.errors import ConfigError
-from tunewise.runs.progress import Progress
 from tunewise.run import RunRecord, run
+from tunewise.runs.folder import ADAPTER_FILE, METRICS_FILE, read_lines
+from tunewise.runs.progress import Progress
 from tunewise.studies.study import folder_name
 from tunewise.training.loop import Step
 

@@ -255,11 +255,11 @@ def judge(
 
     from tunewise.config import fields_of
     from tunewise.judging import JudgeConfig, judge_pair, judge_run
-    from tunewise.runs.progress import counted
+    from tunewise.runs.progress import progress_counter
     from tunewise.settings import validate
 
     config = validate(JudgeConfig, fields_of(words or []), "judge")
-    with counted("answers") as progress:
+    with progress_counter("answers") as progress:
         judgement: Any = (
             judge_run(folder, config, progress)
             if against is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from tunewise.data.encode import IGNORE, Encoded
+
+Unit = tuple[Encoded, ...]
+"""Sequences that always go through the model together: one alone, or those that are compared."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class Batch:
         )
 
 
+class Pass(NamedTuple):
+    """What goes through the model at once."""
+
+    sequences: list[Encoded]
+    batch: Batch
+    """The sequences, packed; `batch.segments` has their numbers in the list."""
+
+
 def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     """Yield batches of whole sequences, in order, of at most `tokens_per_pass` tokens each.
 
@@ -54,17 +66,22 @@ def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     of length, since attention computes neighbours of equal length together; `segments` keeps
     track of which is which.
     """
+    return (part.batch for part in pack_units([(one,) for one in sequences], tokens_per_pass))
+
+
+def pack_units(units: Sequence[Unit], tokens_per_pass: int) -> Iterator[Pass]:
+    """Yield passes of whole units, in order; otherwise as `pack`."""
     chosen: list[Encoded] = []
     num_tokens = 0
-    for sequence in sequences:
-        length = _num_computed(sequence)
+    for unit in units:
+        length = sum(map(_num_computed, unit))
         if chosen and num_tokens + length > tokens_per_pass:
-            yield _batch(chosen)
+            yield Pass(chosen, _batch(chosen))
             chosen, num_tokens = [], 0
-        chosen.append(sequence)
+        chosen += unit
         num_tokens += length
     if chosen:
-        yield _batch(chosen)
+        yield Pass(chosen, _batch(chosen))
 
 
 def _batch(sequences: list[Encoded]) -> Batch:

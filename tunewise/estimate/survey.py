@@ -35,7 +35,7 @@ class Row:
     epoch_seconds: float
     evaluation_seconds: float
     """Of all evaluations."""
-    prefix_seconds: float
+    frozen_seconds: float
     seconds: float
     """Of the whole run, if it does not stop early."""
     pass_tokens: int | None = None

@@ -26,7 +26,7 @@ from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.frozen_blocks import keeps_last, lengths_kept
 from tunewise.training.loop import Step, epoch_order, train
-from tunewise.training.optimizer import build_optimizer
+from tunewise.training.optimizers import build_optimizer
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def rehearse(prepared: Prepared) -> Work:
     config = prepared.config.model_copy(update={"train": settings})
     model = _hollow_model(prepared)
     sequences = prepared.encoded["train"].sequences
-    updates = list(_updates(sequences, settings.batch_size, prepared.config.seed))
+    updates = list(_updates(sequences, settings, prepared.config.seed))
     by_size = sorted(updates, key=_num_tokens)
     largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
     evaluated: dict[Split, list[Encoded]] = {
@@ -86,7 +86,7 @@ def rehearse(prepared: Prepared) -> Work:
         if keeps:
             _compute_states(model, prefixed)
         of_prefix = rehearsal.operations[:]
-        optimizer = build_optimizer(model, settings)
+        optimizer = build_optimizer(model, settings.optimizer, settings.weight_decay)
         best = BestState(METRICS[config.metric])
 
         def update(chosen: Sequence[Encoded]) -> Step:
@@ -111,7 +111,7 @@ def rehearse(prepared: Prepared) -> Work:
         for _ in range(2 if num_evaluations(prepared.config.train, len(updates)) > 1 else 1):
             step = update(largest)
             of_evaluation = evaluation("validation")
-            best.offer(model, 0.0, step)
+            best.keep_if_better(model, {config.metric: 0.0}, step)
         if "test" in evaluated:
             del optimizer
             best.restore(model)
@@ -164,11 +164,15 @@ def _hollow_model(prepared: Prepared) -> LanguageModel:
     return model
 
 
-def _updates(sequences: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+def _updates(
+    sequences: Sequence[Encoded], train: TrainConfig, seed: int
+) -> Iterator[list[Encoded]]:
     """Yield the sequences of each update of the first epoch."""
-    order = epoch_order(len(sequences), 0, seed)
-    for start in range(0, len(order), size):
-        yield [sequences[place] for place in order[start : start + size]]
+    units = train.objective.units(sequences)
+    order = epoch_order(len(units), 0, seed)
+    for start in range(0, len(order), train.batch_size):
+        places = order[start : start + train.batch_size]
+        yield [sequence for place in places for sequence in units[place]]
 
 
 def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded]:
@@ -185,7 +189,7 @@ def _longest(sequences: Sequence[Encoded], tokens_per_pass: int) -> list[Encoded
 
 def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     """Return how much of the output of frozen blocks is kept; 0 if none is."""
-    limit = prepared.config.train.prefix_cache
+    limit = prepared.config.train.frozen_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
     splits = ("train",) if prepared.config.task.answer == "choice" else tuple(prepared.encoded)

@@ -8,10 +8,12 @@ from typing import Any
 from tunewise.errors import ConfigError
 from tunewise.reports.tables import by_class, slowest_epoch
 from tunewise.runs.folder import METRICS_FILE, read_lines
+from tunewise.runs.result import Evaluation
 from tunewise.studies.compare import COSTS, Comparison, Row, StoredRun
 from tunewise.studies.statistics import Estimate
 from tunewise.studies.study import Cost
 from tunewise.studies.trials import Candidate
+from tunewise.training.loop import Step
 
 # Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -261,11 +263,11 @@ def _add_candidate(
     """Draw a candidate's validation values over its updates."""
     name = comparison.metric.name
     written = read_lines(tried.folder / METRICS_FILE)
-    lines = [line for line in written if name in line.get("validation", ())]
+    lines = [line for line in written if isinstance(line, Evaluation) and name in line.validation]
     if lines:
         plot.add_scatter(
-            x=[line["number"] for line in lines],
-            y=[_scaled(comparison, line["validation"][name]) for line in lines],
+            x=[line.number for line in lines],
+            y=[_scaled(comparison, line.validation[name]) for line in lines],
             text=_escaped(tried.name),
             mode="lines+markers",
             marker={"size": 5, "color": look.color},
@@ -278,16 +280,16 @@ def _add_candidate(
 
 def _curves(comparison: Comparison, rows: Sequence[Row], style: Styles) -> list[Figure]:
     name = comparison.metric.name
-    figures = [
+    figures: list[tuple[str, str, str, Callable[[StoredRun], list[tuple[float, float]]]]] = [
         ("loss", "Training loss", "loss", lambda run: _binned(run, "loss")),
         (
             "validation",
             "Validation",
             f"validation {_metric_title(comparison)}",
             lambda run: [
-                (line["number"], _scaled(comparison, line["validation"][name]))
+                (line.number, _scaled(comparison, line.validation[name]))
                 for line in run.lines
-                if name in line.get("validation", ())
+                if isinstance(line, Evaluation) and name in line.validation
             ],
         ),
         ("rate", "Learning rate", "learning rate", lambda run: _binned(run, "learning_rate")),
@@ -326,8 +328,10 @@ def _curve_plot(
 
 def _binned(run: StoredRun, key: str) -> list[tuple[float, float]]:
     """Return a curve over updates, averaged in bins so that it has few points."""
-    # What was not a finite number is kept as None: that update was left out.
-    points = [(line["number"], line[key]) for line in run.lines if line.get(key) is not None]
+    # What was not a finite number is not shown: that update was left out.
+    steps = [line for line in run.lines if isinstance(line, Step)]
+    values = [(step.number, float(getattr(step, key))) for step in steps]
+    points = [(number, value) for number, value in values if math.isfinite(value)]
     size = math.ceil(len(points) / MAX_POINTS)
     bins = [points[start : start + size] for start in range(0, len(points), size)]
     return [(some[-1][0], sum(y for _, y in some) / len(some)) for some in bins]

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from tunewise.reports import words
 from tunewise.studies.compare import Comparison, Row
@@ -111,14 +110,16 @@ def by_class(row: Row) -> list[Class]:
     tables = [run.result.tables for run in row.runs if run.result.tables is not None]
     counts: Counter[tuple[str, str]] = Counter()
     for table in tables:
-        confusion: dict[str, Any] = table.confusion
-        for expected, line in zip(confusion["labels"], confusion["counts"], strict=True):
-            for predicted, count in zip(confusion["labels"], line, strict=True):
+        labels, lines = table.confusion.labels, table.confusion.counts
+        for expected, line in zip(labels, lines, strict=True):
+            for predicted, count in zip(labels, line, strict=True):
                 counts[expected, predicted] += count
     labels = list(dict.fromkeys(expected for expected, _ in counts))
     found = []
     for label in labels:
-        scores = [table.per_class[label] for table in tables if label in table.per_class]
+        scores = [
+            table.per_class[label].model_dump() for table in tables if label in table.per_class
+        ]
         means = {name: fmean(one[name] for one in scores) for name in scores[0]}
         found.append(Class(label, means, {other: counts[label, other] for other in labels}))
     return found

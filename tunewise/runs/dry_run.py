@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tunewise.runs.answer import check_metrics, encode
 from tunewise.config import RunConfig
 from tunewise.data.encode import IGNORE, Encoded, EncodedSplit
 from tunewise.data.example import Example
@@ -16,6 +15,7 @@ from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models.folder import find_folder, shape_of
+from tunewise.runs.answer import check_metrics, encode
 from tunewise.runs.parameters import count_parameters
 
 NUM_SHOWN = 3

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
@@ -14,6 +13,7 @@ from tunewise.files import writing
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.weights import read_tensors
+from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 
 
 def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from tunewise.runs.answer import encode, room, virtual_tokens
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
@@ -17,6 +16,7 @@ from tunewise.device import choose_dtype
 from tunewise.models import ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, read_config
+from tunewise.runs.answer import encode, room, virtual_tokens
 from tunewise.runs.memo import Shared
 
 

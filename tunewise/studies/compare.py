@@ -22,6 +22,7 @@ from tunewise.runs.folder import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
+    Line,
     read_error,
     read_lines,
     read_predictions,
@@ -67,8 +68,8 @@ class StoredRun:
     result: Result
     predictions: list[Prediction]
     """Of the test split."""
-    lines: list[dict[str, Any]]
-    """Of metrics.jsonl: updates, and evaluations on validation data."""
+    lines: list[Line]
+    """The lines of metrics.jsonl: updates, and evaluations on validation data."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Row:
             "memory": lambda result: result.memory.peak_bytes,
             # What frozen blocks put out is computed once, for all epochs.
             "time": lambda result: (
-                (result.time.train_seconds + result.time.prefix_seconds)
+                (result.time.train_seconds + result.time.frozen_seconds)
                 / max(1, len(result.time.epoch_seconds))
             ),
         }

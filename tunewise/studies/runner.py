@@ -23,6 +23,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.memo import Shared
 from tunewise.runs.progress import Progress
+from tunewise.runs.result import Evaluation
 from tunewise.studies.search import Watch, search
 from tunewise.studies.study import Cell, Study
 from tunewise.studies.trials import (
@@ -227,8 +228,8 @@ class _Told(Progress):
     def repeat(self) -> None:
         """Have the search look at the evaluations of a run that has finished before."""
         for line in read_lines(self._planned.folder / METRICS_FILE):
-            if "validation" in line:
-                self._look(line["number"], line["validation"])
+            if isinstance(line, Evaluation):
+                self._look(line.number, line.validation)
 
     def _look(self, number: int, values: Mapping[str, float]) -> None:
         value = values[self._planned.config.metric]

@@ -63,7 +63,7 @@ def _with_states(
     if size > limit * GIB:
         logger.info(
             "the output of the frozen blocks would take %.1f GiB, so it is computed each time; "
-            "train.prefix_cache says how much it may take",
+            "train.frozen_cache says how much it may take",
             size / GIB,
         )
         return list(sequences)
