@@ -123,12 +123,12 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
         "intervals": {"test"},
         "tables": {"per_class", "confusion"},
         "best": {"epoch", "step", "metric", "value"},
-        "time": {"train_seconds", "prefix_seconds", "epoch_seconds", "evaluation_seconds"},
+        "time": {"train_seconds", "frozen_seconds", "epoch_seconds", "evaluation_seconds"},
         "memory": {"peak_bytes", "device"},
         "estimate": {
             "peak_bytes",
             "epoch_seconds",
-            "prefix_seconds",
+            "frozen_seconds",
             "evaluation_seconds",
             "seconds",
         },
@@ -305,7 +305,7 @@ def test_a_table_of_labels_is_left_where_there_are_labels(start: Start, task: st
     assert tables is not None
     labels = {"bad", "good"} if task == "classification" else {"no good", "good"}
     assert tables.per_class.keys() == labels
-    assert sum(row["support"] for row in tables.per_class.values()) == 12
+    assert sum(scores.support for scores in tables.per_class.values()) == 12
 
 
 def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(

@@ -147,7 +147,7 @@ def test_what_a_stopped_run_left_is_begun_anew(
     (planned.folder / METRICS_FILE).write_text('{"number": 1, "lo')
     failed, _ = go(study)
     assert failed == []
-    assert read_lines(planned.folder / METRICS_FILE)[0]["number"] == 1
+    assert read_lines(planned.folder / METRICS_FILE)[0].number == 1
 
 
 def test_several_processes_come_to_the_same_results(
