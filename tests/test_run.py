@@ -31,10 +31,13 @@ from tunewise.runs.folder import (
     CONFIG_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
+    RESULT_FILE,
+    read_lines,
     read_predictions,
+    read_result,
 )
 from tunewise.runs.model import adapted_model, load_trained
-from tunewise.runs.result import Best
+from tunewise.runs.result import Best, Evaluation
 from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
 
@@ -146,6 +149,17 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
     assert result["intervals"]["test"].keys() == {"accuracy", "f1", "loss"}
 
 
+def test_a_result_of_an_earlier_version_is_read(start: Start) -> None:
+    record = start()
+    path = record.folder / RESULT_FILE
+    text = path.read_text("utf-8")
+    for new, old in (("frozen_seconds", "prefix_seconds"), ("frozen_cache", "prefix_cache")):
+        assert f'"{new}"' in text
+        text = text.replace(f'"{new}"', f'"{old}"')
+    path.write_text(text)
+    assert read_result(record.folder) == record.result
+
+
 def test_the_numbers_of_a_result_agree_with_each_other(start: Start) -> None:
     record = start("train.epochs=3")
     result, steps = record.result, record.steps
@@ -183,6 +197,11 @@ def test_there_is_a_line_for_every_update_and_every_evaluation(start: Start) -> 
     assert [line for line in lines if "validation" not in line] == list(map(asdict, record.steps))
     assert [step.number for step in record.steps] == [1, 2, 3, 4, 5, 6]
     assert [line["number"] for line in lines] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
+    read = read_lines(record.folder / METRICS_FILE)
+    assert [line for line in read if isinstance(line, Step)] == record.steps
+    assert [line.model_dump() for line in read if isinstance(line, Evaluation)] == [
+        line for line in lines if "validation" in line
+    ]
     for line in validations(record):
         assert line.keys() == {"number", "epoch", "validation"}
         assert line["validation"].keys() == {"accuracy", "f1", "loss"}
