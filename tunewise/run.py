@@ -119,10 +119,7 @@ def run(
                     trained = _train(prepared, model, folder, progress or Progress(), tracking)
                 except TrainingError as error:
                     raise TrainingError(f"{error}{last_checkpoint_hint(folder)}") from error
-                tested = None
-                if read_test:
-                    with trained.evaluation:
-                        tested = predict_split(prepared, model, "test", config.task.metrics)
+                tested = _test(prepared, model, trained) if read_test else None
                 result = from_main(
                     finish,
                     prepared,
@@ -218,6 +215,12 @@ def _train(
                 raise KeyboardInterrupt
     best.restore(model)
     return Trained(steps, best, evaluation)
+
+
+def _test(prepared: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
+    """Return one prediction per example of the test split, by the best state."""
+    with trained.evaluation:
+        return predict_split(prepared, model, "test", prepared.config.task.metrics)
 
 
 def _write_line(line: Line, folder: Path, tracking: Tracking) -> None:
