@@ -21,12 +21,26 @@ from tunewise.methods import METHODS
 from tunewise.settings import Settings
 from tunewise.tasks import TASKS, Task
 from tunewise.training.config import EarlyStopping, TrainConfig
+from tunewise.training.optimizers import OPTIMIZERS, UpdateRule
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
-SECTIONS = {"task": "#task", "method": "#method", "train": "#train"}
+SECTIONS = {
+    "task": "#task",
+    "method": "#method",
+    "train": "#train",
+    "optimizer": "#trainoptimizer",
+}
 """The sections of the page for those fields of a run that have fields themselves."""
 INNER: dict[str, type[Settings]] = {"task.hub": HubData, "task.decoding": DecodingConfig}
 """Settings inside the settings of a task, by their path."""
+TRAIN_GROUPS = {
+    "How much is trained": "epochs",
+    "Updates": "optimizer",
+    "Evaluation": "evaluate_every",
+    "Memory and speed": "tokens_per_pass",
+    "Checkpoints and trackers": "checkpoint_every",
+}
+"""The headings of `train`, as comments in `TrainConfig` have them, each with its first field."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
 HEAD = """\
 # Settings
@@ -55,7 +69,12 @@ def settings_reference() -> str:
         rate = f"Default learning rate: `{method.default_learning_rate:g}`."
         link = f"More in [methods/{kind}.md](methods/{kind}.md)."
         parts += [f"### `kind: {kind}`\n", f"{about(method)} {rate} {link}\n", table(method)]
-    parts += ["## `train`\n", table(TrainConfig)]
+    parts.append("## `train`\n")
+    for heading, fields in train_groups().items():
+        parts += [f"### {heading}\n", rows_of(fields)]
+    parts.append("### `train.optimizer`\n\nA name alone, or a kind with settings of its own.\n")
+    for kind, rule in OPTIMIZERS.items():
+        parts += [f"#### `kind: {kind}`\n", f"{about(rule)}\n", table(rule)]
     parts += ["### `train.early_stopping`\n", f"{about(EarlyStopping)}\n", table(EarlyStopping)]
     return "\n".join(parts)
 
@@ -68,10 +87,24 @@ def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
     """
     left_out = {"kind", *shared.model_fields}
     fields = {name: f for name, f in settings.model_fields.items() if name not in left_out}
-    if not fields:
-        return "It has no settings.\n"
+    return rows_of(fields) if fields else "It has no settings.\n"
+
+
+def rows_of(fields: dict[str, FieldInfo]) -> str:
+    """Return some fields as a table, one row each."""
     rows = [row(name, field) for name, field in fields.items()]
     return "\n".join(["| field | type | default | what it is |", "|---|---|---|---|", *rows, ""])
+
+
+def train_groups() -> dict[str, dict[str, FieldInfo]]:
+    """Return the fields of `train` under their headings, in the order of the class."""
+    headings = {first: heading for heading, first in TRAIN_GROUPS.items()}
+    groups: dict[str, dict[str, FieldInfo]] = {}
+    for name, field in TrainConfig.model_fields.items():
+        if name in headings:
+            heading = headings[name]
+        groups.setdefault(heading, {})[name] = field
+    return groups
 
 
 def row(name: str, field: FieldInfo) -> str:
@@ -117,6 +150,8 @@ def _default(field: FieldInfo) -> str:
     """Return the default of a field as it is written in YAML, or in words."""
     if field.is_required():
         return "must be given"
+    if isinstance(field.default, UpdateRule):
+        return f"`{field.default.name}`"
     if isinstance(field.default, BaseModel):
         return "the defaults of its fields"
     if isinstance(field.default, tuple):

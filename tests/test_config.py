@@ -16,6 +16,9 @@ from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.tasks import TASKS
 from tunewise.tasks.generation import Generation
 from tunewise.tasks.named import task_names
+from tunewise.training import config as training_config
+from tunewise.training.optimizers.adam import Adam, AdamW
+from tunewise.training.optimizers.sgd import SGD
 from tunewise.yaml import load_yaml
 
 FROM_DESIGN = """
@@ -108,6 +111,15 @@ def test_fields_win_over_the_file_and_words_over_fields(tmp_path: Path) -> None:
             "task.hub.splits",
             {"train": "train", "test": "test"},
         ),
+        (["train.optimizer=adam"], "train.optimizer", Adam()),
+        (["train.optimizer=sgd_momentum"], "train.optimizer", SGD(momentum=0.9)),
+        (["train.optimizer.beta2=0.95"], "train.optimizer", AdamW(beta2=0.95)),
+        (["train.optimizer=sgd", "train.optimizer.momentum=0.5"], "train.optimizer.momentum", 0.5),
+        (["train.optimizer={kind: adam, beta1: 0.8}"], "train.optimizer", Adam(beta1=0.8)),
+        (["train.optimizer.kind=sgd"], "train.optimizer", SGD()),
+        (["train.prefix_cache=0"], "train.frozen_cache", 0),
+        (["train.frozen_cache=1", "train.prefix_cache=2"], "train.frozen_cache", 2),
+        (["train.prefix_cache=2", "train.frozen_cache=1"], "train.frozen_cache", 1),
         (["model=a=b"], "model", "a=b"),
         (["seed=1", "seed=2"], "seed", 2),
     ],
@@ -187,6 +199,7 @@ def test_a_written_configuration_leaves_nothing_to_defaults(tmp_path: Path) -> N
         ["method={kind: soft_prompt, tokens: 3}"],
         ["task=sst5"],
         ["train.max_length=64", "method.blocks=last-1"],
+        ["train.optimizer.beta1=0.8"],
     ],
 )
 def test_a_written_configuration_can_be_changed_by_words(words: list[str], tmp_path: Path) -> None:
@@ -194,6 +207,36 @@ def test_a_written_configuration_can_be_changed_by_words(words: list[str], tmp_p
     changed = make_config(tmp_path / "config.yaml", overrides=words)
     rate = f"train.learning_rate={make_config().train.learning_rate}"
     assert changed == make_config(overrides=[*words, rate])
+
+
+def test_an_old_name_is_read_and_its_new_one_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training_config._say_new_name.cache_clear()
+    path = tmp_path / "config.yaml"
+    path.write_text("train: {prefix_cache: 0.5, epochs: 2}\n")
+    for _ in range(2):
+        assert make_config(path).train.frozen_cache == 0.5
+    assert make_config(path, overrides=["train.frozen_cache=2"]).train.frozen_cache == 2
+    assert [entry.message for entry in caplog.records] == [
+        "train.prefix_cache is now called train.frozen_cache; the old name still works"
+    ]
+    write_yaml(make_config(path), path)
+    assert "prefix_cache" not in path.read_text()
+    path.write_text("train: {prefix_cache: 0.5, frozen_cache: 2}\n")
+    assert "give one of them" in message(path=path)
+    assert "give one of them" in message("train.epochs=1", path=path)
+
+
+def test_an_optimizer_is_written_as_briefly_as_it_can_be(tmp_path: Path) -> None:
+    for words, written in (
+        ([], "adamw"),
+        (["train.optimizer=sgd_momentum"], "sgd_momentum"),
+        (["train.optimizer.momentum=0.5", "train.optimizer.kind=sgd"][::-1], None),
+    ):
+        write_yaml(make_config(overrides=words), tmp_path / "config.yaml")
+        found = yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["optimizer"]
+        assert found == (written or {"kind": "sgd", "momentum": 0.5})
 
 
 # What cannot be is named.
@@ -219,6 +262,9 @@ def test_a_written_configuration_can_be_changed_by_words(words: list[str], tmp_p
         ("task={kind: clasification}", "clasification", "classification"),
         ("train.metric=acuracy", "acuracy", "accuracy"),
         ("method.targets=[quary]", "quary", "query"),
+        ("train.optimizer=adamv", "adamv", "adam"),
+        ("train.optimizer={kind: sdg}", "sdg", "sgd"),
+        ("train.optimizer.beta3=0.9", "beta3", "beta2"),
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, near: str) -> None:
@@ -239,6 +285,9 @@ def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, nea
         ("train.learning_rate=.inf", "train.learning_rate", "inf"),
         ("train.warmup=2", "train.warmup", "2"),
         ("train.optimizer=lion", "train.optimizer", "lion"),
+        ("train.optimizer.beta1=1", "train.optimizer.beta1", "1"),
+        ("train.optimizer={kind: sgd, momentum: 2}", "train.optimizer.momentum", "2"),
+        ("train.prefix_cache=-1", "train.frozen_cache", "-1"),
         ("train.checkpointing=perhaps", "train.checkpointing", "perhaps"),
         ("train.early_stopping.patience=0", "train.early_stopping.patience", "0"),
         ("train=fast", "train", "fast"),

@@ -31,12 +31,15 @@ from tunewise.runs.folder import (
     CONFIG_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
+    RESULT_FILE,
+    read_lines,
     read_predictions,
+    read_result,
 )
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import prepare
-from tunewise.runs.result import Best
+from tunewise.runs.result import Best, Evaluation
 from tunewise.tasks import TASKS
 from tunewise.training.loop import Step
 
@@ -125,12 +128,12 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
         "intervals": {"test"},
         "tables": {"per_class", "confusion"},
         "best": {"epoch", "step", "metric", "value"},
-        "time": {"train_seconds", "prefix_seconds", "epoch_seconds", "evaluation_seconds"},
+        "time": {"train_seconds", "frozen_seconds", "epoch_seconds", "evaluation_seconds"},
         "memory": {"peak_bytes", "device"},
         "estimate": {
             "peak_bytes",
             "epoch_seconds",
-            "prefix_seconds",
+            "frozen_seconds",
             "evaluation_seconds",
             "seconds",
         },
@@ -146,6 +149,17 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
     for split in ("validation", "test"):
         assert result["metrics"][split].keys() == {"accuracy", "f1", "loss"}
     assert result["intervals"]["test"].keys() == {"accuracy", "f1", "loss"}
+
+
+def test_a_result_of_an_earlier_version_is_read(start: Start) -> None:
+    record = start()
+    path = record.folder / RESULT_FILE
+    text = path.read_text("utf-8")
+    for new, old in (("frozen_seconds", "prefix_seconds"), ("frozen_cache", "prefix_cache")):
+        assert f'"{new}"' in text
+        text = text.replace(f'"{new}"', f'"{old}"')
+    path.write_text(text)
+    assert read_result(record.folder) == record.result
 
 
 def test_the_numbers_of_a_result_agree_with_each_other(start: Start) -> None:
@@ -185,6 +199,11 @@ def test_there_is_a_line_for_every_update_and_every_evaluation(start: Start) -> 
     assert [line for line in lines if "validation" not in line] == list(map(asdict, record.steps))
     assert [step.number for step in record.steps] == [1, 2, 3, 4, 5, 6]
     assert [line["number"] for line in lines] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
+    read = read_lines(record.folder / METRICS_FILE)
+    assert [line for line in read if isinstance(line, Step)] == record.steps
+    assert [line.model_dump() for line in read if isinstance(line, Evaluation)] == [
+        line for line in lines if "validation" in line
+    ]
     for line in validations(record):
         assert line.keys() == {"number", "epoch", "validation"}
         assert line["validation"].keys() == {"accuracy", "f1", "loss"}
@@ -308,7 +327,7 @@ def test_a_table_of_labels_is_left_where_there_are_labels(start: Start, task: st
     assert tables is not None
     labels = {"bad", "good"} if task == "classification" else {"no good", "good"}
     assert tables.per_class.keys() == labels
-    assert sum(row["support"] for row in tables.per_class.values()) == 12
+    assert sum(scores.support for scores in tables.per_class.values()) == 12
 
 
 def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(

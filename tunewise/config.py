@@ -1,7 +1,7 @@
 """The configuration of a run: made from a file, from `key=value` words, or in Python."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from tunewise.settings import Settings, validate
 from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
-from tunewise.training.config import TrainConfig
+from tunewise.training.config import TrainConfig, with_new_names
+from tunewise.training.optimizers import optimizer_settings
 from tunewise.yaml import dump_yaml, load_yaml
 
-DEFAULTS = {"task": POCKET_REVIEWS, "method": "lora"}
-"""What a run does where nothing is said."""
+DEFAULT_TASK, DEFAULT_METHOD = POCKET_REVIEWS, "lora"
 
 
 class RunConfig(Settings):
@@ -27,9 +27,9 @@ class RunConfig(Settings):
 
     model: str = "pocket"
     """A known name, a folder in Hugging Face layout, or a hub id."""
-    task: AnyTask = Field(default=DEFAULTS["task"], validate_default=True)
+    task: AnyTask = Field(default=DEFAULT_TASK, validate_default=True)
     """A name of the catalogue, or a kind of task with a path."""
-    method: AnyMethod = Field(default=DEFAULTS["method"], validate_default=True)
+    method: AnyMethod = Field(default=DEFAULT_METHOD, validate_default=True)
     """What is trained."""
     train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
     """How it is trained."""
@@ -39,12 +39,12 @@ class RunConfig(Settings):
     @field_validator("task", mode="before")
     @classmethod
     def _task_by_name(cls, value: Any) -> Any:
-        return expanded("task", value)
+        return task_settings(value)
 
     @field_validator("method", mode="before")
     @classmethod
     def _method_by_kind(cls, value: Any) -> Any:
-        return expanded("method", value)
+        return method_settings(value)
 
     @field_validator("train")
     @classmethod
@@ -78,21 +78,37 @@ class RunConfig(Settings):
         return self.model_copy(update={"train": self.train.model_copy(update={"trackers": ()})})
 
 
-def expanded(field: str, value: Any) -> Any:
-    """Return a task or method given by name as the settings it stands for; anything else as it is.
+def task_settings(value: Any) -> Any:
+    """Return a task given by its name as the settings it stands for; anything else as it is.
 
     Raises:
-        ConfigError: if the name is not known.
+        ConfigError: if the name or kind is not known.
     """
-    if field == "task" and isinstance(value, str):
+    if isinstance(value, str):
         value = named_task(value)
-    elif field == "method" and isinstance(value, str):
-        value = {"kind": value}
+    if isinstance(value, Mapping) and _is_named(value):
+        value = {**named_task(value["name"]), **value}
+    return _of_known_kind("task", value, TASKS)
+
+
+def method_settings(value: Any) -> Any:
+    """Return a method given by its kind alone as settings; anything else as it is.
+
+    Raises:
+        ConfigError: if the kind is not known.
+    """
+    return _of_known_kind("method", {"kind": value} if isinstance(value, str) else value, METHODS)
+
+
+def _is_named(task: Mapping[str, Any]) -> bool:
+    """Return whether a task is one of the catalogue, with some of its fields set."""
+    return "kind" not in task and isinstance(task.get("name"), str)
+
+
+def _of_known_kind(field: str, value: Any, kinds: Mapping[str, object]) -> Any:
+    """Return settings as they are; raise ConfigError unless their kind is known."""
     if not isinstance(value, Mapping):
         return value
-    if field == "task" and "kind" not in value and isinstance(value.get("name"), str):
-        value = {**named_task(value["name"]), **value}
-    kinds = TASKS if field == "task" else METHODS
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         found = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
@@ -121,21 +137,38 @@ def make_config(
 def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set one field of a configuration that is still plain values.
 
-    Fields of a task or method are set on what its name stands for; on the default, if nothing is
-    named. A task of a kind or path of one's own starts afresh.
+    A field inside a task, a method or an optimizer is set on what its name stands for; on the
+    default, if none is named. `method.rank=4` makes `{method: lora}`, and also `{}`, into
+    `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of one's own.
 
     Raises:
-        ConfigError: if the path leads into a field that has none.
+        ConfigError: if a name is not known, or the path leads into a field that has none.
     """
-    first = path[0]
-    if first in DEFAULTS and len(path) > 1:
-        own = first == "task" and path[1] in ("kind", "path")
-        base = values.get(first, {} if own else DEFAULTS[first])
-        is_named = isinstance(base, str) or (
-            isinstance(base, Mapping) and "name" in base and "kind" not in base
-        )
-        values[first] = copy.deepcopy(dict(expanded(first, base))) if is_named else base
+    match path:
+        case ["task", "kind" | "path", *_]:
+            _spell_out(values, "task", {}, task_settings)
+        case ["task", _, *_]:
+            _spell_out(values, "task", DEFAULT_TASK, task_settings)
+        case ["method", _, *_]:
+            _spell_out(values, "method", DEFAULT_METHOD, method_settings)
+        case ["train", name, *inner] if isinstance(train := values.get("train") or {}, Mapping):
+            values["train"] = with_new_names(train)
+            (name,) = with_new_names({name: None})
+            if name == "optimizer" and inner:
+                default = TrainConfig().optimizer.name
+                _spell_out(values["train"], name, default, optimizer_settings)
+            path = ["train", name, *inner]
     _set(values, path, value)
+
+
+def _spell_out(
+    values: dict[str, Any], field: str, default: Any, settings: Callable[[Any], Any]
+) -> None:
+    """Put the settings that a name stands for in the name's place."""
+    value = values.get(field, default)
+    if isinstance(value, str) or (isinstance(value, Mapping) and _is_named(value)):
+        value = copy.deepcopy(dict(settings(value)))
+    values[field] = value
 
 
 def fields_of(words: Sequence[str]) -> dict[str, Any]:

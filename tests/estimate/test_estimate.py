@@ -91,7 +91,7 @@ def test_the_output_of_frozen_blocks_is_counted(method: str, num_frozen: int) ->
     # The last of all computes little more than the keys and values of what is not scored.
     num_whole = num_frozen - (num_frozen == 6)
     assert num_whole * of_a_block <= sum(layers) < (num_whole + 0.4) * of_a_block
-    assert not work("train.prefix_cache=0").frozen_pass
+    assert not work("train.frozen_cache=0").frozen_pass
 
 
 def test_a_run_that_takes_too_much_memory_logs_a_warning(
@@ -101,7 +101,7 @@ def test_a_run_that_takes_too_much_memory_logs_a_warning(
     known = Estimate(
         peak_bytes=held_bytes(device) + 2**30,
         epoch_seconds=1,
-        prefix_seconds=0,
+        frozen_seconds=0,
         evaluation_seconds=0,
         seconds=1,
     )

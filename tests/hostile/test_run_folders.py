@@ -42,6 +42,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.model import save_trained
 from tunewise.runs.progress import Progress
+from tunewise.runs.result import Evaluation
 from tunewise.settings import validate
 from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.study import Study
@@ -51,6 +52,8 @@ from tunewise.training.loop import Step
 Copy = Callable[[Path], Path]
 MakeRun = Callable[[str], Path]
 Tensors = dict[str, Tensor]
+
+EVALUATION = Evaluation(number=1, epoch=1, validation={})
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +229,7 @@ def test_a_whole_checkpoint_that_is_none_of_this_run_is_refused(
     rename_by_content(last)
     config = make_config(folder / "config.yaml")
     message = refusal(lambda: run(config, out=folder, resume=True))
-    assert "the last checkpoint is none of this run" in message
+    assert "not a checkpoint of this run" in message
 
 
 @pytest.mark.parametrize(
@@ -374,7 +377,7 @@ def test_a_folder_that_may_only_be_read_is_told_in_one_line(
         lambda: run_study(validate(Study, yaml_of(folders[1]), "test"), folders[1], None, 1, print),
         lambda: write_report(folders[1]),
         lambda: predict_file(done, rows, tmp_path / "predictions.jsonl"),
-        lambda: append_line(folders[0] / METRICS_FILE, {}),
+        lambda: append_line(folders[0] / METRICS_FILE, EVALUATION),
         lambda: write_whole(folders[0] / "x", "x"),
     ):
         message = refusal(call)

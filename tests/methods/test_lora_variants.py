@@ -24,7 +24,7 @@ from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.models.layers import Linear
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
-from tunewise.training.optimizer import build_optimizer
+from tunewise.training.optimizers import build_optimizer
 
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -378,7 +378,8 @@ def test_b_and_magnitude_have_the_ratios_rate(kind: str, folders: dict[str, Path
     model = load_model(folders["gpt2"])
     model.use_label_head(3, torch.Generator())
     LoRA(dora=True, loraplus_lr_ratio=16.0).adapt(model, torch.Generator())
-    optimizer = build_optimizer(model, TrainConfig(optimizer=kind, weight_decay=0.1))
+    rule = TrainConfig.model_validate({"optimizer": kind}).optimizer
+    optimizer = build_optimizer(model, rule, weight_decay=0.1)
     names = {parameter: name for name, parameter in model.trainable()}
     seen = set()
     for group in optimizer.groups:

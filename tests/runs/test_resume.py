@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def left(record: RunRecord) -> dict[str, Any]:
         del values[name]  # other processes draw as many resamples as a user's
     del values["tokens"]["per_second"]
     lines = read_lines(record.folder / METRICS_FILE)
-    found = {"result": values, "lines": [{**line, "seconds": 0} for line in lines]}
+    steps = [replace(line, seconds=0.0) for line in lines if isinstance(line, Step)]
+    found = {"result": values, "lines": [line for line in lines if not isinstance(line, Step)]}
+    found["steps"] = [{**asdict(step), "loss": str(step.loss)} for step in steps]
     for path in sorted(record.folder.rglob("*.safetensors")):
         found[str(path.relative_to(record.folder))] = path.read_bytes()
     return found | {"answers": (record.folder / PREDICTIONS_FILE).read_text()}
@@ -103,6 +106,7 @@ def left(record: RunRecord) -> dict[str, Any]:
 CASES = [
     *([f"method={kind}"] for kind in METHODS),
     *([f"train.optimizer={name}"] for name in ("adam", "sgd", "sgd_momentum")),
+    ["train.optimizer.beta2=0.9"],
     ["train.precision=bf16"],
     ["method.dora=true", "method.loraplus_lr_ratio=4"],
     ["method.init=pissa"],
@@ -205,7 +209,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     last.write_bytes({"cut": content[:-100], "flipped": content, "empty": b""}[damage])
     parts = run(config, out=tmp_path / "parts", resume=True)
     assert f"{last}: damaged" in caplog.text
-    assert "going on after update 2" in caplog.text
+    assert "resuming after update 2" in caplog.text
     assert left(parts) == left(whole)
 
 
@@ -219,9 +223,9 @@ def test_another_configuration_is_refused_and_the_difference_shown(
 ) -> None:
     stopped(configured(), tmp_path / "parts")
     for words, message in (
-        (["train.epochs=9"], "was begun with train.epochs 3, and this has 9"),
-        (["method=full"], "was begun with method 'lora', and this has 'full'"),
-        (["method.rank=2"], "was begun with method.rank 8, and this has 2"),
+        (["train.epochs=9"], "was started with train.epochs 3, and this has 9"),
+        (["method=full"], "was started with method 'lora', and this has 'full'"),
+        (["method.rank=2"], "was started with method.rank 8, and this has 2"),
     ):
         with pytest.raises(ConfigError) as caught:
             run(configured(*words), out=tmp_path / "parts", resume=True)
@@ -301,7 +305,7 @@ def test_where_memory_runs_out_passes_shrink_and_updates_stay(
             raise torch.OutOfMemoryError("not enough memory")
         return loss
 
-    monkeypatch.setattr("tunewise.training.loop.summed_loss", full)
+    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", full)
     record = run(configured("method=full"), out=tmp_path / "tight")
     assert "out of memory: from here on a pass has at most" in caplog.text
     losses = [[step.loss for step in some.steps] for some in (record, whole, small)]
@@ -315,7 +319,7 @@ def test_a_sequence_that_alone_is_too_much_ends_the_run_with_advice(
     def full(*_: Any) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate")
 
-    monkeypatch.setattr("tunewise.training.loop.summed_loss", full)
+    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", full)
     with pytest.raises(TrainingError, match=r"set train\.checkpointing=true"):
         run(configured(), out=tmp_path / "run")
 
@@ -328,7 +332,7 @@ def not_finite_at(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         factor = math.inf if next(calls) in numbers else 1.0
         return summed_loss(model, hidden, targets) * factor
 
-    monkeypatch.setattr("tunewise.training.loop.summed_loss", loss)
+    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", loss)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_rows_and_the_last_checkpoint(

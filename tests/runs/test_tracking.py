@@ -19,6 +19,7 @@ from tunewise.errors import ConfigError
 from tunewise.run import RunRecord, run
 from tunewise.runs.folder import ADAPTER_FILE, METRICS_FILE, read_lines
 from tunewise.runs.progress import Progress
+from tunewise.runs.result import Evaluation
 from tunewise.studies.overrides import folder_name
 from tunewise.training.loop import Step
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 Configured = Callable[..., RunConfig]
 Values = dict[str, dict[int, float]]
 """By name and update."""
+OF_AN_UPDATE = ("loss", "learning_rate", "grad_norm")
 OFFERED = ["tensorboard", "wandb", "mlflow"]
 
 
@@ -48,13 +50,16 @@ def written(record: RunRecord) -> Values:
     """Return what a run's own files say, by the names that trackers show."""
     found: Values = {}
     lines = read_lines(record.folder / METRICS_FILE)
-    for line in [*lines, {"number": len(record.steps), "test": record.result.metrics["test"]}]:
-        groups = {group: line[group] for group in ("validation", "test") if group in line}
-        if not groups:
-            groups["train"] = {name: line[name] for name in ("loss", "learning_rate", "grad_norm")}
-        for group, values in groups.items():
-            for name, value in values.items():
-                found.setdefault(f"{group}/{name}", {})[line["number"]] = value
+    shown: list[tuple[str, int, dict[str, float]]] = [
+        ("validation", line.number, line.validation)
+        if isinstance(line, Evaluation)
+        else ("train", line.number, {name: getattr(line, name) for name in OF_AN_UPDATE})
+        for line in lines
+    ]
+    shown.append(("test", len(record.steps), record.result.metrics["test"]))
+    for group, number, values in shown:
+        for name, value in values.items():
+            found.setdefault(f"{group}/{name}", {})[number] = value
     return found
 
 
@@ -87,6 +92,7 @@ def test_tensorboard_shows_the_updates_the_metrics_and_the_configuration(
     fields = yaml.safe_load(told.read_text("utf-8"))
     assert fields["task.labels"] == '{"bad": "bad", "good": "good"}'  # names may be any text
     assert fields["method.rank"] == record.result.config.method.model_dump()["rank"]
+    assert fields["train.optimizer"] == "adamw"
     assert fields["train.batch_size"] == 5 and fields["seed"] == 0
 
 
@@ -199,7 +205,7 @@ def test_a_tracker_that_fails_ends_no_training(
     assert told.values["train/loss"].keys() == {1, 2}
     assert same(events(record.folder), written(record))
     assert [entry.message for entry in caplog.records if name in entry.message] == [
-        f"{name} is told nothing more: no route to host"
+        f"nothing more is sent to {name}: no route to host"
     ]
 
 
@@ -215,7 +221,7 @@ def test_a_tracker_that_cannot_be_begun_is_an_error_before_training(
     name, _ = recorder
     for begin in ("init", "start_run"):
         monkeypatch.setattr(sys.modules[name], begin, refuse, raising=False)
-    with pytest.raises(ConfigError, match=f"{name} cannot be begun: no key; log in"):
+    with pytest.raises(ConfigError, match=f"{name} cannot be started: no key; log in"):
         run(configured(name), out=tmp_path / "run")
     assert not read_lines(tmp_path / "run" / METRICS_FILE)
 

@@ -147,7 +147,7 @@ def test_a_run_that_stopped_before_its_first_checkpoint_starts_again(
     (trial.folder / METRICS_FILE).write_text('{"number": 1, "lo')
     failed, _ = go(study)
     assert failed == []
-    assert read_lines(trial.folder / METRICS_FILE)[0]["number"] == 1
+    assert read_lines(trial.folder / METRICS_FILE)[0].number == 1
 
 
 def test_several_processes_come_to_the_same_results(

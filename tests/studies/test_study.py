@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tunewise.config import make_config
 from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.settings import validate
@@ -140,6 +141,20 @@ def test_what_is_as_by_default_does_not_change_the_name_of_a_folder() -> None:
     rate = {"learning_rate": 1e-3}  # or else each method has its own
     configs = [study(base={"method": kind, "train": rate}).cells()[0].config for kind in METHODS]
     assert len({folder_name("x", config) for config in configs}) == len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "x_seed=0_a9264157"),
+        (["train.optimizer=sgd"], "x_seed=0_bcd33eb6"),
+        (["train.optimizer=sgd_momentum"], "x_seed=0_7be14b0b"),
+        (["train.optimizer=adam", "train.prefix_cache=0"], "x_seed=0_0e1f3d65"),
+        (["train.optimizer=adam", "train.frozen_cache=0"], "x_seed=0_0e1f3d65"),
+    ],
+)
+def test_folders_of_earlier_versions_are_found_by_their_names(words: list[str], name: str) -> None:
+    assert folder_name("x", make_config(overrides=words)) == name
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "<script>", "", "ä" * 500, "a\nb", ".."])

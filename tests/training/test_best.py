@@ -18,13 +18,13 @@ def step(number: int) -> Step:
     return Step(number, (number + 1) // 2, 1.0, 10, 5, 0.1, 1.0, 0.1)
 
 
-def offer_all(best: BestState, model: LanguageModel, values: list[float]) -> list[bool]:
-    """Offer a state per value; the final norm's first weight says which state it is."""
+def keep_all(best: BestState, model: LanguageModel, values: list[float]) -> list[bool]:
+    """Make a state per value; the final norm's first weight says which state it is."""
     answers = []
     for number, value in enumerate(values, start=1):
         with torch.no_grad():
             model.get_parameter("final_norm.weight").fill_(float(number))
-        answers.append(best.offer(model, value, step(number)))
+        answers.append(best.keep_if_better(model, {best.metric.name: value}, step(number)))
     return answers
 
 
@@ -44,16 +44,17 @@ def test_the_best_state_is_restored(
     new_model: NewModel, metric: str, values: list[float], kept: int
 ) -> None:
     model, best = new_model(), BestState(METRICS[metric])
-    offer_all(best, model, values)
+    keep_all(best, model, values)
     best.restore(model)
     assert set(model.get_parameter("final_norm.weight").tolist()) == {float(kept)}
     assert (best.step, best.epoch) == (kept, step(kept).epoch)
     assert best.value == values[kept - 1] or math.isnan(values[kept - 1])
+    assert best.metrics[metric] is values[kept - 1]
 
 
 def test_evaluations_since_the_best_are_counted(new_model: NewModel) -> None:
     best = BestState(METRICS["accuracy"])
-    answers = offer_all(best, new_model(), [0.5, 0.4, 0.6, 0.6, 0.1])
+    answers = keep_all(best, new_model(), [0.5, 0.4, 0.6, 0.6, 0.1])
     assert answers == [True, False, True, False, False]
     assert best.evaluations_since == 2
 
@@ -62,7 +63,7 @@ def test_only_what_is_trained_is_kept_and_put_back(new_model: NewModel) -> None:
     model, best = new_model(), BestState(METRICS["accuracy"])
     model.requires_grad_(False)
     model.final_norm.requires_grad_(True)
-    offer_all(best, model, [0.9, 0.1])
+    keep_all(best, model, [0.9, 0.1])
     assert set(best.weights) == {"final_norm.weight", "final_norm.bias"}
     frozen = model.get_parameter("blocks.0.attention.query.weight")
     with torch.no_grad():

@@ -212,7 +212,7 @@ def test_what_would_not_fit_is_computed_each_time_and_said(
     with caplog.at_level(logging.INFO):
         sequences = kept(new_model(LastLayer()), sequences_of(), limit=100 / GIB)
     assert all(sequence.states is None for sequence in sequences)
-    assert "train.prefix_cache" in caplog.text
+    assert "train.frozen_cache" in caplog.text
     assert not cache.exists()
 
 

@@ -20,7 +20,7 @@ from tunewise.errors import TrainingError
 from tunewise.models import LanguageModel
 from tunewise.models.folder import load_model, save_model
 from tunewise.training.config import TrainConfig
-from tunewise.training.loop import Step, alike_in_length, epoch_order, train, updates_per_epoch
+from tunewise.training.loop import Step, epoch_order, group_by_length, train, updates_per_epoch
 
 NewModel = Callable[..., LanguageModel]
 PLAIN: dict[str, Any] = {
@@ -180,8 +180,8 @@ def test_in_a_window_updates_share_out_sequences_by_length(num_sequences: int) -
     orders = []
     for epoch in range(2):
         order = epoch_order(num_sequences, epoch, seed=0)
-        arranged = alike_in_length(order, lengths, config, epoch, seed=0)
-        assert arranged == alike_in_length(order, lengths, config, epoch, seed=0)
+        arranged = group_by_length(order, lengths, config, epoch, seed=0)
+        assert arranged == group_by_length(order, lengths, config, epoch, seed=0)
         for start in range(0, num_sequences, 20):
             window = arranged[start : start + 20]
             assert sorted(window) == sorted(order[start : start + 20])
@@ -194,7 +194,7 @@ def test_in_a_window_updates_share_out_sequences_by_length(num_sequences: int) -
 
 def test_the_updates_of_a_window_are_in_no_order_of_length() -> None:
     config = config_of(batch_size=1, length_window=50)
-    arranged = alike_in_length(range(50), range(50), config, epoch=0, seed=0)
+    arranged = group_by_length(range(50), range(50), config, epoch=0, seed=0)
     assert sorted(arranged) == list(range(50)) != arranged
 
 

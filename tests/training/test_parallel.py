@@ -208,7 +208,7 @@ def test_a_process_that_fails_leaves_no_other_waiting(
 def test_each_process_and_update_has_its_own_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(rank: int, number: int) -> float:
         monkeypatch.setattr(parallel.distributed, "get_rank", lambda: rank)
-        parallel.draw_apart(0, number)
+        parallel.seed_process(0, number)
         return torch.rand(()).item()
 
     monkeypatch.setattr(parallel, "_is_alone", lambda: False)

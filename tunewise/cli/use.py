@@ -31,11 +31,11 @@ def judge(
     from tunewise.cli import show
     from tunewise.config import fields_of
     from tunewise.judging import JudgeConfig, judge_pair, judge_run
-    from tunewise.runs.progress import counted
+    from tunewise.runs.progress import progress_counter
     from tunewise.settings import validate
 
     config = validate(JudgeConfig, fields_of(words or []), "judge")
-    with counted("answers") as progress:
+    with progress_counter("answers") as progress:
         if against is None:
             judgement = asdict(judge_run(folder, config, progress))
         else:

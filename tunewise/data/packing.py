@@ -12,6 +12,9 @@ from torch import Tensor
 
 from tunewise.data.encode import IGNORE, Encoded
 
+Unit = tuple[Encoded, ...]
+"""Sequences that always go through the model together: one alone, or those that are compared."""
+
 
 class Group(NamedTuple):
     """Neighbouring sequences of one length."""
@@ -69,6 +72,14 @@ class Batch:
         )
 
 
+class Pass(NamedTuple):
+    """What goes through the model at once."""
+
+    sequences: list[Encoded]
+    batch: Batch
+    """The sequences, packed; `batch.segments` has their numbers in the list."""
+
+
 def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     """Yield batches of whole sequences, in order, of at most `tokens_per_pass` tokens each.
 
@@ -76,17 +87,22 @@ def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     of length, since attention computes neighbours of equal length together; `segments` keeps
     track of which is which.
     """
+    return (part.batch for part in pack_units([(one,) for one in sequences], tokens_per_pass))
+
+
+def pack_units(units: Sequence[Unit], tokens_per_pass: int) -> Iterator[Pass]:
+    """Yield passes of whole units, in order; otherwise as `pack`."""
     chosen: list[Encoded] = []
     num_tokens = 0
-    for sequence in sequences:
-        length = _num_computed(sequence)
+    for unit in units:
+        length = sum(map(_num_computed, unit))
         if chosen and num_tokens + length > tokens_per_pass:
-            yield _batch(chosen)
+            yield Pass(chosen, _batch(chosen))
             chosen, num_tokens = [], 0
-        chosen.append(sequence)
+        chosen += unit
         num_tokens += length
     if chosen:
-        yield _batch(chosen)
+        yield Pass(chosen, _batch(chosen))
 
 
 def _batch(sequences: list[Encoded]) -> Batch:

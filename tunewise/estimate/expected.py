@@ -84,7 +84,7 @@ def estimate_on(machine: Machine, work: Work, train: TrainConfig, peak_bytes: in
     return Estimate(
         peak_bytes=peak_bytes,
         epoch_seconds=epoch_seconds,
-        prefix_seconds=prefix_seconds,
+        frozen_seconds=prefix_seconds,
         evaluation_seconds=evaluation_seconds,
         seconds=train.epochs * epoch_seconds + evaluation_seconds + prefix_seconds,
     )

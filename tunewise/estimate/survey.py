@@ -46,7 +46,7 @@ class Requirement:
     """Time of an epoch's updates."""
     evaluation_seconds: float
     """Time of all evaluations."""
-    prefix_seconds: float
+    frozen_seconds: float
     """Time to compute the output of frozen first blocks."""
     seconds: float
     """Time of the whole run, if it does not stop early."""

@@ -27,7 +27,7 @@ from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.frozen_blocks import keeps_last, lengths_kept
 from tunewise.training.loop import epoch_order, train
-from tunewise.training.optimizer import build_optimizer
+from tunewise.training.optimizers import build_optimizer
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def rehearse(prepared: Prepared) -> Work:
     """Return the work of a run, from its parts in the order in which a run has them."""
     config = prepared.config
     sequences = prepared.encoded["train"].sequences
-    updates = list(_updates(sequences, config.train.batch_size, config.seed))
+    updates = list(_updates(sequences, config.train, config.seed))
     by_size = sorted(updates, key=_num_tokens)
     largest, ordinary = by_size[-1], by_size[len(by_size) // 2]
 
@@ -137,12 +137,15 @@ class _HollowRun:
 
     def start_training(self) -> None:
         """Make what a run keeps while it trains: an optimizer, and the best state."""
-        self._optimizer = build_optimizer(self.model, self._config.train)
+        train = self._config.train
+        self._optimizer = build_optimizer(self.model, train.optimizer, train.weight_decay)
         self._best = BestState(METRICS[self._config.metric])
 
     def update(self, sequences: Sequence[Encoded]) -> None:
         """Make one update from some sequences."""
-        train_config = self._config.train.model_copy(update={"batch_size": len(sequences)})
+        train_config = self._config.train
+        num_units = len(train_config.objective.units(sequences))
+        train_config = train_config.model_copy(update={"batch_size": num_units})
         known = self._with_states(sequences)
         list(train(self.model, known, train_config, self._config.seed, self._optimizer))
 
@@ -157,7 +160,7 @@ class _HollowRun:
 
     def keep_state(self) -> None:
         """Keep the trained weights, as after an evaluation that is the best so far."""
-        self._best.offer(self.model, 0.0, None)
+        self._best.keep_if_better(self.model, {self._config.metric: 0.0}, None)
 
     def end_training(self) -> None:
         """Free the optimizer, and put the best state back."""
@@ -195,11 +198,15 @@ def _hollow_model(prepared: Prepared) -> LanguageModel:
     return model
 
 
-def _updates(sequences: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+def _updates(
+    sequences: Sequence[Encoded], train: TrainConfig, seed: int
+) -> Iterator[list[Encoded]]:
     """Yield the sequences of each update of the first epoch."""
-    order = epoch_order(len(sequences), 0, seed)
-    for start in range(0, len(order), size):
-        yield [sequences[place] for place in order[start : start + size]]
+    units = train.objective.units(sequences)
+    order = epoch_order(len(units), 0, seed)
+    for start in range(0, len(order), train.batch_size):
+        places = order[start : start + train.batch_size]
+        yield [sequence for place in places for sequence in units[place]]
 
 
 def _longest_pass(sequences: Sequence[Encoded], train: TrainConfig) -> list[Encoded]:
@@ -216,7 +223,7 @@ def _longest_pass(sequences: Sequence[Encoded], train: TrainConfig) -> list[Enco
 
 def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     """Return the bytes of the output of frozen blocks that is kept; 0 if none is."""
-    limit = prepared.config.train.prefix_cache
+    limit = prepared.config.train.frozen_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
     reads_sequences = prepared.config.task.answer.reads_sequences

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from tunewise.studies.compare import CellResult
 
@@ -24,14 +23,16 @@ def label_results(row: CellResult) -> list[LabelResult]:
     tables = [run.result.tables for run in row.runs if run.result.tables is not None]
     counts: Counter[tuple[str, str]] = Counter()
     for table in tables:
-        confusion: dict[str, Any] = table.confusion
-        for expected, line in zip(confusion["labels"], confusion["counts"], strict=True):
-            for predicted, count in zip(confusion["labels"], line, strict=True):
+        labels_of_run = table.confusion.labels
+        for expected, line in zip(labels_of_run, table.confusion.counts, strict=True):
+            for predicted, count in zip(labels_of_run, line, strict=True):
                 counts[expected, predicted] += count
     labels = list(dict.fromkeys(expected for expected, _ in counts))
     results = []
     for label in labels:
-        scores = [table.per_class[label] for table in tables if label in table.per_class]
+        scores = [
+            table.per_class[label].model_dump() for table in tables if label in table.per_class
+        ]
         means = {name: fmean(values[name] for values in scores) for name in scores[0]}
         predicted_as = {other: counts[label, other] for other in labels}
         results.append(LabelResult(label, means, predicted_as))

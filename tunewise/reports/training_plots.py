@@ -19,9 +19,11 @@ from tunewise.reports.figure import (
     lay_out,
     metric_title,
 )
-from tunewise.runs.folder import METRICS_FILE, read_lines
+from tunewise.runs.folder import METRICS_FILE, Line, read_lines
+from tunewise.runs.result import Evaluation
 from tunewise.studies.compare import CellResult, Comparison, StoredRun
 from tunewise.studies.trials import Trial
+from tunewise.training.loop import Step
 
 MAX_POINTS = 300
 """Largest number of points of a curve; a longer one is averaged in bins."""
@@ -182,19 +184,21 @@ def _plot_curves(
     return plot
 
 
-def _validation_points(metric: Metric, lines: Sequence[dict[str, Any]]) -> list[Point]:
+def _validation_points(metric: Metric, lines: Sequence[Line]) -> list[Point]:
     """Return update and validation value of each evaluation among the lines of metrics.jsonl."""
     return [
-        (line["number"], axis_value(metric, line["validation"][metric.name]))
+        (line.number, axis_value(metric, line.validation[metric.name]))
         for line in lines
-        if metric.name in line.get("validation", ())
+        if isinstance(line, Evaluation) and metric.name in line.validation
     ]
 
 
 def _binned(run: StoredRun, key: str) -> list[Point]:
     """Return a curve over updates, averaged in bins so that it has at most MAX_POINTS."""
-    # None stands for a number that was not finite: that update was skipped.
-    points = [(line["number"], line[key]) for line in run.lines if line.get(key) is not None]
+    steps = [line for line in run.lines if isinstance(line, Step)]
+    values = [(step.number, float(getattr(step, key))) for step in steps]
+    # A number that is not finite is not drawn: that update was left out.
+    points = [(number, value) for number, value in values if math.isfinite(value)]
     size = math.ceil(len(points) / MAX_POINTS)
     bins = [points[start : start + size] for start in range(0, len(points), size)]
     return [(points[-1][0], sum(y for _, y in points) / len(points)) for points in bins]

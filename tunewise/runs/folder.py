@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from traceback import format_exception
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import naming_the_file, write_whole
 from tunewise.metrics import Prediction
-from tunewise.runs.result import Evaluation, Failure, Result, Update
+from tunewise.runs.result import Evaluation, Failure, Result
+from tunewise.training.loop import Step
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -27,8 +27,9 @@ CHECKPOINT_FOLDER = "checkpoint"
 ADAPTER_FILE = Path("adapter/adapter.safetensors")
 MODEL_FOLDER = "model"
 
-
-LINE: TypeAdapter[Update | Evaluation] = TypeAdapter(Update | Evaluation)
+Line = Step | Evaluation
+"""What a line of metrics.jsonl says."""
+LINE: TypeAdapter[Line] = TypeAdapter(Line)
 PREDICTION = TypeAdapter(Prediction)
 
 
@@ -103,18 +104,19 @@ def locked(folder: Path) -> Iterator[None]:
             (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
-def append_line(path: Path, values: dict[str, Any]) -> None:
-    """Add one JSON line to a file; what is not a finite number becomes null."""
+def append_line(path: Path, line: Line) -> None:
+    """Add a line to metrics.jsonl; what is not a finite number becomes null."""
     with naming_the_file(path), path.open("a", encoding="utf-8") as file:
-        file.write(_line(values))
+        file.write(_json(line))
 
 
-def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines, in place of those that are there."""
-    write_whole(path, "".join(map(_line, lines)))
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Write the lines of metrics.jsonl, in place of those that are there."""
+    write_whole(path, "".join(map(_json, lines)))
 
 
-def _line(values: dict[str, Any]) -> str:
+def _json(line: Line) -> str:
+    values = asdict(line) if isinstance(line, Step) else line.model_dump()
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -178,8 +180,8 @@ def read_error(folder: Path) -> str | None:
         return Failure.model_validate_json(path.read_bytes()).error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return what `append_line` has written; a last line that was cut short is left out.
+def read_lines(path: Path) -> list[Line]:
+    """Return the lines of metrics.jsonl; a last line that was cut short is left out.
 
     Raises:
         ConfigError: if a line is neither an update nor an evaluation.
@@ -188,7 +190,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     with _written_by_a_run(path):
         lines = path.read_bytes().split(b"\n")[:-1]
-        return [LINE.validate_json(line).model_dump() for line in lines]
+        return [LINE.validate_json(line) for line in lines]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A run that is asked to stop finishes its update and writes a checkpoint first."""
+"""Requests to stop, by Ctrl-C or a signal: a run ends its update and saves a checkpoint first."""
 
 import logging
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ONE_REQUEST_SECONDS = 1.0
-"""What follows a signal within this time belongs to it: terminals and schedulers signal every
+"""Signals that follow one within this time belong to it: terminals and schedulers signal every
 process of a group, and these each other."""
 
 
@@ -40,7 +40,7 @@ def stop_requests() -> Iterator[list[float]]:
 def on_stop_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Have SIGINT and SIGTERM call a function.
 
-    Outside the main thread, where signals cannot be caught, they do what they did.
+    Outside the main thread, where signals cannot be caught, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""How far a run is: a live bar on a terminal, plain lines elsewhere, nothing in a library."""
+"""Progress of a run: a live bar on a terminal, plain lines elsewhere, nothing in a library."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from rich.progress import (
 
 from tunewise.training.loop import Step
 
-LINES = 10
-"""Plain lines per run, beside one per evaluation."""
+NUM_LINES = 10
+"""How many plain lines a run prints, beside one per evaluation."""
 
 
 class Progress:
@@ -53,7 +53,7 @@ class Progress:
         text = f"loss {step.loss:.3f}  rate {step.learning_rate:.1e}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step.number, description=text)
-        elif self._console is not None and step.number % max(1, self._total // LINES) == 0:
+        elif self._console is not None and step.number % max(1, self._total // NUM_LINES) == 0:
             speed = step.num_tokens / step.seconds
             self._print(f"update {step.number}/{self._total}  {text}  {speed:,.0f} tokens/s")
 
@@ -69,10 +69,10 @@ class Progress:
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on a terminal how many of some things are done, while the block lasts.
+def progress_counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many things are done, while the block lasts.
 
-    It gives a function to be called with how many are done, and how many there will be.
+    Gives a function that is called with how many are done, and how many there will be.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)

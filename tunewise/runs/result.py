@@ -1,16 +1,27 @@
 """The records that a run leaves: the fields of result.json, error.json and metrics.jsonl."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from tunewise.config import RunConfig
+
+NEW_NAMES = {"prefix_seconds": "frozen_seconds"}
+"""Fields that had another name in earlier versions, whose results are still read."""
 
 
 class Record(BaseModel):
     """A part of result.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_new_names(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {NEW_NAMES.get(name, name): value for name, value in values.items()}
+        return values
 
 
 class Parameters(Record):
@@ -36,8 +47,8 @@ class Time(Record):
 
     train_seconds: float
     """All updates; evaluations are not in it."""
-    prefix_seconds: float
-    """Computing the output of frozen first blocks, or finding it; see `train.prefix_cache`."""
+    frozen_seconds: float
+    """Computing the output of frozen first blocks, or reading it; see `train.frozen_cache`."""
     epoch_seconds: list[float]
     evaluation_seconds: float
     """All evaluations, the test split included."""
@@ -47,7 +58,7 @@ class Memory(Record):
     """The most memory held at once."""
 
     peak_bytes: int
-    """Of the process on a CPU, of the allocator on a GPU."""
+    """The peak of the process on a CPU, of the allocator on a GPU."""
     device: str
 
 
@@ -56,12 +67,12 @@ class Estimate(Record):
 
     peak_bytes: int
     epoch_seconds: float
-    """Of an epoch's updates."""
-    prefix_seconds: float
+    """The seconds of an epoch's updates."""
+    frozen_seconds: float
     evaluation_seconds: float
-    """Of all evaluations, without texts that are written out, whose length nobody knows."""
+    """The seconds of all evaluations, without texts that are written, whose length is not known."""
     seconds: float
-    """Of the whole run, if it does not stop early."""
+    """The seconds of the whole run, if it does not stop early."""
 
 
 class Tokens(Record):
@@ -83,13 +94,29 @@ class SplitSize(Record):
     """How many tokens they lost."""
 
 
-class Tables(Record):
-    """What a classifier gets right and what it takes for what, on the test split."""
+class ClassScores(Record):
+    """How well one label is predicted, from 0 to 1."""
 
-    per_class: dict[str, dict[str, float]]
-    """Precision, recall, F1 and support of each label."""
-    confusion: dict[str, list[str] | list[list[int]]]
-    """`labels`, and `counts`: a row per expected label, a column per predicted one."""
+    precision: float
+    recall: float
+    f1: float
+    support: float
+    """How often the label is expected."""
+
+
+class Confusion(Record):
+    """Which labels are taken for which."""
+
+    labels: list[str]
+    counts: list[list[int]]
+    """A row per expected label, a column per predicted one."""
+
+
+class Tables(Record):
+    """How a classifier does label by label, on the test split."""
+
+    per_class: dict[str, ClassScores]
+    confusion: Confusion
 
 
 class Environment(Record):
@@ -112,18 +139,18 @@ class Result(Record):
     parameters: Parameters
     data: dict[str, SplitSize]
     metrics: dict[str, dict[str, float]]
-    """Of the best state: split, then metric."""
+    """The metrics of the best state: split, then metric."""
     intervals: dict[str, dict[str, tuple[float, float]]]
     """95 % bootstrap intervals over the examples of a split."""
     tables: Tables | None = None
-    """Of tasks with labels."""
+    """The tables of a task with labels."""
     best: Best
     time: Time
     memory: Memory
     estimate: Estimate | None = None
     tokens: Tokens
     updates_left_out: int = 0
-    """Those whose loss or gradient was not finite; see `train.on_nan`."""
+    """How many updates had a loss or gradient that was not finite; see `train.on_nan`."""
     environment: Environment
 
 
@@ -134,22 +161,11 @@ class Failure(Record):
     traceback: list[str]
 
 
-class Update(Record):
-    """A line of metrics.jsonl: an update, in which null stands for what is not a finite number."""
-
-    number: int
-    epoch: int
-    loss: float | None
-    num_tokens: int
-    num_scored: int
-    learning_rate: float | None
-    grad_norm: float | None
-    seconds: float | None
-
-
 class Evaluation(Record):
-    """A line of metrics.jsonl: an evaluation on validation data."""
+    """An evaluation on validation data: a line of metrics.jsonl, whose others are `Step`s."""
 
     number: int
+    """The update after which it was made."""
     epoch: int
     validation: dict[str, float]
+    """The metrics that are computed while training."""

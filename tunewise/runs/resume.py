@@ -1,10 +1,10 @@
-"""What lets a run go on where it was stopped, and only that run."""
+"""Resuming a run: checkpoints are written, restored, and refused if they are another run's."""
 
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     METRICS_FILE,
+    Line,
     read_lines,
     write_lines,
 )
@@ -26,14 +27,14 @@ from tunewise.training import checkpoint
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step
-from tunewise.training.optimizer import Optimizer
+from tunewise.training.optimizers import Optimizer
 from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
 
 
-def begin_or_go_on(config: RunConfig, folder: Path) -> None:
-    """Write a new run's configuration; of one that goes on, see that it is the same.
+def begin_or_resume(config: RunConfig, folder: Path) -> None:
+    """Write the configuration of a new run; of one that is resumed, check that it is the same.
 
     Raises:
         ConfigError: if the folder's run has another configuration; the first difference is shown.
@@ -45,7 +46,7 @@ def begin_or_go_on(config: RunConfig, folder: Path) -> None:
     there, here = make_config(path).deciding, config.deciding
     if there != here:
         raise ConfigError(
-            f"--resume: {folder} was begun with {_difference(there, here)}; repeat its command, "
+            f"--resume: {folder} was started with {_difference(there, here)}; repeat its command, "
             "or give another --out"
         )
 
@@ -53,9 +54,9 @@ def begin_or_go_on(config: RunConfig, folder: Path) -> None:
 def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
     """Return a hash of the tokens and targets of each split."""
     found: dict[str, str] = {}
-    for split, some in encoded.items():
+    for split, rows in encoded.items():
         digest = hashlib.sha256()
-        for sequence in some.sequences:
+        for sequence in rows.sequences:
             head = f"{sequence.example_id} {sequence.prompt_length} {sequence.label} "
             digest.update(head.encode("utf-8", "surrogatepass"))
             digest.update(sequence.ids.tobytes())
@@ -63,23 +64,37 @@ def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
     return found
 
 
-def last_checkpoint(folder: Path) -> str:
-    """Return where a run's last checkpoint is, as the end of a sentence; nothing without one."""
+def last_checkpoint_hint(folder: Path) -> str:
+    """Return "; the last checkpoint is ..." to append to an error, or "" without one."""
     last = checkpoint.read_last(folder / CHECKPOINT_FOLDER)
     place = folder / CHECKPOINT_FOLDER
     return "" if last is None else f"; the last checkpoint is of update {last.number}, in {place}"
 
 
 def read_steps(folder: Path) -> list[Step]:
-    """Return the updates that a run has made, as they were written down."""
-    return _steps(read_lines(folder / METRICS_FILE))
+    """Return the updates that a run has made, as its metrics.jsonl has them."""
+    return [line for line in read_lines(folder / METRICS_FILE) if isinstance(line, Step)]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a run has done before it goes on: nothing, if it is new."""
+
+    lines: list[Line]
+    """Its lines of metrics.jsonl."""
+    evaluation_seconds: float
+
+    @property
+    def steps(self) -> list[Step]:
+        """The updates it has made."""
+        return [line for line in self.lines if isinstance(line, Step)]
 
 
 class Saver:
-    """Writes the checkpoints of one run, and puts the last one back.
+    """Writes the checkpoints of one run, and restores the last one.
 
     Args:
-        folder: the run's.
+        folder: the folder of the run.
         rows: the fingerprint of the rows; a checkpoint of other rows is refused.
     """
 
@@ -93,17 +108,13 @@ class Saver:
         config: TrainConfig,
     ) -> None:
         self._folder = folder
-        self._state = model, optimizer, best
+        self._model, self._optimizer, self._best = model, optimizer, best
         self._rows = rows
         self._config = config
         self._written = time.monotonic()
 
-    def go_on(self) -> tuple[list[Step], dict[str, float], float]:
-        """Put the last checkpoint back, if there is one, and forget what came after it.
-
-        Returns:
-            The updates made, the validation metrics of the best state, and the seconds spent on
-            evaluations.
+    def restore_last(self) -> Resumed:
+        """Restore the last checkpoint, if there is one, and drop what was written after it.
 
         Raises:
             ConfigError: if the rows have changed, or the checkpoint is another run's.
@@ -113,61 +124,47 @@ class Saver:
         if last is None:
             if is_main():
                 path.unlink(missing_ok=True)
-            return [], {}, 0.0
+            return Resumed([], 0.0)
         try:
             for split, digest in self._rows.items():
-                if last.values["rows"][split] != digest:
+                if last.state.rows[split] != digest:
                     raise ConfigError(
                         f"--resume: the {split} rows are not those that {self._folder} "
-                        "was begun with"
+                        "was started with"
                     )
-            checkpoint.restore(last, *self._state)
-            validation, seconds = (
-                last.values["validation"],
-                float(last.values["evaluation_seconds"]),
-            )
+            checkpoint.restore(last, self._model, self._optimizer, self._best)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"{self._folder}: the last checkpoint is none of this run: {error!r}"
+                f"{self._folder}: its last checkpoint is not a checkpoint of this run: {error!r}"
             ) from error
-        lines = [line for line in read_lines(path) if line["number"] <= last.number]
+        lines = [line for line in read_lines(path) if line.number <= last.number]
         if is_main():
             write_lines(path, lines)
-        logger.info("going on after update %d", last.number)
-        return _steps(lines), validation, seconds
+        logger.info("resuming after update %d", last.number)
+        return Resumed(lines, last.state.evaluation_seconds)
 
-    def offer(
-        self, number: int, validation: dict[str, float], evaluation_seconds: float, now: bool
-    ) -> None:
-        """Write a checkpoint if it is time for one; one that cannot be written is only told."""
+    def write_if_due(self, number: int, evaluation_seconds: float, now: bool) -> None:
+        """Write a checkpoint if it is time for one; if it cannot be written, warn and go on.
+
+        Args:
+            number: how many updates have been made.
+            now: write one in any case.
+        """
         minutes = (time.monotonic() - self._written) / 60
         every = self._config.checkpoint_every
         due = every is not None and number % every == 0
         if not (now or due or minutes >= self._config.checkpoint_minutes):
             return
-        values = {
-            "rows": self._rows,
-            "validation": validation,
-            "evaluation_seconds": evaluation_seconds,
-        }
         try:
-            taken = checkpoint.take(number, *self._state, values)
+            taken = checkpoint.snapshot(
+                number, self._model, self._optimizer, self._best, self._rows, evaluation_seconds
+            )
             checkpoint.write(taken, self._folder / CHECKPOINT_FOLDER)
         except OSError as error:
             logger.warning(
                 "no checkpoint of update %d (%s); the one before it stays", number, error
             )
         self._written = time.monotonic()
-
-
-def _steps(lines: Iterable[Mapping[str, Any]]) -> list[Step]:
-    """Return the updates among some lines; JSON has null for what is not a number."""
-    values: list[dict[str, Any]] = [
-        {name: math.nan if value is None else value for name, value in line.items()}
-        for line in lines
-        if "loss" in line
-    ]
-    return [Step(**update) for update in values]
 
 
 def _difference(there: Any, here: Any, path: str = "") -> str:

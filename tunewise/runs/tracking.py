@@ -1,7 +1,7 @@
-"""What a run does, told to the trackers its user reads: TensorBoard, Weights & Biases, MLflow.
+"""Experiment trackers: a run's updates and metrics in TensorBoard, Weights & Biases or MLflow.
 
 Each is one of Accelerate's own (https://huggingface.co/docs/accelerate/usage_guides/tracking). They
-read what a run writes into metrics.jsonl, and change nothing of it.
+are sent what a run writes into metrics.jsonl, and change nothing of it.
 """
 
 import importlib.util
@@ -18,22 +18,21 @@ from pydantic import BaseModel
 
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
+from tunewise.runs.folder import Line
+from tunewise.runs.result import Evaluation
 from tunewise.training.config import Tracker
 from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
 
 PROJECT = "tunewise"
-"""Under which Weights & Biases and MLflow keep runs together."""
-OF_AN_UPDATE = ("loss", "learning_rate", "grad_norm")
+"""The project under which Weights & Biases and MLflow keep runs together."""
+TRACKED_FIELDS = ("loss", "learning_rate", "grad_norm")
+"""The fields of an update that are sent."""
 
 
 def check_trackers(config: RunConfig) -> None:
-    """Return if what the trackers need is installed.
-
-    Raises:
-        ConfigError: if it is not.
-    """
+    """Raise ConfigError unless what the trackers need is installed."""
     for name in config.train.trackers:
         if any(importlib.util.find_spec(library) is None for library in ("accelerate", name)):
             also = "" if name == "tensorboard" else f" {name}"
@@ -43,60 +42,61 @@ def check_trackers(config: RunConfig) -> None:
 
 
 class Tracking:
-    """Tells a run's trackers of its updates and metrics; without any, does nothing."""
+    """Sends a run's updates and metrics to its trackers; without any, does nothing."""
 
     def __init__(self, trackers: Iterable[Any]) -> None:
         self._trackers = list(trackers)
 
-    def line(self, line: Mapping[str, Any]) -> None:
-        """Tell of a line of metrics.jsonl: an update, or an evaluation on validation data."""
-        if "validation" in line:
-            self.metrics("validation", line["validation"], line["number"])
+    def send_line(self, line: Line) -> None:
+        """Send a line of metrics.jsonl: an update, or an evaluation on validation data."""
+        if isinstance(line, Evaluation):
+            self.send_metrics("validation", line.validation, line.number)
         else:
-            self.metrics("train", {name: line[name] for name in OF_AN_UPDATE}, line["number"])
+            values = {name: getattr(line, name) for name in TRACKED_FIELDS}
+            self.send_metrics("train", values, line.number)
 
-    def metrics(self, group: str, values: Mapping[str, float | None], number: int) -> None:
-        """Tell of some values after an update; what is not a number is left out."""
-        finite = {n: v for n, v in values.items() if v is not None and math.isfinite(v)}
+    def send_metrics(self, group: str, values: Mapping[str, float], number: int) -> None:
+        """Send some values after an update; what is not a finite number is left out."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
         named = {f"{group}/{name}": value for name, value in finite.items()}
         self._each(lambda tracker: tracker.log(named, step=number))
 
     def finish(self) -> None:
-        """Tell that there is nothing more to come."""
+        """Close the trackers: nothing more is sent."""
         self._each(lambda tracker: tracker.finish())
 
-    def _each(self, tell: Callable[[Any], None]) -> None:
-        """Tell each tracker; one that fails, for want of its server, does not end the training."""
+    def _each(self, send: Callable[[Any], None]) -> None:
+        """Send to each tracker; one that fails, for want of its server, does not end the run."""
         for tracker in list(self._trackers):
             try:
-                tell(tracker)
+                send(tracker)
             except Exception as error:
-                logger.warning("%s is told nothing more: %s", tracker.name, error)
+                logger.warning("nothing more is sent to %s: %s", tracker.name, error)
                 self._trackers.remove(tracker)
 
 
 @contextmanager
-def tracked(config: RunConfig, folder: Path) -> Iterator[Tracking]:
-    """Give what tells of a run while the block lasts; its trackers know the configuration.
+def open_trackers(config: RunConfig, folder: Path) -> Iterator[Tracking]:
+    """Give the trackers of a run while the block lasts; they have been sent the configuration.
 
     Args:
-        folder: the run's; its name is that of the run.
+        folder: the folder of the run, whose name is what trackers call the run.
 
     Raises:
-        ConfigError: if a tracker cannot be begun: no key, no server.
+        ConfigError: if a tracker cannot be started: no key, no server.
     """
     names = config.train.trackers if is_main() else ()
-    tracking = Tracking(_started(name, config, folder) for name in names)
+    tracking = Tracking(_start(name, config, folder) for name in names)
     try:
         yield tracking
     finally:
         tracking.finish()
 
 
-def _started(name: Tracker, config: RunConfig, folder: Path) -> Any:
-    """Return a tracker of Accelerate's that knows the configuration.
+def _start(name: Tracker, config: RunConfig, folder: Path) -> Any:
+    """Return a tracker of Accelerate's that has been sent the configuration.
 
-    A run that goes on is told from its first update, as a new one: no update is shown twice.
+    A resumed run is sent from its first update, as a new one, so that no update is shown twice.
     """
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
@@ -111,17 +111,17 @@ def _started(name: Tracker, config: RunConfig, folder: Path) -> Any:
             tracker = MLflowTracker(PROJECT, run_name=folder.name)
     try:
         tracker.start()
-        tracker.store_init_configuration(dict(_flat(config)))
+        tracker.store_init_configuration(dict(_flatten(config)))
     except Exception as error:
-        raise ConfigError(f"train.trackers: {name} cannot be begun: {error}") from error
+        raise ConfigError(f"train.trackers: {name} cannot be started: {error}") from error
     return tracker
 
 
-def _flat(settings: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(settings: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the fields of a configuration by their dotted paths; lists and mappings as text."""
     written = settings.model_dump(mode="json")
     for (_, value), (name, plain) in zip(settings, written.items(), strict=True):
-        if isinstance(value, BaseModel):
-            yield from _flat(value, f"{path}{name}.")
+        if isinstance(value, BaseModel) and isinstance(plain, dict):
+            yield from _flatten(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", json.dumps(plain) if isinstance(plain, list | dict) else plain

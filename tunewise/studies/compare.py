@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from tunewise.runs.folder import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
+    Line,
     read_lines,
     read_predictions,
     read_result,
@@ -68,7 +68,7 @@ class StoredRun:
     result: Result
     predictions: list[Prediction]
     """One per example of the test split."""
-    lines: list[dict[str, Any]]
+    lines: list[Line]
     """The lines of metrics.jsonl: updates, and evaluations on validation data."""
 
 
@@ -258,7 +258,7 @@ def _cost_of(kind: Cost, result: Result) -> float:
     if kind == "memory":
         return result.memory.peak_bytes
     # The output of frozen blocks is computed once, for all epochs.
-    seconds = result.time.train_seconds + result.time.prefix_seconds
+    seconds = result.time.train_seconds + result.time.frozen_seconds
     return seconds / max(1, len(result.time.epoch_seconds))
 
 

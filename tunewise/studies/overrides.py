@@ -63,6 +63,8 @@ def folder_name(name: str, config: RunConfig) -> str:
     """
     readable = re.sub(r"[^\w.=+-]+", "_", name)[:80].strip("_.")
     values = config.deciding.model_dump(mode="json", exclude_defaults=True)
+    if "frozen_cache" in values.get("train", {}):  # by its name when folders were first named
+        values["train"]["prefix_cache"] = values["train"].pop("frozen_cache")
     values["kinds"] = config.task.kind, config.method.kind
     text = json.dumps(values, sort_keys=True)
     return f"{readable}_seed={config.seed}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

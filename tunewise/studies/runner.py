@@ -23,6 +23,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.memo import Shared
 from tunewise.runs.progress import Progress
+from tunewise.runs.result import Evaluation
 from tunewise.studies.events import Event, Notify
 from tunewise.studies.search import Watch, search
 from tunewise.studies.study import Cell, Study
@@ -200,8 +201,8 @@ class _TrialProgress(Progress):
     def repeat_evaluations(self) -> None:
         """Show the evaluations of a trial that has finished before to the search."""
         for line in read_lines(self._trial.folder / METRICS_FILE):
-            if "validation" in line:
-                self._show_search(line["number"], line["validation"])
+            if isinstance(line, Evaluation):
+                self._show_search(line.number, line.validation)
 
     def _show_search(self, number: int, values: Mapping[str, float]) -> None:
         value = values[self._trial.config.metric]

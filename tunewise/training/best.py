@@ -1,6 +1,7 @@
-"""The best state seen: what is kept when training is over."""
+"""The best state of a training run: the weights that are kept when it is over."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,27 +14,35 @@ from tunewise.training.loop import Step
 
 @dataclass
 class BestState:
-    """The trained weights at the best evaluation so far."""
+    """The trained weights at the best evaluation so far, and what was measured there."""
 
     metric: Metric
+    """The metric that decides."""
     value: float = math.nan
+    """The best value of that metric."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """All metrics of the best evaluation."""
     step: int = 0
     epoch: int = 0
     evaluations_since: int = 0
-    """How many evaluations have passed since without a better value."""
+    """How many evaluations in a row have brought no better value."""
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
-    def offer(self, model: LanguageModel, value: float, step: Step | None) -> bool:
-        """Keep the model's trained weights if the value is the best so far; say whether it is.
+    def keep_if_better(
+        self, model: LanguageModel, metrics: Mapping[str, float], step: Step | None
+    ) -> bool:
+        """Keep the model's trained weights if they are the best so far, and return whether.
 
         Args:
-            step: the update after which it was measured; None before any.
+            metrics: of an evaluation of the model; the one that decides is among them.
+            step: the update after which it was evaluated; None before any.
         """
+        value = metrics[self.metric.name]
         if self.weights and not self.metric.better(value, than=self.value):
             self.evaluations_since += 1
             return False
-        self.value = value
+        self.value, self.metrics = value, dict(metrics)
         self.step, self.epoch = (step.number, step.epoch) if step is not None else (0, 0)
         self.evaluations_since = 0
         self.weights = {name: p.detach().clone() for name, p in model.trainable()}

@@ -1,19 +1,18 @@
-"""What a run needs to go on as if it had never been stopped, in one file.
+"""Checkpoints: all that a run needs to resume as if it had never been stopped, in one file.
 
 A checkpoint is written beside the one before it and only then takes its place in the row, so there
-is a good one at any moment. Its name holds a hash of its content: what was cut short or has changed
-on the disk is told by its name, and the one before it is taken.
+is a good one at any moment. Its name holds a hash of its content: a file that was cut short or has
+changed on the disk does not go with its name, and the one before it is taken.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,13 +22,39 @@ from tunewise.files import sync, temporary_file
 from tunewise.models import LanguageModel
 from tunewise.models.weights import opened
 from tunewise.training.best import BestState
-from tunewise.training.optimizer import Optimizer
+from tunewise.training.optimizers import Optimizer
 
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
-CHUNK = 2**24
-OF_THE_BEST = ("value", "step", "epoch", "evaluations_since")
+CHUNK_BYTES = 2**24
+
+
+class Record(BaseModel):
+    """A part of what a checkpoint keeps beside tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BestRecord(Record):
+    """What a checkpoint keeps of the best state, beside its weights and metrics."""
+
+    value: float
+    step: int
+    epoch: int
+    evaluations_since: int
+
+
+class RunState(Record):
+    """What a checkpoint keeps of a run, beside tensors."""
+
+    rows: dict[str, str]
+    """The fingerprint of each split's rows."""
+    validation: dict[str, float]
+    """The validation metrics of the best state."""
+    evaluation_seconds: float
+    """The seconds spent on evaluations."""
+    best: BestRecord
 
 
 @dataclass(frozen=True)
@@ -39,27 +64,40 @@ class Checkpoint:
     number: int
     """How many updates have been made."""
     tensors: dict[str, Tensor]
-    values: dict[str, Any]
-    """What the run wants to know again, as JSON has it."""
+    state: RunState
 
 
-def take(
+def snapshot(
     number: int,
     model: LanguageModel,
     optimizer: Optimizer,
     best: BestState,
-    values: Mapping[str, Any],
+    rows: dict[str, str],
+    evaluation_seconds: float,
 ) -> Checkpoint:
-    """Return the state of a run after some updates."""
+    """Return the state of a run after some updates.
+
+    Args:
+        number: how many updates have been made.
+        rows: the fingerprint of each split's rows.
+    """
     tensors = {f"weights.{name}": p.detach() for name, p in model.trainable()}
     tensors |= {f"best.{name}": weight for name, weight in best.weights.items()}
-    for index, state in enumerate(optimizer.states):
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    for index, moments in enumerate(optimizer.states):
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
     tensors["chance"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["chance.cuda"] = torch.cuda.get_rng_state()
-    kept = {field: getattr(best, field) for field in OF_THE_BEST}
-    return Checkpoint(number, tensors, {**values, "best": kept})
+    kept = BestRecord(
+        value=best.value,
+        step=best.step,
+        epoch=best.epoch,
+        evaluations_since=best.evaluations_since,
+    )
+    state = RunState(
+        rows=rows, validation=best.metrics, evaluation_seconds=evaluation_seconds, best=kept
+    )
+    return Checkpoint(number, tensors, state)
 
 
 @torch.no_grad()
@@ -69,8 +107,8 @@ def restore(
     optimizer: Optimizer,
     best: BestState,
 ) -> None:
-    """Put a state back, all of it: the next update is what it would have been."""
-    tensors = checkpoint.tensors
+    """Restore a state, all of it: the next update is what it would have been."""
+    tensors, kept = checkpoint.tensors, checkpoint.state.best
     for name, parameter in model.trainable():
         parameter.copy_(tensors[f"weights.{name}"])
     device = next(model.parameters()).device
@@ -79,14 +117,15 @@ def restore(
         for name, tensor in tensors.items()
         if name.startswith("best.")
     }
-    for field in OF_THE_BEST:
-        setattr(best, field, checkpoint.values["best"][field])
-    state: dict[int, dict[str, Tensor]] = {}
+    best.value, best.step, best.epoch = kept.value, kept.step, kept.epoch
+    best.evaluations_since = kept.evaluations_since
+    best.metrics = dict(checkpoint.state.validation)
+    states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load(state)
+            states.setdefault(int(index), {})[key] = tensor
+    optimizer.load(states)
     torch.set_rng_state(tensors["chance"])
     if "chance.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["chance.cuda"])
@@ -100,7 +139,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """
     folder.mkdir(exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    values = {"values": json.dumps(checkpoint.values), "number": str(checkpoint.number)}
+    state = json.dumps(checkpoint.state.model_dump())
+    values = {"values": state, "number": str(checkpoint.number)}
     with temporary_file(folder / "writing.part") as temporary:
         try:
             save_file(tensors, temporary, metadata=values)
@@ -116,10 +156,10 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 def read_last(folder: Path) -> Checkpoint | None:
     """Return the last sound checkpoint of a folder; None if there is none.
 
-    One that was damaged is passed over, and said aloud.
+    A damaged one is passed over, with a warning.
 
     Raises:
-        TunewiseError: if the file is whole, and no checkpoint.
+        TunewiseError: if the file is undamaged, and not a checkpoint.
     """
     for path in _all(folder):
         if _digest(path) != path.stem.partition("-")[2]:
@@ -129,9 +169,10 @@ def read_last(folder: Path) -> Checkpoint | None:
             values = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         try:
-            return Checkpoint(int(values["number"]), tensors, json.loads(values["values"]))
+            state = RunState.model_validate(json.loads(values["values"]))
+            return Checkpoint(int(values["number"]), tensors, state)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not a checkpoint of a run: {error!r}") from error
+            raise ConfigError(f"{path}: not a checkpoint of this run: {error!r}") from error
     return None
 
 
@@ -143,6 +184,6 @@ def _all(folder: Path) -> list[Path]:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()[:32]

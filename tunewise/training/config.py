@@ -1,14 +1,25 @@
 """How a model is trained."""
 
-from typing import Literal
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunewise.device import Precision
+from tunewise.errors import ConfigError
 from tunewise.settings import Settings
+from tunewise.training.objectives import CrossEntropy, Objective
+from tunewise.training.optimizers import AnyOptimizer
+from tunewise.training.optimizers.adam import AdamW
 
-OptimizerKind = Literal["adamw", "adam", "sgd", "sgd_momentum"]
+logger = logging.getLogger(__name__)
+
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+NEW_NAMES = {"prefix_cache": "frozen_cache"}
+"""Settings that had another name in earlier versions, which is still read."""
 
 
 class EarlyStopping(Settings):
@@ -21,16 +32,19 @@ class EarlyStopping(Settings):
 class TrainConfig(Settings):
     """Everything about training that is not the method."""
 
+    # How much is trained: the headings of docs/settings.md, see `scripts/settings_reference.py`.
     epochs: int = Field(default=3, ge=0)
     """Passes over the training split; with 0 the model is evaluated as it is."""
     batch_size: int = Field(default=8, gt=0)
     """Sequences per optimizer update."""
     max_length: int | None = Field(default=None, gt=1)
     """The most tokens of a sequence; without it, as many as the model has positions."""
-    tokens_per_pass: int = Field(default=8192, gt=0)
-    """The most tokens of one forward pass: bounds memory; the result does not depend on it."""
-    optimizer: OptimizerKind = "adamw"
-    """sgd_momentum has a momentum of 0.9; adam adds weight decay to the gradient, unlike adamw."""
+    length_window: int | None = Field(default=None, gt=0)
+    """Updates among which sequences are dealt out by length; without it, order is chance alone."""
+
+    # Updates.
+    optimizer: AnyOptimizer = AdamW()
+    """A name alone, such as `optimizer: sgd`, or one of these with its settings."""
     learning_rate: float | None = Field(default=None, gt=0)
     """The highest rate; without it, the method's own default."""
     min_learning_rate: float = Field(default=0.0, ge=0)
@@ -45,27 +59,63 @@ class TrainConfig(Settings):
     """The greatest norm of an update's gradient; null for no clipping."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On embeddings, attention weights and residuals of the model."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What to do where a loss or gradient is not finite: stop, or leave the update out."""
+
+    # Evaluation.
     evaluate_every: int | None = Field(default=None, gt=0)
     """Updates between evaluations on validation data; without it, once an epoch."""
     metric: str | None = None
     """The validation metric that chooses the best state; without it, the task's first."""
     early_stopping: EarlyStopping | None = None
     """null trains all epochs; the best state is kept in any case."""
+
+    # Memory and speed.
+    tokens_per_pass: int = Field(default=8192, gt=0)
+    """The most tokens of one forward pass: bounds memory; the result does not depend on it."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
-    on_nan: Literal["stop", "skip"] = "stop"
-    """What to do where a loss or gradient is not finite: stop, or leave the update out."""
+    checkpointing: bool = False
+    """Compute each block again in the backward pass: less memory, a third more work."""
+    frozen_cache: float = Field(default=4.0, ge=0)
+    """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the blocks in training; auto is off, since nowhere was it found to pay."""
+
+    # Checkpoints and trackers.
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Updates between checkpoints for `--resume`, beside those by the clock."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints."""
-    checkpointing: bool = False
-    """Compute each block again in the backward pass: less memory, a third more work."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the blocks in training; auto is off, since nowhere was it found to pay."""
-    length_window: int | None = Field(default=None, gt=0)
-    """Updates among which sequences are shared out by length; without it, order is chance alone."""
-    prefix_cache: float = Field(default=4.0, ge=0)
-    """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""
     trackers: tuple[Tracker, ...] = ()
     """Where updates and metrics are shown while they come, beside the run's own folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_new_names(cls, values: Any) -> Any:
+        return with_new_names(values) if isinstance(values, Mapping) else values
+
+    @property
+    def objective(self) -> Objective:
+        """What an update learns; a setting as soon as there is a second objective."""
+        return CrossEntropy()
+
+
+def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of training with each of them under the name it has today.
+
+    Raises:
+        ConfigError: if one is given under its old name and its new one.
+    """
+    for old, new in NEW_NAMES.items():
+        if old in values:
+            _say_new_name(old, new)
+            if new in values:
+                raise ConfigError(f"train.{old} is the old name of train.{new}; give one of them")
+    return {NEW_NAMES.get(name, name): value for name, value in values.items()}
+
+
+@cache
+def _say_new_name(old: str, new: str) -> None:
+    """Log the new name of a setting, once in a process."""
+    logger.warning("train.%s is now called train.%s; the old name still works", old, new)

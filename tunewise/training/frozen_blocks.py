@@ -1,4 +1,4 @@
-"""The output of frozen first blocks, computed once and read ever after.
+"""The output of frozen first blocks, computed once and read in later epochs and runs.
 
 What lies below the first trained block is the same in every epoch, and in every run that shares the
 model, the tokens and the depth. It is kept in a file that is mapped into memory. A classifier whose
@@ -32,10 +32,10 @@ def with_frozen_states(
     tokens_per_pass: int,
     limit: float,
 ) -> dict[Split, list[Encoded]]:
-    """Return the sequences with what the model's frozen first blocks make of them.
+    """Return the sequences with the output of the model's frozen first blocks.
 
     They are returned as they are if no block is frozen, if dropout makes the output differ each
-    time, or if it would not fit.
+    time, or if it would take more than `limit`.
 
     Args:
         tokens_per_pass: the most tokens of one forward pass.
@@ -63,7 +63,7 @@ def _with_states(
     if size > limit * GIB:
         logger.info(
             "the output of the frozen blocks would take %.1f GiB, so it is computed each time; "
-            "train.prefix_cache says how much it may take",
+            "train.frozen_cache says how much it may take",
             size / GIB,
         )
         return list(sequences)
@@ -85,13 +85,13 @@ def _with_states(
 
 
 def lengths_kept(model: LanguageModel, sequences: Sequence[Encoded]) -> list[int]:
-    """Return of how many of each sequence's tokens, its last ones, the output is needed."""
+    """Return how many of each sequence's last tokens need their output kept."""
     last = keeps_last(model, sequences)
     return [1 if last else len(sequence.ids) for sequence in sequences]
 
 
 def keeps_last(model: LanguageModel, sequences: Sequence[Encoded]) -> bool:
-    """Return whether only the last token's output is needed: by a label layer on frozen blocks."""
+    """Return whether a label layer on frozen blocks reads nothing but each last token's output."""
     all_frozen = model.frozen_depth > len(model.blocks)
     return all_frozen and all(sequence.label is not None for sequence in sequences)
 
@@ -127,7 +127,7 @@ def _write(
     lengths: list[int],
     tokens_per_pass: int,
 ) -> None:
-    """Compute the outputs, in the order of the sequences; the file is there whole or not at all."""
+    """Write the outputs, in the order of the sequences; the file is there whole or not at all."""
     shape = (sum(lengths), model.config.model_dim)
     with writing_to_cache(path) as temporary:
         os.truncate(temporary, shape[0] * shape[1] * model.compute_dtype.itemsize)
@@ -156,7 +156,7 @@ def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype, shared: bool
 
 
 def _make_room(folder: Path, room: float) -> None:
-    """Delete what was not used for longest, until no more than `room` bytes are left."""
+    """Delete the least recently used files, until no more than `room` bytes are left."""
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
     total = 0

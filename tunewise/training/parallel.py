@@ -1,4 +1,4 @@
-"""One run on several devices: what its processes tell each other.
+"""One run on several devices: the messages between its processes.
 
 `accelerate launch` and `torchrun` start the same command once per device, and say in the
 environment (RANK, LOCAL_RANK, WORLD_SIZE) which process is which. Each holds the whole model and
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from tunewise.errors import ConfigError, TrainingError, TunewiseError
 
 A = TypeVar("A")
 B = TypeVar("B")
+P = ParamSpec("P")
 
-PATIENCE = timedelta(days=1)
+MAX_WAIT = timedelta(days=1)
 """How long a process waits for the others, which may be writing; one that has ended is noticed."""
 
 
@@ -39,7 +40,7 @@ def num_launched() -> int:
 
 
 def join_others() -> None:
-    """Find the processes that were started with this one; alone, do nothing.
+    """Connect to the processes that were started with this one; alone, do nothing.
 
     Raises:
         ConfigError: if there are fewer GPUs than processes.
@@ -57,24 +58,24 @@ def join_others() -> None:
         torch.cuda.set_device(place)
         backend = "cpu:gloo,cuda:nccl"
     with _together():
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        distributed.init_process_group(backend, timeout=MAX_WAIT)
     atexit.register(distributed.destroy_process_group)
 
 
-def share(things: Sequence[A], size: Callable[[A], int]) -> list[A]:
-    """Return this process's share of some things, so dealt out that all have about as much."""
+def my_share(things: Sequence[A], size: Callable[[A], int]) -> list[A]:
+    """Return this process's share of some things, dealt out so that all have about as much."""
     if _is_alone():
         return list(things)
     return [things[index] for index in _places(things, size)[distributed.get_rank()]]
 
 
-def shared_out(
+def share_work(
     things: Sequence[A], size: Callable[[A], int], work: Callable[[Sequence[A]], list[B]]
 ) -> list[B]:
     """Return what some work makes of each thing, in their order; each process does its share."""
     if _is_alone():
         return work(things)
-    mine = share(things, size)
+    mine = my_share(things, size)
     done: list[Any] = [None] * distributed.get_world_size()
     own = work(mine) if mine else []
     with _together():
@@ -103,17 +104,18 @@ def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     return flat[-1]
 
 
-def draw_apart(seed: int, number: int) -> None:
-    """Give an update's chance, such as dropout, to each process anew, so that no two draw alike.
+def seed_process(seed: int, number: int) -> None:
+    """Seed each process differently for an update, so that their dropout masks differ.
 
-    It is settled by the update's number, so a run that goes on needs no other process's state.
+    The update's number decides, so that a resumed run needs no other process's state. A process
+    that is alone goes on with the state it has.
     """
     if not _is_alone():
         source = np.random.SeedSequence((seed, number, distributed.get_rank()))
         torch.manual_seed(int(source.generate_state(1, np.uint64)[0]))
 
 
-def anywhere(flag: bool) -> bool:
+def in_any_process(flag: bool) -> bool:
     """Return whether a flag is set in any process."""
     if _is_alone():
         return flag
@@ -123,15 +125,15 @@ def anywhere(flag: bool) -> bool:
     return bool(found)
 
 
-def from_main(make: Callable[[], A]) -> A:
+def from_main(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
     """Return in every process what the main one makes, alone; a user's mistake is raised in all."""
     if _is_alone():
-        return make()
+        return make(*args, **kwargs)
     box: list[Any] = [None, None]
     if is_main():
         try:
-            with _nobody_asked():
-                box[0] = make()
+            with _others_wait():
+                box[0] = make(*args, **kwargs)
         except TunewiseError as error:
             box[1] = error
     with _together():
@@ -142,34 +144,34 @@ def from_main(make: Callable[[], A]) -> A:
     return made
 
 
-def main_first(make: Callable[[], A]) -> A:
+def main_first(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
     """Return what each process makes; the others find what the main one has left on the disk."""
     if _is_alone():
-        return make()
+        return make(*args, **kwargs)
     if is_main():
-        made = make()
+        made = make(*args, **kwargs)
     with _together():
         distributed.barrier()
-    return made if is_main() else make()
+    return made if is_main() else make(*args, **kwargs)
 
 
 def _is_alone() -> bool:
     """Return whether there is no other process to ask, or none that would answer."""
-    return _asks_nobody or not (distributed.is_available() and distributed.is_initialized())
+    return _works_alone or not (distributed.is_available() and distributed.is_initialized())
 
 
-_asks_nobody = False
+_works_alone = False
 
 
 @contextmanager
-def _nobody_asked() -> Iterator[None]:
-    """Have this process do something on its own while the others wait for what comes of it."""
-    global _asks_nobody
-    _asks_nobody = True
+def _others_wait() -> Iterator[None]:
+    """Have this process work on its own while the others wait for the result."""
+    global _works_alone
+    _works_alone = True
     try:
         yield
     finally:
-        _asks_nobody = False
+        _works_alone = False
 
 
 def _places(things: Sequence[A], size: Callable[[A], int]) -> list[list[int]]:
@@ -181,7 +183,7 @@ def _places(things: Sequence[A], size: Callable[[A], int]) -> list[list[int]]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Tell in one line of a message that does not come through."""
+    """Raise a TrainingError where a message does not come through."""
     try:
         yield
     except RuntimeError as error:

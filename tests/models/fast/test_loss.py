@@ -38,6 +38,35 @@ def test_the_sliced_loss_and_its_gradients_are_those_of_one_cross_entropy(
         torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [1, 200, 2**19])
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_multiply_the_loss_and_gradient_of_each_position(
+    model: LanguageModel, head: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "TILE", tile)
+    monkeypatch.setattr(scoring, "SLICE", 3 * _width(model))
+    hidden, targets = _prepare(model, head)
+    weights = torch.linspace(-2, 3, POSITIONS).to(hidden.device)
+    expected = (weights * F.cross_entropy(model.logits(hidden), targets, reduction="none")).sum()
+    expected.backward()
+    expected_gradients = _take_gradients(model, hidden)
+    loss = summed_loss(model, hidden, targets, weights)
+    loss.backward()
+    gradients = _take_gradients(model, hidden)
+    torch.testing.assert_close(loss, expected)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5, rtol=1e-5)
+
+
+def test_weights_of_one_change_no_bit(model: LanguageModel) -> None:
+    hidden, targets = _prepare(model, "tied")
+    found = []
+    for weights in (None, torch.ones(POSITIONS).to(hidden.device)):
+        summed_loss(model, hidden, targets, weights).backward()
+        found.append(_take_gradients(model, hidden))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 @pytest.mark.parametrize("trained", [True, False], ids=["trained", "frozen"])
 def test_a_loss_of_frozen_states_still_trains_the_output_layer(
     model: LanguageModel, trained: bool

@@ -17,15 +17,18 @@ TILE = 2**19
 """How many of them are worked on at once in fp32: 2 MiB, which a processor's cache holds."""
 
 
-def summed_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+def summed_loss(
+    model: LanguageModel, hidden: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Return the sum of -log p(target) over positions, in fp32, ready for a backward pass.
 
     Args:
         hidden: (M, D) states of the scored positions only.
         targets: (M,) what each has to predict.
+        weights: (M,) in fp32, how much each counts, of either sign; without them 1.
     """
     trained = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
-    loss: Tensor = _SlicedLoss.apply(model, hidden, targets, *trained)  # type: ignore[no-untyped-call]  # torch has no types here
+    loss: Tensor = _SlicedLoss.apply(model, hidden, targets, weights, *trained)  # type: ignore[no-untyped-call]  # torch has no types here
     return loss
 
 
@@ -38,8 +41,9 @@ def score(model: LanguageModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor
         targets: (M,) what each has to predict.
     """
     log_likelihoods, likeliest = [], []
-    for part, wanted in _slices(model, hidden, targets):
-        logits = model.logits(part).float()  # (S, V)
+    for start, stop in _slices(model, len(targets)):
+        wanted = targets[start:stop]
+        logits = model.logits(hidden[start:stop]).float()  # (S, V)
         log_likelihoods.append(-F.cross_entropy(logits, wanted, reduction="none"))
         likeliest.append(logits.argmax(-1))
     return torch.cat(log_likelihoods), torch.cat(likeliest)
@@ -53,16 +57,18 @@ def logits_of(model: LanguageModel, hidden: Tensor, answers: Tensor) -> Tensor:
         hidden: (M, D) states of the positions that answer.
         answers: (C,) ids.
     """
-    parts = [model.logits(part)[:, answers].float() for part, _ in _slices(model, hidden, hidden)]
+    parts = [
+        model.logits(hidden[start:stop])[:, answers].float()
+        for start, stop in _slices(model, len(hidden))
+    ]
     return torch.cat(parts)
 
 
-def _slices(
-    model: LanguageModel, hidden: Tensor, targets: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _slices(model: LanguageModel, num_positions: int) -> Iterator[tuple[int, int]]:
+    """Yield where each slice of some positions starts and stops; of none, one empty slice."""
     size = max(1, SLICE // (model.num_labels or model.config.vocabulary_size))
-    for start in range(0, max(1, len(targets)), size):  # nothing scored is one empty slice
-        yield hidden[start : start + size], targets[start : start + size]
+    for start in range(0, max(1, num_positions), size):
+        yield start, min(start + size, num_positions)
 
 
 class _SlicedLoss(torch.autograd.Function):
@@ -76,25 +82,29 @@ class _SlicedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, model: LanguageModel, hidden: Tensor, targets: Tensor, *trained: Tensor
+        ctx: Any,
+        model: LanguageModel,
+        hidden: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        *trained: Tensor,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         wants_hidden = ctx.needs_input_grad[1]
         hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
         sums = [torch.zeros_like(parameter) for parameter in trained]
-        start = 0
-        for part, wanted in _slices(model, hidden, targets):
+        for start, stop in _slices(model, len(targets)):
+            weight = None if weights is None else weights[start:stop]
             with torch.enable_grad():
-                part = part.detach().requires_grad_(wants_hidden)
-                loss = _LossInPlace.apply(model.logits(part), wanted)  # type: ignore[no-untyped-call]
+                part = hidden[start:stop].detach().requires_grad_(wants_hidden)
+                loss = _LossInPlace.apply(model.logits(part), targets[start:stop], weight)  # type: ignore[no-untyped-call]
             total += loss.detach()
             inputs = [*trained, part] if wants_hidden else list(trained)
             gradients = torch.autograd.grad(loss, inputs) if inputs else ()
             for total_gradient, gradient in zip(sums, gradients, strict=False):
                 total_gradient += gradient
             if hidden_gradient is not None:
-                hidden_gradient[start : start + len(part)] = gradients[-1]
-            start += len(part)
+                hidden_gradient[start:stop] = gradients[-1]
         ctx.gradients = hidden_gradient, sums
         return total
 
@@ -104,40 +114,45 @@ class _SlicedLoss(torch.autograd.Function):
         hidden_gradient, sums = ctx.gradients
         del ctx.gradients  # the products are made in their place
         hidden = None if hidden_gradient is None else hidden_gradient.mul_(grad)
-        return None, hidden, None, *(gradient.mul_(grad) for gradient in sums)
+        return None, hidden, None, None, *(gradient.mul_(grad) for gradient in sums)
 
 
 class _LossInPlace(torch.autograd.Function):
     """The summed -log p(target) of a slice, which turns the logits into their own gradient."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         ctx.gradient = logits.detach()
-        return _loss_and_gradient(ctx.gradient, targets)
+        return _loss_and_gradient(ctx.gradient, targets, weights)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # The gradient of the loss itself is 1. Were the logits' given to torch.autograd.grad, that
         # would import sympy, for 0.3 s and 34 MB.
-        return ctx.gradient, None
+        return ctx.gradient, None, None
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Return the summed -log p(target), and put its gradient, p - [target], in the logits' place.
 
     Args:
         logits: (S, V).
         targets: (S,).
+        weights: (S,) by which a position's loss and gradient are multiplied; without them 1.
     """
     total = logits.new_zeros((), dtype=torch.float32)
     rows = max(1, TILE // logits.shape[-1])
-    tiles = zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
-    for tile, wanted in tiles:
+    for start in range(0, len(logits), rows):
+        tile, wanted = logits[start : start + rows], targets[start : start + rows, None]
         log_p = tile.float().log_softmax(-1)  # (tile, V)
-        of_target = wanted[:, None]
-        total -= log_p.gather(-1, of_target).sum()
+        of_target = log_p.gather(-1, wanted)  # (tile, 1)
         gradient = log_p.exp_()
-        gradient.scatter_add_(-1, of_target, gradient.new_full(of_target.shape, -1.0))
+        gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, -1.0))
+        if weights is not None:
+            weight = weights[start : start + rows, None]  # (tile, 1)
+            of_target = of_target * weight
+            gradient *= weight
+        total -= of_target.sum()
         tile.copy_(gradient)
     return total

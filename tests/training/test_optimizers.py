@@ -1,16 +1,31 @@
 """Our optimizers make the updates of the classes of PyTorch, bit for bit."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tunewise.training.config import OptimizerKind
-from tunewise.training.optimizer import Group, Optimizer
+from tunewise.training.config import TrainConfig
+from tunewise.training.optimizers import NAMES, OPTIMIZERS
+from tunewise.training.optimizers.adam import Adam, AdamW
+from tunewise.training.optimizers.optimizer import Group, Optimizer, UpdateRule
+from tunewise.training.optimizers.sgd import SGD
 
-KINDS: tuple[OptimizerKind, ...] = get_args(OptimizerKind)
+RULES: list[UpdateRule] = [
+    AdamW(),
+    AdamW(beta1=0.8, beta2=0.95, epsilon=1e-4),
+    Adam(),
+    Adam(beta1=0.0, beta2=0.99),
+    SGD(),
+    SGD(momentum=0.9),
+    SGD(momentum=0.5),
+]
 RATES = (0.1, 0.05, 0.2, 0.01)
+
+
+def name_of(rule: UpdateRule) -> str:
+    return repr(rule)
 
 
 def parameters() -> list[nn.Parameter]:
@@ -19,28 +34,29 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(*shape, generator=generator)) for shape in shapes]
 
 
-def ours(kind: OptimizerKind) -> Optimizer:
+def ours(rule: UpdateRule) -> Optimizer:
     first, second, third = parameters()
-    return Optimizer(kind, [Group([first, second], 0.1), Group([third], 0.0, lr_ratio=16.0)])
+    return Optimizer(rule, [Group([first, second], 0.1), Group([third], 0.0, lr_ratio=16.0)])
 
 
-def theirs(kind: OptimizerKind) -> torch.optim.Optimizer:
+def theirs(rule: UpdateRule) -> torch.optim.Optimizer:
     first, second, third = parameters()
     groups = [{"params": [first, second], "weight_decay": 0.1}, {"params": [third]}]
     no_decay: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "fused": True}
-    match kind:
-        case "adamw":
-            return torch.optim.AdamW(groups, **no_decay)
-        case "adam":
-            return torch.optim.Adam(groups, **no_decay)
-        case "sgd":
-            return torch.optim.SGD(groups, **no_decay)
-        case "sgd_momentum":
-            return torch.optim.SGD(groups, momentum=0.9, **no_decay)
+    match rule:
+        case AdamW():
+            betas = rule.beta1, rule.beta2
+            return torch.optim.AdamW(groups, betas=betas, eps=rule.epsilon, **no_decay)
+        case Adam():
+            betas = rule.beta1, rule.beta2
+            return torch.optim.Adam(groups, betas=betas, eps=rule.epsilon, **no_decay)
+        case SGD():
+            return torch.optim.SGD(groups, momentum=rule.momentum, **no_decay)
+    raise AssertionError(f"{rule.kind} is compared with nothing")
 
 
 def gradients(number: int) -> list[Tensor | None]:
-    """Of update `number`; one parameter gets none in the third."""
+    """Return the gradients of an update; one parameter gets none in the third."""
     generator = torch.Generator().manual_seed(1 + number)
     found = [torch.randn(p.shape, generator=generator) for p in parameters()]
     return [found[0], None if number == 2 else found[1], found[2]]
@@ -52,9 +68,9 @@ def update(optimizer: Optimizer, number: int) -> None:
     optimizer.step(RATES[number])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_updates_are_those_of_the_classes_of_pytorch(kind: OptimizerKind) -> None:
-    optimizer, other = ours(kind), theirs(kind)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_updates_are_those_of_the_classes_of_pytorch(rule: UpdateRule) -> None:
+    optimizer, other = ours(rule), theirs(rule)
     others = [parameter for group in other.param_groups for parameter in group["params"]]
     for number, rate in enumerate(RATES):
         update(optimizer, number)
@@ -75,16 +91,16 @@ def test_updates_are_those_of_the_classes_of_pytorch(kind: OptimizerKind) -> Non
 
 
 def test_a_parameter_may_get_its_first_gradient_late() -> None:
-    late, never_before = ours("sgd_momentum"), ours("sgd_momentum")
+    late, never_before = ours(SGD(momentum=0.9)), ours(SGD(momentum=0.9))
     update(late, 2)  # the second parameter gets none
     update(late, 1)
     update(never_before, 1)
     assert torch.equal(late.parameters[1], never_before.parameters[1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_another_goes_on_with_its_states(kind: OptimizerKind) -> None:
-    one, other = ours(kind), ours(kind)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_another_goes_on_with_its_states(rule: UpdateRule) -> None:
+    one, other = ours(rule), ours(rule)
     for number in range(2):
         update(one, number)
     with torch.no_grad():
@@ -100,7 +116,29 @@ def test_another_goes_on_with_its_states(kind: OptimizerKind) -> None:
 
 
 def test_gradients_are_forgotten() -> None:
-    optimizer = ours("sgd")
+    optimizer = ours(SGD())
     update(optimizer, 1)
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in optimizer.parameters)
+
+
+def test_every_optimizer_is_compared() -> None:
+    assert {rule.kind for rule in RULES} == OPTIMIZERS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bare_name_is_written_as_it_was_given(name: str) -> None:
+    config = TrainConfig.model_validate({"optimizer": name})
+    assert config.optimizer.name == name
+    for written in (config.model_dump(), config.model_dump(mode="json", exclude_defaults=True)):
+        assert written.get("optimizer", "adamw") == name
+        assert TrainConfig.model_validate(written) == config
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.name is None], ids=name_of)
+def test_other_settings_are_written_with_their_kind(rule: UpdateRule) -> None:
+    config = TrainConfig.model_validate({"optimizer": rule})
+    written = config.model_dump(mode="json", exclude_defaults=True)
+    assert written["optimizer"]["kind"] == rule.kind
+    assert config.model_dump()["optimizer"].keys() == type(rule).model_fields.keys()
+    assert TrainConfig.model_validate(written) == config
