@@ -63,7 +63,8 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
     path.write_text(FROM_DESIGN)
     config = make_config(path)
     assert (config.model, config.task.name) == ("gpt2-medium", "imdb")
-    assert config.method == LoRA(rank=16, alpha=16)
+    layers = ("query", "key", "value", "out", "up", "down")
+    assert config.method == LoRA(rank=16, alpha=16, targets=layers)
     assert (config.train.max_length, config.train.learning_rate) == (512, 5e-5)
     assert config.train.early_stopping is not None
     assert config.train.early_stopping.patience == 2

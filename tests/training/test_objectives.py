@@ -80,7 +80,7 @@ class PreferenceConfig(TrainConfig):
 
 
 def hidden_of(model: LanguageModel, batch: Batch) -> Tensor:
-    return model.hidden(batch.tokens, batch.positions, batch.segments, rows=batch.scored)
+    return model.scored_hidden(batch)
 
 
 def targets_of(batch: Batch) -> Tensor:
