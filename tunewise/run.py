@@ -61,13 +61,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run left: in memory, and in its folder."""
+    """A finished run: its result, updates and predictions, and its folder."""
 
     folder: Path
     result: Result
     steps: list[Step]
     predictions: list[Prediction]
-    """The predictions of the test split; none if it was not read."""
+    """The predictions of the test split; empty if it was not read."""
 
 
 def run(
@@ -85,12 +85,12 @@ def run(
 
     Args:
         data: the folder in which a named task's rows are searched.
-        out: the folder to leave everything in; must be new or empty. Without it, runs/NAME.
+        out: the folder to write everything to; must be new or empty. Without it, runs/NAME.
         progress: where to show how far it is.
         shared: what other runs of this process have read.
         read_test: whether the test split is read; not for a candidate that is only compared on
             validation data.
-        resume: go on from the folder's last checkpoint, to the same result as without a stop.
+        resume: continue from the folder's last checkpoint, to the same result as without a stop.
 
     Raises:
         TunewiseError: if the configuration, the model or the data cannot be used, or are not those
@@ -165,7 +165,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left; the best state is in the model."""
+    """The outcome of training; the best state is in the model."""
 
     steps: list[Step]
     best: BestState

@@ -22,7 +22,7 @@ HEADINGS = {
     "rows": "train / validation / test",
     "learning_rate": "learning rate",
 }
-"""Headings of the printed table that differ from the field's name."""
+"""Headings of the printed table, where they differ from the name of the field."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ListedTask:
 
 @dataclass(frozen=True)
 class ListedMethod:
-    """A method with its settings and their defaults."""
+    """A method, its settings and their defaults."""
 
     method: str
     about: str
@@ -64,7 +64,7 @@ class ListedMethod:
 
 @dataclass(frozen=True)
 class ListedMetric:
-    """A metric."""
+    """A metric, and whether higher or lower values are better."""
 
     metric: str
     better: str

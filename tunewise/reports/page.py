@@ -14,7 +14,7 @@ from tunewise.studies.compare import Comparison
 
 HERE = Path(__file__).parent
 MADE_BY = "Made by tunewise."
-"""Tells a report from other files, which are not overwritten."""
+"""Marks a file as a report; other files are not overwritten."""
 
 
 class Html(str):

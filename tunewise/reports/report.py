@@ -21,7 +21,7 @@ FORMATS = ("svg", "png")
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a study and return the path of its page; an older report is replaced.
+    """Write the report of a study and return the path of its page; an older report is overwritten.
 
     In the study's folder: report.md, cells.csv and the other tables, and figures/ with each figure
     as SVG and PNG if Kaleido and a Chrome browser are installed.
@@ -54,7 +54,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:
-    """Write each figure as images, if what draws them is installed."""
+    """Write each figure as images, if Kaleido and a browser are installed."""
     if not figures:
         return
     try:

@@ -27,7 +27,7 @@ NUM_SHOWN = 3
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring tokens that are all scored, or all given."""
+    """The text of neighbouring tokens, all of which are scored, or none."""
 
     text: str
     scored: bool
@@ -35,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Shown:
-    """An example as the model meets it."""
+    """An example as the model reads it."""
 
     id: str
     pieces: list[Piece]
@@ -50,10 +50,10 @@ class Lengths:
     examples: int
     median: float
     most: float
-    """95 % are no longer."""
+    """The 95th percentile."""
     longest: int
     truncated: float
-    """The share of examples that lose tokens."""
+    """Fraction of the examples that lose tokens."""
     labels: dict[str, int]
     """Number of examples of each label."""
 
@@ -67,14 +67,14 @@ class DryRun(NamedTuple):
 
 
 def dry_run(config: RunConfig, data: Path | None) -> DryRun:
-    """Return the first training examples as the model meets them, and the lengths of each split.
+    """Return the first training examples as the model reads them, and the lengths of each split.
 
     Raises:
         TunewiseError: as the run itself would, before its first update.
     """
     check_metrics(config)
     prepared = prepare(config, data, choose_device(), Shared(), SPLITS)
-    # For what the method asks for and the model does not have: shapes alone tell.
+    # Raises if the method needs what the model does not have: shapes are enough to see it.
     count_parameters(config, prepared.config.task)
     by_id = {example.id: example for example in prepared.examples["train"]}
     shown = [

@@ -56,14 +56,14 @@ def finish(
     evaluation_seconds: float,
     version: str,
 ) -> Result:
-    """Write what a run leaves, and return its result; its checkpoints are deleted.
+    """Write the files of a finished run, delete its checkpoints, and return its result.
 
     Args:
         best: the best state, which is in the model.
         tested: one prediction per example of the test split; None if it was not read.
-        frozen_seconds: spent on the output of frozen blocks.
-        evaluation_seconds: spent on all evaluations.
-        version: of this package.
+        frozen_seconds: time spent on the output of frozen blocks.
+        evaluation_seconds: time spent on all evaluations.
+        version: the version of this package.
     """
     config, device, predictions = prepared.config, prepared.device, tested or ()
     write_predictions(folder / PREDICTIONS_FILE, predictions)
@@ -110,7 +110,7 @@ def finish(
 
 
 def label_tables(config: RunConfig, predictions: Sequence[Prediction]) -> Tables | None:
-    """Return how well each label is predicted; None for a task without labels."""
+    """Return the scores and confusions of each label; None for a task without labels."""
     if not config.task.answer.has_labels:
         return None
     labels = config.task.label_names or ()

@@ -63,7 +63,7 @@ class Memory(Record):
 
 
 class Estimate(Record):
-    """What was expected before the model was read; see `tunewise estimate`."""
+    """Memory and time that were estimated before the run; see `tunewise estimate`."""
 
     peak_bytes: int
     epoch_seconds: float
@@ -76,14 +76,14 @@ class Estimate(Record):
 
 
 class Tokens(Record):
-    """Tokens that went through the model in training, each as often as it did."""
+    """Tokens that the model was trained on; a token counts once per epoch."""
 
     trained: int
     per_second: float
 
 
 class SplitSize(Record):
-    """What became of a split's rows."""
+    """The size of a split: its examples and tokens, and what was cut."""
 
     examples: int
     sequences: int
@@ -105,7 +105,7 @@ class ClassScores(Record):
 
 
 class Confusion(Record):
-    """Which labels are taken for which."""
+    """Confusion matrix: which label is predicted where which is expected."""
 
     labels: list[str]
     counts: list[list[int]]
@@ -113,14 +113,14 @@ class Confusion(Record):
 
 
 class Tables(Record):
-    """How a classifier does label by label, on the test split."""
+    """Scores of a classifier label by label, on the test split."""
 
     per_class: dict[str, ClassScores]
     confusion: Confusion
 
 
 class Environment(Record):
-    """What it ran on."""
+    """The software and hardware of the run."""
 
     python: str
     torch: str
@@ -131,7 +131,7 @@ class Environment(Record):
 
 
 class Result(Record):
-    """result.json."""
+    """The content of result.json."""
 
     name: str
     status: Literal["finished"]
@@ -155,7 +155,7 @@ class Result(Record):
 
 
 class Failure(Record):
-    """error.json."""
+    """The content of error.json."""
 
     error: str
     traceback: list[str]
