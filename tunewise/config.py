@@ -30,9 +30,9 @@ class RunConfig(Settings):
     task: AnyTask = Field(default=DEFAULT_TASK, validate_default=True)
     """A name of the catalogue, or a kind of task with a path."""
     method: AnyMethod = Field(default=DEFAULT_METHOD, validate_default=True)
-    """What is trained."""
+    """The method: which weights are trained."""
     train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
-    """How it is trained."""
+    """Settings of training."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The seed of all randomness: fresh weights, the order of the rows, dropout."""
 
@@ -111,8 +111,8 @@ def _of_known_kind(field: str, value: Any, kinds: Mapping[str, object]) -> Any:
         return value
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        found = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
-        raise ConfigError(f"{found}; {nearest(str(kind), kinds)}")
+        problem = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
+        raise ConfigError(f"{problem}; {nearest(str(kind), kinds)}")
     return value
 
 
@@ -153,7 +153,7 @@ def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
             _spell_out(values, "method", DEFAULT_METHOD, method_settings)
         case ["train", name, *inner] if isinstance(train := values.get("train") or {}, Mapping):
             values["train"] = with_new_names(train)
-            (name,) = with_new_names({name: None})
+            (name,) = with_new_names({name: None})  # in case it is an old name
             if name == "optimizer" and inner:
                 default = TrainConfig().optimizer.name
                 _spell_out(values["train"], name, default, optimizer_settings)

@@ -86,7 +86,10 @@ def naming_the_file(path: Path) -> Iterator[None]:
     """Raise a ConfigError that names the file or folder if the block cannot write it."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors raises its own error for one of the system
+    except (
+        OSError,
+        SafetensorError,
+    ) as error:  # safetensors raises its own error for one of the system
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be written: {reason}") from error
 

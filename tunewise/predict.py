@@ -121,7 +121,7 @@ class Predictor:
         """Return the answers to some examples, and how many had to be cut."""
         passes = self.config.train.tokens_per_pass
         inference = Inference(self.model, self.tokenizer, self.layout, passes, seed)
-        return self.config.task.answer.answer(inference, examples)
+        return self.config.task.answer_kind.answer_examples(inference, examples)
 
 
 def load(name: str | Path) -> Predictor:

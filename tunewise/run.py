@@ -17,7 +17,6 @@ from tunewise.estimate import estimate_run, warn_of_memory
 from tunewise.memory import reset_peak_bytes
 from tunewise.metrics import METRICS, Prediction
 from tunewise.models import LanguageModel
-from tunewise.runs.answer import check_metrics
 from tunewise.runs.finish import finish
 from tunewise.runs.folder import (
     METRICS_FILE,
@@ -34,6 +33,7 @@ from tunewise.runs.interrupts import stop_requests
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model
 from tunewise.runs.predict_split import predict_split, validate_model
+from tunewise.runs.predictions import check_metrics
 from tunewise.runs.prepare import Prepared, prepare
 from tunewise.runs.progress import Progress
 from tunewise.runs.result import Evaluation, Result
@@ -164,7 +164,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingOutcome:
     """The outcome of training; the best state is in the model."""
 
     steps: list[Step]
@@ -174,7 +174,7 @@ class Trained:
 
 def _train(
     prepared: Prepared, model: LanguageModel, folder: Path, progress: Progress, tracking: Tracking
-) -> Trained:
+) -> TrainingOutcome:
     """Train, from the last checkpoint if there is one, and put the best state into the model."""
     config, settings = prepared.config, prepared.config.train
     sequences = settings.objective.prepare(
@@ -214,10 +214,10 @@ def _train(
             if stop:
                 raise KeyboardInterrupt
     best.restore(model)
-    return Trained(steps, best, evaluation)
+    return TrainingOutcome(steps, best, evaluation)
 
 
-def _test(prepared: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
+def _test(prepared: Prepared, model: LanguageModel, trained: TrainingOutcome) -> list[Prediction]:
     """Return one prediction per example of the test split, by the best state."""
     with trained.evaluation:
         return predict_split(prepared, model, "test", prepared.config.task.metrics)

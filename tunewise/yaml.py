@@ -20,7 +20,7 @@ YAML_TAG = "tag:yaml.org,2002:"
 
 
 class _Scalar(NamedTuple):
-    """How a plain scalar, one without quotes, is written if it is not a string."""
+    """The form of a plain scalar, one without quotes, that is not a string."""
 
     pattern: re.Pattern[str]
     first: list[str]

@@ -41,7 +41,7 @@ def test_a_few_updates_leave_a_result_with_every_metric_and_every_answer(
     monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
     words = ["task.samples=8", "train.epochs=1", "train.batch_size=4", "train.max_length=48"]
     fields = {"task": name, "method": METHODS[kind]}
-    if make_config(fields=fields).task.answer.writes_text:
+    if make_config(fields=fields).task.answer_kind.writes_text:
         words.append("task.decoding.max_new_tokens=4")
     config = make_config(fields=fields, overrides=words)
 

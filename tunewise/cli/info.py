@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tunewise.cli.options import Data, Json, MethodKind, Model, TaskName, Words, split_words
+from tunewise.cli.options import ConfigWords, Data, Json, MethodKind, Model, TaskName, split_words
 from tunewise.errors import ConfigError, nearest
 
 
 def params(
-    words: Words = None,
+    words: ConfigWords = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -38,7 +38,7 @@ def params(
 
 
 def estimate(
-    words: Words = None,
+    words: ConfigWords = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -64,7 +64,7 @@ def list_known(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List the known models, tasks, methods or metrics; with tasks, their rows in the data folder."""
+    """List the known models, tasks, methods or metrics; for tasks, also the number of rows."""
     from tunewise.cli import listing, show
 
     lists: dict[str, Callable[[], Sequence[listing.Listed]]] = {

@@ -36,7 +36,7 @@ class ListedModel:
     heads: int
     context: int
     source: str
-    """Where its weights come from."""
+    """The source of its weights."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ListedTask:
     kind: str
     columns: str
     rows: str
-    """How many rows each split has, or where they can be found."""
+    """Number of rows of each split, or where they can be found."""
     metrics: str
     about: str
 

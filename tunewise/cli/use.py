@@ -80,7 +80,8 @@ def generate(
     max_new_tokens: Annotated[int | None, typer.Option(help="most tokens to write")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the most likely token")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="sample from the most likely tokens that have this probability together")
+        float | None,
+        typer.Option(help="sample from the most likely tokens that have this probability together"),
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(help="sample from this many of the most likely tokens")
@@ -111,18 +112,29 @@ def serve(
     names: Annotated[
         list[str], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs, or models")
     ],
-    host: Annotated[str | None, typer.Option(help="address to listen on; default: 127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="port; default: 8000; 0 takes a free one")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="address to listen on; default: 127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="port; default: 8000; 0 takes a free one")
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(envvar="TUNEWISE_TOKEN", help="token that requests must carry; default: none"),
     ] = None,
-    max_batch: Annotated[int | None, typer.Option(help="texts written at once; default: 16")] = None,
-    max_queue: Annotated[int | None, typer.Option(help="texts or rows that wait; default: 256")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="tokens of a prompt and its text; default: the model's context")
+    max_batch: Annotated[
+        int | None, typer.Option(help="texts written at once; default: 16")
     ] = None,
-    max_body: Annotated[int | None, typer.Option(help="bytes of a request; default: 1,048,576")] = None,
+    max_queue: Annotated[
+        int | None, typer.Option(help="texts or rows that wait; default: 256")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="tokens of a prompt and its text; default: the model's context"),
+    ] = None,
+    max_body: Annotated[
+        int | None, typer.Option(help="bytes of a request; default: 1,048,576")
+    ] = None,
 ) -> None:
     """Serve runs over an OpenAI-compatible HTTP API, until Ctrl-C."""
     from tunewise.serving import ServeConfig

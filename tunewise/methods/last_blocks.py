@@ -1,4 +1,4 @@
-"""The last k blocks, the final norm and the output layer; the blocks below are frozen."""
+"""Last blocks: the last k blocks, the final norm and the output layer are trained."""
 
 from typing import ClassVar, Literal
 
@@ -17,7 +17,7 @@ class LastBlocks(Method):
     kind: Literal["last_blocks"] = "last_blocks"
     default_learning_rate: ClassVar[float] = 1e-3
     blocks: int = Field(default=2, gt=0)
-    """How many blocks, counted from the output."""
+    """Number of trained blocks, counted from the output."""
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
@@ -25,7 +25,7 @@ class LastBlocks(Method):
         """Freeze all but the last blocks, the final norm and the output layer."""
         num_layers = model.config.num_layers
         if self.blocks > num_layers:
-            raise ConfigError(f"method.blocks: {self.blocks} asked for; the model has {num_layers}")
+            raise ConfigError(f"method.blocks: {self.blocks} requested; the model has {num_layers}")
         freeze(model)
         model.blocks[-self.blocks :].requires_grad_(True)
         model.final_norm.requires_grad_(True)

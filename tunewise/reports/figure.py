@@ -63,7 +63,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Style:
-    """How a cell looks in every figure."""
+    """The style of a cell in every figure."""
 
     color: str
     dash: str

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 PICTURES = "figures"
 """Name of the folder with an image of each figure."""
-FORMATS = ("svg", "png")
+IMAGE_FORMATS = ("svg", "png")
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -65,7 +65,7 @@ def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:
         return
     folder.mkdir(exist_ok=True)
     try:
-        for form in FORMATS:
+        for form in IMAGE_FORMATS:
             write_images(
                 fig=[figure.plot for figure in figures],
                 file=[folder / f"{figure.name}.{form}" for figure in figures],

@@ -28,7 +28,7 @@ class Table:
     """A table whose cells are text."""
 
     name: str
-    """Its id on the page."""
+    """Id of the table on the page."""
     header: list[Heading]
     rows: list[list[str]]
     sort_values: list[list[str]] = field(default_factory=list)

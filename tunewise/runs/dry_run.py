@@ -16,9 +16,9 @@ from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device
-from tunewise.runs.answer import check_metrics
 from tunewise.runs.memo import Shared
 from tunewise.runs.parameters import count_parameters
+from tunewise.runs.predictions import check_metrics
 from tunewise.runs.prepare import prepare
 
 NUM_SHOWN = 3
@@ -26,7 +26,7 @@ NUM_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScoredText:
     """The text of neighbouring tokens, all of which are scored, or none."""
 
     text: str
@@ -38,7 +38,7 @@ class Shown:
     """An example as the model reads it."""
 
     id: str
-    pieces: list[Piece]
+    pieces: list[ScoredText]
     label: str
     """The label that a classifier has to answer; empty where text is scored."""
 
@@ -91,7 +91,7 @@ def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
     scored = [False, *(targets_of(sequence)[:-1] != IGNORE)]  # (T,): is this token predicted?
     bounds = [0, *(i for i in range(1, len(scored)) if scored[i] != scored[i - 1]), len(scored)]
     pieces = [
-        Piece(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))
+        ScoredText(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))
         for start, stop in pairwise(bounds)
     ]
     return Shown(example.id, pieces, example.target if sequence.label is not None else "")

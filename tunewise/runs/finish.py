@@ -15,7 +15,6 @@ from tunewise.memory import peak_bytes
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
-from tunewise.runs.answer import compute
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
     PREDICTIONS_FILE,
@@ -23,6 +22,7 @@ from tunewise.runs.folder import (
     write_result,
 )
 from tunewise.runs.model import save_trained
+from tunewise.runs.predictions import compute
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import (
     Best,
@@ -111,7 +111,7 @@ def finish(
 
 def label_tables(config: RunConfig, predictions: Sequence[Prediction]) -> Tables | None:
     """Return the scores and confusions of each label; None for a task without labels."""
-    if not config.task.answer.has_labels:
+    if not config.task.answer_kind.has_labels:
         return None
     labels = config.task.label_names or ()
     scores = per_class(predictions, labels)

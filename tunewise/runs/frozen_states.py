@@ -15,7 +15,9 @@ def add_frozen_states(prepared: Prepared, model: LanguageModel) -> Prepared:
     """
     config, encoded = prepared.config, prepared.encoded
     # Choices are evaluated behind each prompt again: only training uses these sequences.
-    splits: tuple[Split, ...] = tuple(encoded) if config.task.answer.reads_sequences else ("train",)
+    splits: tuple[Split, ...] = (
+        tuple(encoded) if config.task.answer_kind.reads_sequences else ("train",)
+    )
     sequences = {split: encoded[split].sequences for split in splits}
     tokens_per_pass, limit = config.train.tokens_per_pass, config.train.frozen_cache
     known = with_frozen_states(model, sequences, tokens_per_pass, limit)

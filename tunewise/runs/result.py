@@ -25,7 +25,7 @@ class Record(BaseModel):
 
 
 class Parameters(Record):
-    """How many numbers the model holds, and how many were trained."""
+    """Number of parameters of the model, and of the trained ones."""
 
     total: int
     trainable: int
@@ -91,17 +91,17 @@ class SplitSize(Record):
     truncated: int
     """Examples that lost tokens to max_length."""
     tokens_cut: int
-    """How many tokens they lost."""
+    """Tokens that they lost."""
 
 
 class ClassScores(Record):
-    """How well one label is predicted, from 0 to 1."""
+    """Precision, recall and F1 of one label, from 0 to 1."""
 
     precision: float
     recall: float
     f1: float
     support: float
-    """How often the label is expected."""
+    """Number of examples in which the label is expected."""
 
 
 class Confusion(Record):
@@ -150,7 +150,7 @@ class Result(Record):
     estimate: Estimate | None = None
     tokens: Tokens
     updates_left_out: int = 0
-    """How many updates had a loss or gradient that was not finite; see `train.on_nan`."""
+    """Number of updates with a loss or gradient that was not finite; see `train.on_nan`."""
     environment: Environment
 
 

@@ -81,7 +81,7 @@ class Resumed:
     """The progress of a run before it is resumed; empty for a new one."""
 
     lines: list[Line]
-    """Its lines of metrics.jsonl."""
+    """The lines of metrics.jsonl."""
     evaluation_seconds: float
 
     @property

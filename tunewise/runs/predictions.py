@@ -37,7 +37,7 @@ def predict_examples(
         model, prepared.tokenizer, prepared.layout, config.train.tokens_per_pass, config.seed
     )
     write_texts = any(METRICS[name].of == "text" for name in metrics)
-    return config.task.answer.evaluate(inference, examples, encoded.sequences, write_texts)
+    return config.task.answer_kind.evaluate(inference, examples, encoded.sequences, write_texts)
 
 
 def compute(metrics: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
