@@ -41,7 +41,7 @@ class LoRA(Method):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the update's input."""
     init: Init = "kaiming"
-    """Initial values of A: uniform within ±1/sqrt(in), as in PEFT, or normal with deviation 1/rank. With
+    """Initial values of A: uniform within ±1/sqrt(in), as in PEFT, or normal(0, 1/rank). With
     `pissa`, B A starts as the part of W with the largest singular values, subtracted from W."""
     dora: bool = False
     """Whether the length of each row of W + scale · B A is trained apart from its direction."""

@@ -67,8 +67,8 @@ class Instruction(TextTask):
             "assistant": "### Response:\n{content}\n\n",
         }
     )
-    """Templates of the turns of a conversation; the assistant's last is the response. Special tokens
-    may be named here, and in any template."""
+    """Templates of the turns of a conversation; the assistant's last is the response. Special
+    tokens may be named here, and in any template."""
 
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
 
