@@ -25,7 +25,7 @@ class LastBlocks(Method):
         """Freeze all but the last blocks, the final norm and the output layer."""
         num_layers = model.config.num_layers
         if self.blocks > num_layers:
-            raise ConfigError(f"method.blocks: {self.blocks} requested; the model has {num_layers}")
+            raise ConfigError(f"method.blocks: {self.blocks} asked for; the model has {num_layers}")
         freeze(model)
         model.blocks[-self.blocks :].requires_grad_(True)
         model.final_norm.requires_grad_(True)

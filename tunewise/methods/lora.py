@@ -111,7 +111,7 @@ class LoRA(Method):
             max_rank = min(layer.base.in_dim, layer.base.out_dim)
             if self.init == "pissa" and self.rank > max_rank:
                 raise ConfigError(
-                    f"method.rank: {self.rank} requested; {name.rpartition('.')[2]} has {max_rank} "
+                    f"method.rank: {self.rank} asked for; {name.rpartition('.')[2]} has {max_rank} "
                     "singular values"
                 )
             layer.initialise(self.init, generator)
@@ -172,7 +172,7 @@ class LoRA(Method):
             count = int(self.blocks.removeprefix("last-"))
             if count > num_layers:
                 raise ConfigError(
-                    f"method.blocks: the last {count} requested; the model has {num_layers}"
+                    f"method.blocks: the last {count} asked for; the model has {num_layers}"
                 )
             return list(range(num_layers - count, num_layers))
         if wrong := [index for index in self.blocks if not 0 <= index < num_layers]:

@@ -45,7 +45,7 @@ class Cloze(Task):
         if empty := [text for text in texts if not text.strip()]:
             raise ValueError(f"{empty[0]!r} is empty")
         if len({text.strip() for text in texts}) < len(texts):
-            raise ValueError("two differ only in the spaces around them")
+            raise ValueError("two are the same apart from spaces around them")
         return verbalizers
 
     @property
