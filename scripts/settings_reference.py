@@ -43,6 +43,8 @@ TRAIN_GROUPS = {
     "Checkpoints and trackers": "checkpoint_every",
 }
 """The headings of `train`, as comments in `TrainConfig` have them, each with its first field."""
+DEFAULTS = {"metrics": "those of the kind"}
+"""The defaults of fields that every kind of task has, and has its own default of."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
 HEAD = """\
 # Settings
@@ -61,7 +63,7 @@ def settings_reference() -> str:
     parts.append("## `task`\n\nA name of the catalogue (`tunewise list tasks`), or one of these.\n")
     parts += ["### Every kind of task\n", table(Task)]
     for kind, task in TASKS.items():
-        metrics = ", ".join(f"`{name}`" for name in task.metrics)
+        metrics = ", ".join(f"`{name}`" for name in task.model_fields["metrics"].default)
         own = table(task, shared=Task)
         parts += [f"### `kind: {kind}`\n", f"{about(task)} Metrics: {metrics}.\n", own]
     for path, settings in INNER.items():
@@ -123,7 +125,8 @@ def row(name: str, field: FieldInfo) -> str:
     ]
     assert field.description, f"{name} has no description: write a line under the field"
     shown = f"`{field.alias or name}`"
-    cells = (shown, ", ".join([kind, *bounds]), _default(field), field.description)
+    default = DEFAULTS.get(name) or _default(field)
+    cells = (shown, ", ".join([kind, *bounds]), default, field.description)
     return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
 
 

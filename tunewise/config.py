@@ -138,9 +138,9 @@ def make_config(
 def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set one field of a configuration that is still plain values.
 
-    A field inside a task, a method, an objective or an optimizer is set on what its name stands for; on the
-    default, if none is named. `method.rank=4` makes `{method: lora}`, and also `{}`, into
-    `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of one's own.
+    A field inside a task, a method, an objective or an optimizer is set on what its name stands
+    for; on the default, if none is named. `method.rank=4` makes `{method: lora}`, and also `{}`,
+    into `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of one's own.
 
     Raises:
         ConfigError: if a name is not known, or the path leads into a field that has none.

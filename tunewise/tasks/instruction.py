@@ -8,7 +8,7 @@ empty) and `output`; others have `prompt` and `completion`, or `messages` (a lis
 import logging
 import reprlib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 
@@ -69,7 +69,7 @@ class Instruction(TextTask):
     """How the turns of a conversation are written; the assistant's last is the response. Special
     tokens may be named here, and in any template."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "rougeL")
 
     @field_validator("turns")
     @classmethod

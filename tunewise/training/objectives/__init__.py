@@ -10,10 +10,7 @@ from tunewise.training.objectives.cross_entropy import CrossEntropy
 from tunewise.training.objectives.objective import Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    objective.model_fields["kind"].default: objective
-    for objective in (
-        CrossEntropy,
-    )
+    objective.model_fields["kind"].default: objective for objective in (CrossEntropy,)
 }
 """Each objective by its kind."""
 
