@@ -134,7 +134,7 @@ def life(words: Words) -> list[Words]:
 
 def check_life(folder: Path, outputs: list[str]) -> dict[str, Any]:
     """Check that the run was estimated, and resumed to the same bits; return its result."""
-    assert json.loads(outputs[0])["estimate"]["seconds"] > 0
+    assert json.loads(outputs[0])["asked"]["seconds"] > 0
     whole, resumed = folder / "run", folder / "again"
     trained = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
     assert trained
@@ -231,9 +231,7 @@ def test_a_method(
     assert loss == pytest.approx(result["metrics"]["test"]["loss"], rel=1e-5)
 
 
-def test_a_kind_of_task(
-    package: Path, commands: Run, model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_kind_of_task(package: Path, commands: Run, model_folder: Path, tmp_path: Path) -> None:
     changes = apply("task.md", package)
     assert changes.new == ["tunewise/tasks/reading.py"]
     assert [len(lines) for lines in changes.lines.values()] == [1]
