@@ -1,10 +1,11 @@
 """Run commands of a copy of the package in one process; a program that `test_adding.py` starts.
 
-It reads a JSON list of commands, and writes a JSON list of what each printed. A command is a list of
-words, as a user would write them after `tunewise`. Three more are only here:
+It reads a JSON list of commands, and writes a JSON list of what each printed. A command is a list
+of words, as a user would write them after `tunewise`. Four more are only here:
 
     stop FOLDER [KEY=VALUE]...    a run that is stopped where its process would be killed
     logits FOLDER ID...           the logits of a model, as JSON
+    compare FOLDER                how two cells of a study differ
     store-in-int8                 from here on, models are loaded as docs/adding/weight.md says
 """
 
@@ -23,8 +24,10 @@ from tunewise.config import make_config
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
 from tunewise.models.folder import build_model, load_model
+from tunewise.reports.words import format_difference, format_value
 from tunewise.run import run
 from tunewise.runs.progress import Progress
+from tunewise.studies.compare import compare
 from tunewise.training.loop import Step
 
 STOP_AT = 2
@@ -58,6 +61,14 @@ def logits(folder: str, *ids: str) -> str:
     return json.dumps(model.logits(model.hidden(batch)).tolist())
 
 
+def compare_two(folder: str) -> str:
+    comparison = compare(Path(folder))
+    (pair,), metric, best = comparison.pairs, comparison.metric.name, comparison.best
+    assert best is not None
+    difference = format_difference(metric, pair.difference)
+    return f"{metric}, {pair.test}: {difference}, {format_value(metric, best.metrics[metric].mean)}"
+
+
 def store_in_int8() -> str:
     from tunewise.models import int8  # type: ignore[attr-defined]  # it is in the copy only
 
@@ -87,7 +98,7 @@ def printed(words: list[str]) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    here = {"stop": stop, "logits": logits, "store-in-int8": store_in_int8}
+    here = {"stop": stop, "logits": logits, "compare": compare_two, "store-in-int8": store_in_int8}
     commands = json.load(sys.stdin)
     outputs = [here[c[0]](*c[1:]) if c[0] in here else printed(c) for c in commands]
     print(json.dumps(outputs), file=sys.__stdout__)

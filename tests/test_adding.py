@@ -111,7 +111,7 @@ def commands(package: Path, cache: Path, tmp_path: Path) -> Run:
 
 
 def texts(rows: Path) -> Words:
-    """Return the settings of a task with texts as answers, that only measures how likely they are."""
+    """Return the settings of a task with texts as answers, which measures how likely they are."""
     return [
         "task.kind=generation",
         f"task.path={rows}",
@@ -259,7 +259,9 @@ def test_an_objective(
 ) -> None:
     changes = apply("objective.md", package)
     assert changes.new == ["tunewise/training/objectives/focal.py"]
-    assert list(changes.lines.values()) == [["Focal,"]]
+    assert list(changes.lines.values()) == [
+        ["ALL: tuple[type[Objective], ...] = (CrossEntropy, Focal)"]
+    ]
     plain = [f"model={model_folder}", *texts(rows), *QUICK, "method=lora"]
     *outputs, _, listed, wrong, peft = commands(
         *life([*plain, "train.objective={kind: focal, gamma: 3}"]),
@@ -316,20 +318,19 @@ def test_a_metric(
         }
     }
     (tmp_path / "study.yaml").write_text(json.dumps(study))
-    *outputs, listed, peft, _, report = commands(
+    *outputs, listed, peft, _, compared = commands(
         *life([*words, "method=lora"]),
         ["list", "metrics"],
         ["export", "run", "--format", "peft", "--out", "peft"],
         ["study", "study.yaml", "--out", "study"],
-        ["report", "study"],
+        ["compare", "study"],
     )
     result = check_life(tmp_path, outputs)
     assert result["metrics"]["test"].keys() == {"exact_match", "loss"}
     assert result["best"]["metric"] == "exact_match"
     assert "share of answers exactly right" in listed
     assert peft == "peft\n"
-    written = (tmp_path / "study" / "report.md").read_text("utf-8")
-    assert " %" in written and "McNemar" in written, report
+    assert compared == "exact_match, McNemar: +0.0 (+0.0 to +0.0), 0.0 %"
 
 
 def test_a_low_bit_weight(
@@ -340,16 +341,18 @@ def test_a_low_bit_weight(
     words = [*texts(rows), *QUICK, "train.learning_rate=0.01"]
     lora = [f"model={model_folder}", *words, "method={kind: lora, targets: [query, up]}"]
     merged = ["model=hf", *words, "train.epochs=0", "method=last_layer"]
-    _, _, *outputs, peft, hf, _ = commands(
+    _, _, *outputs, full, peft, hf, _ = commands(
         ["run", *lora, "--out", "dense"],
         ["store-in-int8"],
         *life(lora),
+        ["run", f"model={model_folder}", *words, "method=full", "--out", "full"],
         ["predict", "run", "--input", rows / "test.jsonl", "--output", "answers.jsonl"],
         ["export", "run", "--format", "peft", "--out", "peft"],
         ["export", "run", "--format", "hf", "--out", "hf"],
         ["run", *merged, "--out", "merged"],
     )
     result = check_life(tmp_path, outputs)
+    assert "cannot be trained" in full
     assert (peft, hf) == ("peft\n", "hf\n")
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
     dense, exported = result_of(tmp_path / "dense"), result_of(tmp_path / "merged")

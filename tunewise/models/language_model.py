@@ -287,7 +287,7 @@ class LanguageModel(nn.Module):
             parameter.data = stored.contiguous()
 
     def dense(self, name: str) -> Tensor:
-        """Return a parameter by its name: a linear layer's weight as it is, however it is stored."""
+        """Return a parameter by its name; a linear layer's weight in full, however it is stored."""
         path, _, attribute = name.rpartition(".")
         layer = self.get_submodule(path)
         if isinstance(layer, Linear) and attribute == "weight":

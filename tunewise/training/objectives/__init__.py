@@ -9,8 +9,10 @@ from tunewise.errors import ConfigError, nearest
 from tunewise.training.objectives.cross_entropy import CrossEntropy
 from tunewise.training.objectives.objective import Objective
 
+ALL: tuple[type[Objective], ...] = (CrossEntropy,)
+
 OBJECTIVES: dict[str, type[Objective]] = {
-    objective.model_fields["kind"].default: objective for objective in (CrossEntropy,)
+    objective.model_fields["kind"].default: objective for objective in ALL
 }
 """Each objective by its kind."""
 
