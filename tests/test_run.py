@@ -25,7 +25,6 @@ from tunewise.models.folder import build_model, save_model
 from tunewise.models.gpt2 import GPT2Config
 from tunewise.models.language_model import initialise
 from tunewise.run import RunRecord, run
-from tunewise.runs.answer import predict_examples
 from tunewise.runs.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
@@ -38,6 +37,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model, load_trained
+from tunewise.runs.predictions import predict_examples
 from tunewise.runs.prepare import prepare
 from tunewise.runs.result import Best, Evaluation
 from tunewise.tasks import TASKS

@@ -1,6 +1,6 @@
 """Settings: what a person writes or the disk keeps, checked field by field.
 
-`Settings` is the base class, `validate` makes one from plain values and says in one line what is
+`Settings` is the base class, `validate` makes one from plain values, or says in one line what is
 wrong with them, and `union_by_kind` names the members of a union of settings.
 """
 
@@ -62,8 +62,8 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
         first = error.errors()[0]
         path = _path(first["loc"], values, missing=first["type"] == "missing")
         message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-        found = first["input"]
-        shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) else ""
+        value = first["input"]
+        shown = f" (found {value!r})" if isinstance(value, (str, int, float, bool)) else ""
         raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{shown}") from error
 
 

@@ -95,7 +95,7 @@ def test_every_example_becomes_sequences_with_something_to_score(
         assert sequence.num_scored > 0
         assert len(sequence.ids) <= max_length
         assert sequence.ids[:3].tolist() == [900, 901, 902]
-        assert (sequence.label is not None) == isinstance(task.answer, LabelAnswer)
+        assert (sequence.label is not None) == isinstance(task.answer_kind, LabelAnswer)
 
 
 @every_named_task
@@ -234,7 +234,7 @@ def test_a_kind_of_task_names_metrics_that_exist(kind: str) -> None:
 @every_kind_of_task
 def test_a_kind_of_task_has_an_answer_that_its_metrics_can_judge(kind: str) -> None:
     values = {"kind": kind, "path": "rows.csv"} | LEAST.get(kind, {})
-    answer = make_config(fields={"task": values}).task.answer
+    answer = make_config(fields={"task": values}).task.answer_kind
     for name in TASKS[kind].model_fields["metrics"].default:
         of = METRICS[name].of
         assert of != "label" or answer.has_labels

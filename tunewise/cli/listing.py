@@ -24,7 +24,7 @@ HEADINGS = {
     "rows": "train / validation / test",
     "learning_rate": "learning rate",
 }
-"""Headings of the printed table that differ from the field's name."""
+"""Headings of the printed table, where they differ from the name of the field."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ListedModel:
     heads: int
     context: int
     source: str
-    """Where its weights come from."""
+    """The source of its weights."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class ListedTask:
     kind: str
     columns: str
     rows: str
-    """How many rows each split has, or where they can be found."""
+    """Number of rows of each split, or where they can be found."""
     metrics: str
     about: str
 
 
 @dataclass(frozen=True)
 class ListedMethod:
-    """A method with its settings and their defaults."""
+    """A method, its settings and their defaults."""
 
     method: str
     about: str
@@ -66,7 +66,7 @@ class ListedMethod:
 
 @dataclass(frozen=True)
 class ListedMetric:
-    """A metric."""
+    """A metric, and whether higher or lower values are better."""
 
     metric: str
     better: str

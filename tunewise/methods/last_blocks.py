@@ -1,4 +1,4 @@
-"""The last k blocks, the final norm and the output layer; the blocks below are frozen."""
+"""Last blocks: the last k blocks, the final norm and the output layer are trained."""
 
 from typing import ClassVar, Literal
 
@@ -17,7 +17,7 @@ class LastBlocks(Method):
     kind: Literal["last_blocks"] = "last_blocks"
     default_learning_rate: ClassVar[float] = 1e-3
     blocks: int = Field(default=2, gt=0)
-    """How many blocks, counted from the output."""
+    """Number of trained blocks, counted from the output."""
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None

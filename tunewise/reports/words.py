@@ -1,4 +1,4 @@
-"""Numbers and lists of names as a report writes them for people."""
+"""Text of a report: how numbers, intervals and lists of names are written."""
 
 import math
 
@@ -6,7 +6,7 @@ from tunewise.metrics import METRICS
 from tunewise.studies.statistics import Interval
 
 MISSING = "\N{EN DASH}"
-"""Stands where there is no number."""
+"""Shown where there is no number."""
 
 
 def format_value(metric: str, value: float) -> str:

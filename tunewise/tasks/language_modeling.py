@@ -14,7 +14,7 @@ from tunewise.tasks.task import Task
 
 
 class LanguageModeling(Task):
-    """A text to be learnt. A long one is cut into consecutive pieces: books can be trained on."""
+    """A text to learn. A long one is cut into consecutive pieces: books can be trained on."""
 
     kind: Literal["language_modeling"] = "language_modeling"
     text: str = "text"
@@ -23,8 +23,8 @@ class LanguageModeling(Task):
     metrics: tuple[str, ...] = ("loss", "perplexity")
 
     @property
-    def answer(self) -> NoAnswer:
-        """Nothing: a text is only learnt."""
+    def answer_kind(self) -> NoAnswer:
+        """No answer: a text is only learned."""
         return NoAnswer()
 
     @property

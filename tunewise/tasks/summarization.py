@@ -13,9 +13,9 @@ class Summarization(TextTask):
 
     kind: Literal["summarization"] = "summarization"
     template: Template = "{article}\nTL;DR:"
-    """What is given, with columns in braces."""
+    """The prompt, with columns in braces."""
     summary: Template = " {highlights}"
-    """What is to be written, with columns in braces."""
+    """The summary, with columns in braces."""
 
     metrics: tuple[str, ...] = ("loss", "perplexity", "rouge1", "rouge2", "rougeL")
 

@@ -1,4 +1,4 @@
-"""The base of all tasks: settings, where the rows are, and the examples made of them."""
+"""The base class of all tasks: settings, the source of the rows, and their examples."""
 
 import os
 import string
@@ -42,16 +42,16 @@ class Task(Settings):
     path: Path | None = None
     """A file of rows, or a folder of splits; without it, the data folder is searched for `name`."""
     hub: HubData | None = None
-    """Where the data are on the Hugging Face hub, in case they are in no folder here."""
+    """The data set on the Hugging Face hub, used if the data are in no folder here."""
     samples: int | dict[Split, int] | None = None
-    """How many rows of each split to use, drawn by `sample_seed`: one number, or one per split."""
+    """Number of rows to use, sampled by `sample_seed`: one for all splits, or one per split."""
     sample_seed: int = Field(default=0, ge=0)
-    """Which rows are drawn; the same in all runs, whatever their seed, unless you change it."""
+    """Seed of that sample; it does not depend on the seed of a run."""
     train_size: float | None = Field(default=None, gt=0, lt=1)
-    """The share of the training rows to train on; the others validate, in place of the data's own
-    validation rows. Without it those are used, or, if there are none, 20 % of the training rows."""
+    """Fraction of the training rows to train on; the others are the validation rows, in place of
+    the data's own. Default: the data's own validation rows, or 20 % of the training rows."""
     max_length: int | None = Field(default=None, gt=1)
-    """The most tokens of a sequence, unless `train.max_length` is set."""
+    """Most tokens of a sequence, unless `train.max_length` is set."""
     lowercase: bool = False
     """Whether to read all text in lower case."""
     punctuation: bool = True
@@ -86,7 +86,7 @@ class Task(Settings):
 
     @model_validator(mode="after")
     def _metrics_suit_the_answer(self) -> Self:
-        known = [name for name, metric in METRICS.items() if self.answer.suits(metric)]
+        known = [name for name, metric in METRICS.items() if self.answer_kind.suits(metric)]
         if wrong := [name for name in self.metrics if name not in known]:
             hint = nearest(wrong[0], known)
             raise ValueError(f"metrics: no metric {wrong[0]!r} for this kind of task; {hint}")
@@ -96,7 +96,7 @@ class Task(Settings):
 
     @property
     @abstractmethod
-    def answer(self) -> AnswerKind:
+    def answer_kind(self) -> AnswerKind:
         """The kind of its answers: labels, choices among texts, texts, or nothing."""
 
     @property
@@ -114,15 +114,15 @@ class Task(Settings):
 
         Args:
             data: the data folder.
-            group: a column whose values shall have the same shares in all splits made here.
+            group: a column whose values keep their shares in all splits made here.
 
         Raises:
-            DataError: if there are none, or broken ones.
+            DataError: if there are none, or a row is broken.
         """
         return rows_of(self.source(data), split, group, self.train_size)
 
     def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
-        """Return as many of the examples as the task asks for; labels keep their shares."""
+        """Return as many of the examples as `samples` says; labels keep their shares."""
         count = self.samples.get(split) if isinstance(self.samples, dict) else self.samples
         if count is None:
             return examples
@@ -130,10 +130,10 @@ class Task(Settings):
         return subset(examples, count, self.sample_seed, groups)
 
     def source(self, data: Path | None) -> Source:
-        """Return where the task's rows are.
+        """Return the source of the task's rows.
 
         Raises:
-            DataError: if they are nowhere.
+            DataError: if there is none.
         """
         if self.path is not None:
             if not os.path.exists(self.path):  # pathlib's fails on too long a name
@@ -169,15 +169,15 @@ class Task(Settings):
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The labels, in the order of the output layer; None where it is over the vocabulary."""
+        """The labels, in the order of the output layer; None if that is over the vocabulary."""
         return None
 
     def resolve(self, examples: Sequence[Example]) -> "Task":
-        """Return the task with nothing left open that its training examples decide."""
+        """Return the task with the settings filled in that its training examples decide."""
         return self
 
     def prompt_of(self, row: Row) -> Example:
-        """Return what a row asks; the row need not hold the answer.
+        """Return an example of a row's prompt; the answer may be missing.
 
         Raises:
             ConfigError: if the task answers nothing.

@@ -20,7 +20,7 @@ NAMES: dict[str, dict[str, Any]] = {
     for kind, rule in OPTIMIZERS.items()
     for name, settings in rule.names.items()
 }
-"""What each bare name stands for."""
+"""The settings that each bare name stands for."""
 
 
 def optimizer_settings(value: Any) -> Any:
@@ -35,8 +35,8 @@ def optimizer_settings(value: Any) -> Any:
         return dict(NAMES[value])
     kind = value.get("kind") if isinstance(value, Mapping) else value
     if isinstance(value, str | Mapping) and kind not in OPTIMIZERS:
-        found = f"no optimizer {kind!r}" if kind else "no `kind` is given"
-        raise ConfigError(f"train.optimizer: {found}; {nearest(str(kind), NAMES)}")
+        problem = f"no optimizer {kind!r}" if kind else "no `kind` is given"
+        raise ConfigError(f"train.optimizer: {problem}; {nearest(str(kind), NAMES)}")
     return value
 
 
