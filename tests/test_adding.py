@@ -123,18 +123,16 @@ def texts(rows: Path) -> Words:
 
 
 def life(words: Words) -> list[Words]:
-    """Return the commands that estimate and run a set-up, and stop and resume another run of it."""
+    """Return the commands that run a set-up, and stop and resume another run of it."""
     return [
-        ["estimate", *words, "--json"],
         ["run", *words, "--out", "run"],
         ["stop", "again", *words],
         ["run", *words, "--out", "again", "--resume"],
     ]
 
 
-def check_life(folder: Path, outputs: list[str]) -> dict[str, Any]:
+def check_life(folder: Path) -> dict[str, Any]:
     """Check that the run was estimated, and resumed to the same bits; return its result."""
-    assert json.loads(outputs[0])["asked"]["seconds"] > 0
     whole, resumed = folder / "run", folder / "again"
     trained = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
     assert trained
@@ -142,7 +140,9 @@ def check_life(folder: Path, outputs: list[str]) -> dict[str, Any]:
         assert (whole / name).read_bytes() == (resumed / name).read_bytes(), name
     assert updates(whole) == updates(resumed)
     assert len(updates(whole)) == 3
-    return result_of(whole)
+    result = result_of(whole)
+    assert result["estimate"]["seconds"] > 0
+    return result
 
 
 def updates(run: Path) -> list[dict[str, Any]]:
@@ -184,7 +184,8 @@ def test_a_family(
     ids = [5, 9, 200, 7, 7, 31]
     words = ["model=llama", "task.kind=classification", f"task.path={rows}", *QUICK]
     others = ("prefix", "ia3", "adapter")
-    *outputs, logits, params, peft, hf = commands(
+    estimate, *_, logits, params, peft, hf = commands(
+        ["estimate", *words, "--json"],
         *life([*words, "method=lora"]),
         *(["run", *words, f"method={method}", "--out", method] for method in others),
         ["logits", "llama", *ids],
@@ -192,7 +193,10 @@ def test_a_family(
         ["export", "run", "--format", "peft", "--out", "peft"],
         ["export", "run", "--format", "hf", "--out", "hf"],
     )
-    check_life(tmp_path, outputs)
+    check_life(tmp_path)
+    surveyed = [one["name"] for one in json.loads(estimate)["methods"]]
+    assert "lora" in surveyed
+    assert "bitfit" not in surveyed  # the model has no biases
     assert all((tmp_path / method / "result.json").is_file() for method in others)
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits[0]
@@ -213,7 +217,8 @@ def test_a_method(
     assert [len(lines) for lines in changes.lines.values()] == [1]
     words = [*texts(rows), *QUICK, "train.learning_rate=0.1"]
     merged = ["model=hf", *words, "train.epochs=0", "method=bitfit"]
-    *outputs, listed, peft, hf, _ = commands(
+    estimate, *_, listed, peft, hf, _ = commands(
+        ["estimate", f"model={model_folder}", *words, "method=gain", "--json"],
         *life([f"model={model_folder}", *words, "method=gain"]),
         ["predict", "run", "--input", rows / "test.jsonl", "--output", "answers.jsonl"],
         ["list", "methods"],
@@ -221,9 +226,10 @@ def test_a_method(
         ["export", "run", "--format", "hf", "--out", "hf"],
         ["run", *merged, "--out", "merged"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
     assert result["parameters"]["trainable"] == 2 * (4 * 16 + 32 + 16)
     assert "gain" in listed
+    assert "gain" in [one["name"] for one in json.loads(estimate)["methods"]]
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
     assert "PEFT does not have it; use --format hf" in peft
     assert hf == "hf\n"
@@ -241,14 +247,16 @@ def test_a_kind_of_task(package: Path, commands: Run, model_folder: Path, tmp_pa
         (tmp_path / f"{split}.jsonl").write_text("".join(lines))
     words = [f"model={model_folder}", "task.kind=reading", f"task.path={tmp_path}", *QUICK]
     words += ["method=lora", "task.decoding.max_new_tokens=4"]
-    *outputs, listed, hf = commands(
+    estimate, *_, listed, hf = commands(
+        ["estimate", *words, "--json"],
         *life(words),
         ["predict", "run", "--input", "test.jsonl", "--output", "answers.jsonl"],
         ["list", "tasks"],
         ["export", "run", "--format", "hf", "--out", "hf"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
     assert result["metrics"]["test"].keys() == {"loss", "perplexity", "rougeL"}
+    assert json.loads(estimate)["asked"]["seconds"] > 0
     assert "{kind: reading, path: ...}" in listed
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
     assert hf == "hf\n"
@@ -263,14 +271,14 @@ def test_an_objective(
         ["ALL: tuple[type[Objective], ...] = (CrossEntropy, Focal)"]
     ]
     plain = [f"model={model_folder}", *texts(rows), *QUICK, "method=lora"]
-    *outputs, _, listed, wrong, peft = commands(
+    *_, listed, wrong, peft = commands(
         *life([*plain, "train.objective={kind: focal, gamma: 3}"]),
         ["run", *plain, "--out", "plain"],
         ["list", "objectives"],
         ["run", *plain, "train.objective=focl", "--out", "wrong"],
         ["export", "run", "--format", "peft", "--out", "peft"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
     assert result["config"]["train"]["objective"] == {"kind": "focal", "gamma": 3}
     focal, entropy = updates(tmp_path / "run"), updates(tmp_path / "plain")
     assert 0 < focal[0]["loss"] < entropy[0]["loss"]
@@ -286,11 +294,11 @@ def test_an_optimizer(
     assert changes.new == ["tunewise/training/optimizers/lion.py"]
     assert list(changes.lines.values()) == [["OneOf = AdamW | Adam | SGD | Lion"]]
     words = [f"model={model_folder}", *texts(rows), *QUICK, "method=full"]
-    *outputs, hf = commands(
+    *_, hf = commands(
         *life([*words, "train.optimizer=lion"]),
         ["export", "run", "--format", "hf", "--out", "hf"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
     assert result["config"]["train"]["optimizer"] == "lion"
     assert hf == "hf\n"
 
@@ -318,14 +326,14 @@ def test_a_metric(
         }
     }
     (tmp_path / "study.yaml").write_text(json.dumps(study))
-    *outputs, listed, peft, _, compared = commands(
+    *_, listed, peft, _, compared = commands(
         *life([*words, "method=lora"]),
         ["list", "metrics"],
         ["export", "run", "--format", "peft", "--out", "peft"],
         ["study", "study.yaml", "--out", "study"],
         ["compare", "study"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
     assert result["metrics"]["test"].keys() == {"exact_match", "loss"}
     assert result["best"]["metric"] == "exact_match"
     assert "share of answers exactly right" in listed
@@ -341,9 +349,10 @@ def test_a_low_bit_weight(
     words = [*texts(rows), *QUICK, "train.learning_rate=0.01"]
     lora = [f"model={model_folder}", *words, "method={kind: lora, targets: [query, up]}"]
     merged = ["model=hf", *words, "train.epochs=0", "method=last_layer"]
-    _, _, *outputs, full, peft, hf, _ = commands(
+    _, _, estimate, *_, full, _, peft, hf, _ = commands(
         ["run", *lora, "--out", "dense"],
         ["store-in-int8"],
+        ["estimate", *lora, "--json"],
         *life(lora),
         ["run", f"model={model_folder}", *words, "method=full", "--out", "full"],
         ["predict", "run", "--input", rows / "test.jsonl", "--output", "answers.jsonl"],
@@ -351,7 +360,10 @@ def test_a_low_bit_weight(
         ["export", "run", "--format", "hf", "--out", "hf"],
         ["run", *merged, "--out", "merged"],
     )
-    result = check_life(tmp_path, outputs)
+    result = check_life(tmp_path)
+    surveyed = [one["name"] for one in json.loads(estimate)["methods"]]
+    assert "lora" in surveyed
+    assert "full" not in surveyed
     assert "cannot be trained" in full
     assert (peft, hf) == ("peft\n", "hf\n")
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
