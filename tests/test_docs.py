@@ -196,6 +196,8 @@ def test_the_error_shown_for_a_bad_file_is_the_error_raised(code: Code, tmp_path
 @pytest.mark.parametrize("code", blocks(DOCS, "python"), ids=names)
 def test_every_example_of_code_is_in_the_package_or_fits_it(code: Code, tmp_path: Path) -> None:
     first, *lines = code.text.splitlines()
+    if first.startswith("# new file: "):
+        return  # `test_adding.py` runs it
     if first.startswith("# "):
         source = (ROOT / first.removeprefix("# ")).read_text("utf-8").splitlines()
         for line in lines:

@@ -187,7 +187,7 @@ def test_every_metric_can_be_computed_again_from_the_predictions(start: Start, t
     assert predictions == record.predictions
     assert [p.example_id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
     found = record.result.metrics["test"]
-    assert found.keys() == set(TASKS[task].metrics)
+    assert found.keys() == set(TASKS[task].model_fields["metrics"].default)
     assert found == {name: METRICS[name].compute(predictions) for name in found}
     for line in lines_of(record.folder / PREDICTIONS_FILE):
         assert line.keys() == {field.name for field in fields(Prediction)}
@@ -311,10 +311,14 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
     by_loss = start(task=task, out="by loss")
     assert written == ["test"]
     assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
-    metric = next(name for name in TASKS[task].metrics if METRICS[name].of == "text")
+    metric = next(
+        name for name in TASKS[task].model_fields["metrics"].default if METRICS[name].of == "text"
+    )
     by_text = start(f"train.metric={metric}", task=task, out="by text")
     assert written == ["test", "validation", "validation", "test"]
-    assert by_text.result.metrics["validation"].keys() == set(TASKS[task].metrics)
+    assert by_text.result.metrics["validation"].keys() == set(
+        TASKS[task].model_fields["metrics"].default
+    )
     assert by_text.result.best.metric == metric
 
 

@@ -16,6 +16,7 @@ from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig, with_new_names
+from tunewise.training.objectives import objective_settings
 from tunewise.training.optimizers import optimizer_settings
 from tunewise.yaml import dump_yaml, load_yaml
 
@@ -137,9 +138,10 @@ def make_config(
 def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set one field of a configuration that is still plain values.
 
-    A field inside a task, a method or an optimizer is set on what its name stands for; on the
-    default, if none is named. `method.rank=4` turns `{method: lora}`, and also `{}`, into
-    `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of the user's own.
+    A field inside a task, a method, an objective or an optimizer is set on what its name stands
+    for; on the default, if none is named. `method.rank=4` turns `{method: lora}`, and also `{}`,
+    into `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of the user's
+    own.
 
     Raises:
         ConfigError: if a name is not known, or the path leads into a field that has none.
@@ -157,6 +159,9 @@ def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
             if name == "optimizer" and inner:
                 default = TrainConfig().optimizer.name
                 _spell_out(values["train"], name, default, optimizer_settings)
+            if name == "objective" and inner:
+                default = TrainConfig().objective.kind
+                _spell_out(values["train"], name, default, objective_settings)
             path = ["train", name, *inner]
     _set(values, path, value)
 

@@ -60,7 +60,7 @@ def estimate(
 
 
 def list_known(
-    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],
+    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics|objectives")],
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +72,7 @@ def list_known(
         "tasks": partial(listing.tasks, data),
         "methods": listing.methods,
         "metrics": listing.metrics,
+        "objectives": listing.objectives,
     }
     if what not in lists:
         raise ConfigError(f"list {what!r}: {nearest(what, lists)}")

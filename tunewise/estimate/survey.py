@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunewise.config import RunConfig
 from tunewise.data.rows import SPLITS
 from tunewise.device import Precision, choose_device
+from tunewise.errors import ConfigError
 from tunewise.estimate.expected import estimate_on, estimate_run, find_work
 from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
@@ -66,7 +68,7 @@ class Survey:
     asked: Requirement
     """The run as configured, on this machine."""
     methods: list[Requirement]
-    """The run with each method's default settings, on this machine."""
+    """The run with the default settings of each method that the model can have, on this machine."""
     machines: list[Requirement]
     """The run as configured, on each GPU."""
 
@@ -106,10 +108,13 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
         return _requirement(config.method.kind, estimate_run(prepared, shared), room_bytes)
 
     prepared = prepare(config, data, device, shared, SPLITS)
-    asked = require_here(config)
+    asked, methods = require_here(config), []
+    for other in _with_each_method(config):
+        with suppress(ConfigError):  # it asks for what this model does not have, such as biases
+            methods.append(require_here(other))
     return Survey(
         asked=replace(asked, pass_tokens=_pass_tokens(asked, prepared, shared)),
-        methods=[require_here(other) for other in _with_each_method(config)],
+        methods=methods,
         machines=[
             _require_on_gpu(machine, prepared, config.train.precision, shared) for machine in GPUS
         ],

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError
-from tunewise.methods.method import Method, freeze, train_head
+from tunewise.methods.method import Method, freeze, train, train_head
 from tunewise.models import LanguageModel
 
 
@@ -27,6 +27,6 @@ class LastBlocks(Method):
         if self.blocks > num_layers:
             raise ConfigError(f"method.blocks: {self.blocks} asked for; the model has {num_layers}")
         freeze(model)
-        model.blocks[-self.blocks :].requires_grad_(True)
+        train(model.blocks[-self.blocks :])
         model.final_norm.requires_grad_(True)
         train_head(model)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
 from tunewise.peft.write import PeftAdapter
 from tunewise.settings import Settings
@@ -120,10 +121,24 @@ def freeze(model: LanguageModel) -> None:
         model.head.requires_grad_(True)
 
 
+def train(part: nn.Module) -> None:
+    """Train all of a part of a model.
+
+    Raises:
+        ConfigError: if a weight is stored in fewer bits, which cannot be trained.
+    """
+    if not all(parameter.is_floating_point() for parameter in part.parameters()):
+        raise ConfigError(
+            "method: weights that are stored in fewer bits cannot be trained; choose a method that "
+            "adds weights of its own, such as lora"
+        )
+    part.requires_grad_(True)
+
+
 def train_head(model: LanguageModel) -> None:
     """Train the output layer, with a weight of its own if it shared the token embedding's."""
     model.untie_head()
-    model.head.requires_grad_(True)
+    train(model.head)
 
 
 def refuse_settings(method: Method, allowed: Collection[str]) -> None:

@@ -147,7 +147,7 @@ def save_model(
     elif not model.head_is_tied:
         values["tie_word_embeddings"] = False
     # transformers reads every tensor in this precision, so it is the highest of them.
-    stored = {parameter.dtype for parameter in model.parameters()}
+    stored = {p.dtype for p in model.parameters() if p.is_floating_point()}
     dtype = torch.float32 if torch.float32 in stored else stored.pop()
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)

@@ -280,10 +280,21 @@ class LanguageModel(nn.Module):
         """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters."""
         self.compute_dtype = dtype
         for parameter in self.parameters():
+            if not parameter.is_floating_point():  # a weight in fewer bits
+                continue
             wanted = torch.float32 if parameter.requires_grad else dtype
             # A file may hold it transposed: one copy transposes and rounds it.
             stored = parameter.data.to(wanted, memory_format=torch.contiguous_format)
             parameter.data = stored.contiguous()
+
+    def dense(self, name: str) -> Tensor:
+        """Return a parameter by its name; a linear layer's weight in full, however it is stored."""
+        path, _, attribute = name.rpartition(".")
+        layer = self.get_submodule(path)
+        if isinstance(layer, Linear) and attribute == "weight":
+            return layer.dense()
+        values: Tensor = getattr(layer, attribute)
+        return values
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the name and parameter of everything that is trained."""

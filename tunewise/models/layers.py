@@ -6,6 +6,8 @@ ones are stored in the compute precision, so that the rounding costs nothing.
 Shapes, in all of `models`: N packed tokens, D model_dim, H heads, K head_dim, V vocabulary.
 """
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,8 @@ from tunewise.models.fast.recompute import recomputed
 class Linear(nn.Linear):
     """y = x Wᵀ + b, with W of shape (out, in).
 
-    Only this class knows how W is stored: others ask for `product`, or for W itself by `dense`.
+    Only this class knows how W is stored: others ask for `product`, or for W itself by `dense`. So
+    one that stores it in fewer bits has its own `replace_weight` and `dense`, and no more.
     """
 
     prepacked: Tensor | None = None
@@ -26,11 +29,11 @@ class Linear(nn.Linear):
     """False if something besides the product reads W (DoRA's norm), so that prepacking keeps W."""
 
     @classmethod
-    def holding(cls, weight: Tensor, bias: Tensor | None = None) -> "Linear":
+    def holding(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         """Return a frozen layer of a weight (out, in) and a bias (out,), or none."""
         out_dim, in_dim = weight.shape
         layer = cls(in_dim, out_dim, bias=bias is not None, device="meta")
-        layer.weight = nn.Parameter(weight, requires_grad=False)
+        layer.replace_weight(weight)
         if bias is not None:
             layer.bias = nn.Parameter(bias, requires_grad=False)
         return layer

@@ -66,15 +66,14 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
 
 def write_weights(model: LanguageModel, file: Path) -> None:
     """Write a model's weights as Hugging Face names them; a tied output layer is left out."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
     tensors: dict[str, Tensor] = {}
     for stored in model.stored_tensors():
-        whole = torch.cat([parameters[name].detach() for name in stored.ours])
+        whole = torch.cat([model.dense(name).detach() for name in stored.ours])
         tensors[model.name_prefix + stored.theirs] = whole.T if stored.transposed else whole
     if model.num_labels is not None:
-        tensors[LABEL_HEAD] = parameters["head.weight"].detach()
+        tensors[LABEL_HEAD] = model.dense("head.weight").detach()
     elif not model.head_is_tied:
-        tensors[LANGUAGE_HEAD] = parameters["head.weight"].detach()
+        tensors[LANGUAGE_HEAD] = model.dense("head.weight").detach()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, file, metadata={"format": "pt"})
 

@@ -64,7 +64,7 @@ def read_lora(folder: Path, model: LanguageModel) -> LoRAFolder:
     contents.take_output_layer_copy(model)
     updates: dict[str, LowRankUpdate] = {}
     for theirs, ours in layers_of_transformers(model).items():
-        weights = [model.get_parameter(f"{name}.weight") for name in ours]
+        weights = [model.dense(f"{name}.weight") for name in ours]
         joint = contents.take_update(theirs, weights)
         if joint is None:
             continue

@@ -88,7 +88,7 @@ def lora_adapter(
     joint: dict[str, LowRankUpdate] = {}
     for theirs, ours in layers_of_transformers(model).items():
         if any(name in updates for name in ours):
-            weights = [model.get_submodule(name).get_parameter("weight") for name in ours]
+            weights = [model.dense(f"{name}.weight") for name in ours]
             joint[theirs] = join_updates([updates.get(name) for name in ours], weights)
     tensors = {}
     for theirs, update in joint.items():
@@ -129,7 +129,7 @@ def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapt
             parts = [
                 scales[name]
                 if name in scales
-                else torch.ones(len(model.get_submodule(name).get_parameter("weight")), 1)
+                else torch.ones(len(model.dense(f"{name}.weight")), 1)
                 for name in ours
             ]
             joint[theirs] = torch.cat(parts)

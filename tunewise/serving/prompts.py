@@ -7,15 +7,7 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Row
 from tunewise.errors import ConfigError, DataError
 from tunewise.serving.requests import InputRow, Message
-from tunewise.tasks import (
-    Classification,
-    Cloze,
-    Generation,
-    Instruction,
-    Summarization,
-    Task,
-)
-from tunewise.tasks.template import columns_of
+from tunewise.tasks import Instruction, Task
 
 
 def read_conversation(task: Task, messages: Sequence[Message]) -> Example:
@@ -40,8 +32,8 @@ def read_conversation(task: Task, messages: Sequence[Message]) -> Example:
             for m in messages
         ]
         return task.prompt_of(Row({"messages": turns}, "messages"))
-    if single and task.answer_kind.writes_text and len(columns := _columns(task)) == 1:
-        return task.prompt_of(Row({columns[0]: messages[0].text}, "messages"))
+    if single and task.answer_kind.writes_text and len(task.prompt_columns) == 1:
+        return task.prompt_of(Row({task.prompt_columns[0]: messages[0].text}, "messages"))
     return Example("messages", "\n\n".join(message.text for message in messages), "")
 
 
@@ -60,20 +52,7 @@ def read_row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
 
 
 def _one_column(task: Task, text: str, number: int) -> dict[str, Any]:
-    columns = _columns(task)
-    if len(columns) > 1:
-        needed = ", ".join(columns)
+    if len(task.prompt_columns) > 1:
+        needed = ", ".join(task.prompt_columns)
         raise DataError(f"input {number}: a text; an object with {needed} is needed")
-    return dict.fromkeys(columns, text)
-
-
-def _columns(task: Task) -> list[str]:
-    """Return the columns that a task's template, or a classification's text, uses."""
-    match task:
-        case Classification(template=None, text=column):
-            return [column]
-        case Classification(template=str(template)) | Cloze(template=template):
-            return columns_of(template)
-        case Generation(text=None, template=template) | Summarization(template=template):
-            return columns_of(template)
-    return []
+    return dict.fromkeys(task.prompt_columns, text)

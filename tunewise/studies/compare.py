@@ -295,13 +295,13 @@ def _compare_two(
     terms = [Term(1.0, measured[first.name]), Term(-1.0, measured[second.name])]
     difference, p = combine(terms)
     test = "paired bootstrap"
-    if metric.name == "accuracy" and len(first.runs) == len(second.runs) == 1:
-        p, test = mcnemar(_is_right(first.runs[0]), _is_right(second.runs[0])), "McNemar"
+    if metric.is_right is not None and len(first.runs) == len(second.runs) == 1:
+        right, also_right = (
+            [metric.is_right(prediction) for prediction in row.runs[0].predictions]
+            for row in (first, second)
+        )
+        p, test = mcnemar(right, also_right), "McNemar"
     return Pair(first.name, second.name, difference, test, p, corrected=p)
-
-
-def _is_right(run: StoredRun) -> list[bool]:
-    return [prediction.expected == prediction.predicted for prediction in run.predictions]
 
 
 def _is_worse(row: CellResult, best: CellResult, pairs: Sequence[Pair]) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -33,7 +33,7 @@ class Classification(Task):
     labels: dict[str, str] | None = Field(default=None, min_length=2)
     """Each label as it is in the rows, and its name; default: the labels of the training rows."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
     _labels_are_text = field_validator("labels", mode="before")(labels_as_text)
 
@@ -52,8 +52,12 @@ class Classification(Task):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        texts = columns_of(self.template) if self.template else [self.text]
-        return (*texts, self.label)
+        return (*self.prompt_columns, self.label)
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of."""
+        return (self.text,) if self.template is None else tuple(columns_of(self.template))
 
     @property
     def label_names(self) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ model's knowledge of words such as "yes" and "no" is used and trained.
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -34,7 +34,7 @@ class Cloze(Task):
     verbalizers: dict[str, str] = Field(min_length=2)
     """Each label as it is in the rows, and the text that stands for it, such as `" yes"`."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
     _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
 
@@ -56,7 +56,12 @@ class Cloze(Task):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        return (*columns_of(self.template), self.label)
+        return (*self.prompt_columns, self.label)
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of."""
+        return tuple(columns_of(self.template))
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return one example per row."""

@@ -1,6 +1,6 @@
 """Generation: a text is completed from its first lines, or a prompt gets its completion."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,14 +27,19 @@ class Generation(TextTask):
     judge_whole: bool = False
     """Whether metrics compare whole texts, the prompt included, as published for sonnets."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "bleu")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "bleu")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         if self.text is not None:
             return (self.text,)
-        return (*columns_of(self.template), *columns_of(self.completion))
+        return (*self.prompt_columns, *columns_of(self.completion))
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of; none for the first lines of a whole text."""
+        return tuple(columns_of(self.template)) if self.text is None else ()
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""

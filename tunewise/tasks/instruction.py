@@ -9,7 +9,7 @@ a row's columns.
 import logging
 import reprlib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 
@@ -70,7 +70,7 @@ class Instruction(TextTask):
     """Templates of the turns of a conversation; the assistant's last is the response. Special
     tokens may be named here, and in any template."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "rougeL")
 
     @field_validator("turns")
     @classmethod

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tunewise.data.encode import EncodedSplit, encode_texts_whole
 from tunewise.data.example import Example
@@ -20,7 +20,7 @@ class LanguageModeling(Task):
     text: str = "text"
     """The column with the text; a .txt file is one text."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    metrics: tuple[str, ...] = ("loss", "perplexity")
 
     @property
     def answer_kind(self) -> NoAnswer:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
@@ -20,6 +20,7 @@ from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.evaluation.answers import AnswerKind
+from tunewise.metrics import METRICS
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
 from tunewise.tasks.template import Filled, fill
@@ -56,8 +57,8 @@ class Task(Settings):
     punctuation: bool = True
     """Whether to keep punctuation (the ASCII marks)."""
 
-    metrics: ClassVar[tuple[str, ...]]
-    """The metrics of the task; the first chooses the best state unless `train.metric` is set."""
+    metrics: tuple[str, ...]
+    """The metrics; the first chooses the best state, unless `train.metric` is set."""
 
     @field_validator("path")
     @classmethod
@@ -83,6 +84,16 @@ class Task(Settings):
             raise ValueError("at least one row of each split is needed")
         return samples
 
+    @model_validator(mode="after")
+    def _metrics_suit_the_answer(self) -> Self:
+        known = [name for name, metric in METRICS.items() if self.answer_kind.suits(metric)]
+        if wrong := [name for name in self.metrics if name not in known]:
+            hint = nearest(wrong[0], known)
+            raise ValueError(f"metrics: no metric {wrong[0]!r} for this kind of task; {hint}")
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("metrics: the list is empty or names a metric twice")
+        return self
+
     @property
     @abstractmethod
     def answer_kind(self) -> AnswerKind:
@@ -92,6 +103,11 @@ class Task(Settings):
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of; none where it depends on the row."""
+        return ()
 
     def rows(self, split: Split, data: Path | None, group: str | None = None) -> list[Row]:
         """Return the rows of a split.

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tunewise.device import Precision
 from tunewise.errors import ConfigError
 from tunewise.settings import Settings
-from tunewise.training.objectives import CrossEntropy, Objective
+from tunewise.training.objectives import AnyObjective, CrossEntropy
 from tunewise.training.optimizers import AnyOptimizer
 from tunewise.training.optimizers.adam import AdamW
 
@@ -43,6 +43,8 @@ class TrainConfig(Settings):
     """Updates among which sequences are distributed by length; without it, the order is random."""
 
     # Updates.
+    objective: AnyObjective = CrossEntropy()
+    """What an update learns: a kind alone, or one of these with its settings."""
     optimizer: AnyOptimizer = AdamW()
     """A name alone, such as `optimizer: sgd`, or one of these with its settings."""
     learning_rate: float | None = Field(default=None, gt=0)
@@ -94,11 +96,6 @@ class TrainConfig(Settings):
     @classmethod
     def _by_new_names(cls, values: Any) -> Any:
         return with_new_names(values) if isinstance(values, Mapping) else values
-
-    @property
-    def objective(self) -> Objective:
-        """The objective of an update; it becomes a setting once there is a second one."""
-        return CrossEntropy()
 
 
 def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tunewise.data.example import Example
 from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
-from tunewise.metrics import Prediction
+from tunewise.metrics import Metric, Prediction
 from tunewise.models import LanguageModel
 
 
@@ -60,6 +60,11 @@ class AnswerKind(ABC):
     reads_sequences: ClassVar[bool] = True
     """Whether evaluation reads the encoded sequences themselves. Only then are their frozen states
     of use."""
+
+    def suits(self, metric: Metric) -> bool:
+        """Return whether a metric can be computed from such answers."""
+        needed = {"label": self.has_labels, "text": self.writes_text, "likelihood": True}
+        return needed[metric.of]
 
     @property
     def depends_on_place(self) -> bool:

@@ -60,6 +60,8 @@ def _prepacking(model: LanguageModel) -> Iterator[Linear]:
     """Yield each layer that gets a prepacked weight: it had none, and oneDNN can use one."""
     layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
     layers = [layer for layer in layers if layer.prepacked is None]
+    # A weight in fewer bits keeps them.
+    layers = [layer for layer in layers if layer.weight.is_floating_point()]
     copies: dict[int, Tensor] = {}
     for layer in layers:
         if not _is_multiplied(layer.weight, model.compute_dtype):

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from tunewise.data.encode import Encoded
@@ -17,6 +19,12 @@ class Objective(Settings, ABC):
     """The quantity that an update reduces, computed from its sequences."""
 
     kind: str
+
+    @model_serializer(mode="wrap")
+    def _by_name(self, serialize: SerializerFunctionWrapHandler) -> str | dict[str, Any]:
+        """Write the bare kind where all settings are the defaults."""
+        is_default = self == type(self)()  # type: ignore[call-arg]  # each has its own kind
+        return self.kind if is_default else {"kind": self.kind, **serialize(self)}
 
     def prepare(
         self, model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
