@@ -1,4 +1,4 @@
-"""Write docs/settings.md, the reference of all settings, from the code.
+"""Write the reference of all settings from the code: docs/settings.md, and tables in docs/methods.
 
     python scripts/settings_reference.py
 
@@ -25,6 +25,9 @@ from tunewise.training.objectives import OBJECTIVES, Objective
 from tunewise.training.optimizers import OPTIMIZERS, UpdateRule
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
+METHOD_PAGES = REFERENCE.parent / "methods"
+SETTINGS_HEADING = "**Settings**\n"
+"""What stands above the table of settings in the page of a method that has some."""
 SECTIONS = {
     "task": "#task",
     "method": "#method",
@@ -84,6 +87,16 @@ def settings_reference() -> str:
         parts += [f"#### `kind: {kind}`\n", f"{about(rule)}\n", table(rule)]
     parts += ["### `train.early_stopping`\n", f"{about(EarlyStopping)}\n", table(EarlyStopping)]
     return "\n".join(parts)
+
+
+def method_page(kind: str) -> str:
+    """Return the text of a method's page, with the table under "Settings" as the code has it."""
+    page = (METHOD_PAGES / f"{kind}.md").read_text("utf-8")
+    before, heading, after = page.partition(SETTINGS_HEADING)
+    if not heading:
+        return page
+    _, _, rest = after.lstrip("\n").partition("\n\n")
+    return f"{before}{heading}\n{table(METHODS[kind])}\n{rest}"
 
 
 def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
@@ -175,3 +188,5 @@ def _default(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     REFERENCE.write_text(settings_reference(), "utf-8")
+    for name in METHODS:
+        (METHOD_PAGES / f"{name}.md").write_text(method_page(name), "utf-8")

@@ -1,20 +1,19 @@
 """The optimizers, one file each. To add one, write its file and name it here."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from tunewise.errors import ConfigError, nearest
+from tunewise.settings import union_by_kind
 from tunewise.training.optimizers.adam import Adam, AdamW
 from tunewise.training.optimizers.optimizer import Optimizer, UpdateRule, build_optimizer
 from tunewise.training.optimizers.sgd import SGD
 
 OneOf = AdamW | Adam | SGD
 
-OPTIMIZERS: dict[str, type[UpdateRule]] = {
-    rule.model_fields["kind"].default: rule for rule in get_args(OneOf)
-}
+OPTIMIZERS: dict[str, type[UpdateRule]] = union_by_kind(OneOf)
 NAMES: dict[str, dict[str, Any]] = {
     name: {"kind": kind, **settings}
     for kind, rule in OPTIMIZERS.items()
