@@ -17,6 +17,7 @@ from tunewise.tasks import TASKS
 from tunewise.tasks.generation import Generation
 from tunewise.tasks.named import task_names
 from tunewise.training import config as training_config
+from tunewise.training.objectives import CrossEntropy
 from tunewise.training.optimizers.adam import Adam, AdamW
 from tunewise.training.optimizers.sgd import SGD
 from tunewise.yaml import load_yaml
@@ -118,6 +119,9 @@ def test_fields_win_over_the_file_and_words_over_fields(tmp_path: Path) -> None:
         (["train.optimizer=sgd", "train.optimizer.momentum=0.5"], "train.optimizer.momentum", 0.5),
         (["train.optimizer={kind: adam, beta1: 0.8}"], "train.optimizer", Adam(beta1=0.8)),
         (["train.optimizer.kind=sgd"], "train.optimizer", SGD()),
+        (["train.objective=cross_entropy"], "train.objective", CrossEntropy()),
+        (["train.objective={kind: cross_entropy}"], "train.objective", CrossEntropy()),
+        (["task.metrics=[loss, perplexity]"], "task.metrics", ("loss", "perplexity")),
         (["train.prefix_cache=0"], "train.frozen_cache", 0),
         (["train.frozen_cache=1", "train.prefix_cache=2"], "train.frozen_cache", 2),
         (["train.prefix_cache=2", "train.frozen_cache=1"], "train.frozen_cache", 1),
@@ -264,6 +268,9 @@ def test_an_optimizer_is_written_as_briefly_as_it_can_be(tmp_path: Path) -> None
         ("train.metric=acuracy", "acuracy", "accuracy"),
         ("method.targets=[quary]", "quary", "query"),
         ("train.optimizer=adamv", "adamv", "adam"),
+        ("train.objective=cross_entropi", "cross_entropi", "cross_entropy"),
+        ("train.objective={kind: cross_entrpy}", "cross_entrpy", "cross_entropy"),
+        ("task.metrics=[acuracy]", "acuracy", "accuracy"),
         ("train.optimizer={kind: sdg}", "sdg", "sgd"),
         ("train.optimizer.beta3=0.9", "beta3", "beta2"),
     ],
@@ -373,3 +380,20 @@ def test_a_tag_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("# all defaults\n")
     assert make_config(tmp_path / "run.yaml") == RunConfig()
+
+
+def test_an_objective_is_written_by_its_kind_and_the_default_is_left_out_of_names() -> None:
+    config = make_config()
+    assert config.model_dump()["train"]["objective"] == "cross_entropy"
+    assert "objective" not in config.model_dump(exclude_defaults=True)["train"]
+    assert (
+        "metrics"
+        not in make_config(overrides=["task.samples=8"]).model_dump(exclude_defaults=True)["task"]
+    )
+
+
+@pytest.mark.parametrize(
+    "word", ["task.metrics=[accuracy, chrf]", "task.metrics=[]", "task.metrics=[loss, loss]"]
+)
+def test_metrics_that_a_task_cannot_have_are_refused(word: str) -> None:
+    assert "metrics" in message(word)

@@ -146,7 +146,7 @@ class _Contents:
             raise ModelError(
                 f"{self.folder}: has a layer over {len(weight)} labels; the task has none"
             )
-        needed = model.get_parameter("head.weight").shape
+        needed = model.dense("head.weight").shape
         if weight.shape != needed:
             raise ModelError(
                 f"{self.folder}: the label layer has shape {list(weight.shape)}; "
@@ -157,7 +157,7 @@ class _Contents:
     def take_output_layer_copy(self, model: LanguageModel) -> None:
         """Raise ModelError unless a copy of the output layer, if there is one, is the model's."""
         copy = self.tensors.pop(OUTPUT_LAYER_COPY, None)
-        head = model.get_parameter("head.weight")
+        head = model.dense("head.weight")
         if copy is None or head.is_meta:
             return
         is_same = copy.shape == head.shape and torch.allclose(

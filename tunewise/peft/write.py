@@ -65,7 +65,7 @@ def write_adapter(
     tensors = dict(adapter.tensors)
     if model.num_labels is not None:
         fields["modules_to_save"] = ["score"]
-        label_layer = model.get_parameter("head.weight").detach()
+        label_layer = model.dense("head.weight").detach()
         tensors[adapter.name_prefix + LABEL_HEAD] = label_layer
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
