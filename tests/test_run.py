@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import TASK_SETTINGS, save_tiny
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS, Split
@@ -21,9 +22,6 @@ from tunewise.evaluation.evaluate import evaluate
 from tunewise.generation.generate import generate
 from tunewise.methods import METHODS
 from tunewise.metrics import METRICS, Prediction
-from tunewise.models.folder import build_model, save_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.language_model import initialise
 from tunewise.run import RunRecord, run
 from tunewise.runs.answer import predict_examples
 from tunewise.runs.folder import (
@@ -46,21 +44,6 @@ from tunewise.training.loop import Step
 pytestmark = pytest.mark.usefixtures("quick")
 
 WORDS = ["good", "bad", "fine", "awful"]
-SETTINGS: dict[str, dict[str, Any]] = {
-    "cloze": {"template": "{text} It is", "verbalizers": {"good": " good", "bad": " no good"}},
-    "generation": {
-        "template": "{instruction}: ",
-        "completion": "{output}",
-        "decoding": {"max_new_tokens": 5, "temperature": 1.0},
-    },
-    "instruction": {"without_input": "{instruction}:", "decoding": {"max_new_tokens": 5}},
-    "summarization": {
-        "template": "{text*}>",
-        "summary": "{output}",
-        "decoding": {"max_new_tokens": 5},
-    },
-}
-"""What a kind of task needs beside a path, to suit the rows and a tiny model."""
 Start = Callable[..., RunRecord]
 
 
@@ -69,7 +52,7 @@ def config_of(model_folder: Path, rows: Path) -> Callable[..., RunConfig]:
     def make(*words: str, task: str = "classification") -> RunConfig:
         values = {
             "model": str(model_folder),
-            "task": {"kind": task, "path": str(rows)} | SETTINGS.get(task, {}),
+            "task": {"kind": task, "path": str(rows)} | TASK_SETTINGS.get(task, {}),
             "train": {"epochs": 2, "batch_size": 5, "learning_rate": 0.01, "precision": "fp32"},
         }
         return make_config(fields=values, overrides=words)
@@ -445,13 +428,7 @@ def test_what_the_model_does_not_have_is_said_before_anything_is_written(
 def test_a_tokenizer_that_knows_more_than_the_model_is_refused(
     config_of: Callable[..., RunConfig], model_folder: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    shape = GPT2Config(
-        vocabulary_size=200, context_length=48, model_dim=16, num_heads=2, num_layers=1, mlp_dim=32
-    )
-    model = build_model(shape, "cpu")
-    initialise(model, torch.Generator())
-    save_model(model, tmp_path / "small", 0)
-    tokenizer.save(tmp_path / "small")
+    save_tiny(tmp_path / "small", tokenizer=tokenizer, vocabulary_size=200)
     with pytest.raises(ModelError, match=r"small: .*256.*199"):
         run(config_of(f"model={tmp_path / 'small'}"), out=tmp_path / "run")
 

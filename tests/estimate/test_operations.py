@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny import draw_weights, tiny_config
+from torch import Tensor
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
@@ -19,25 +20,11 @@ from tunewise.methods import METHODS
 from tunewise.methods.lora import LoRA
 from tunewise.methods.method import Method
 from tunewise.models import LanguageModel
-from tunewise.models.config import ModelConfig
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
-SHAPE: dict[str, Any] = {
-    "vocabulary_size": 300,
-    "context_length": 64,
-    "model_dim": 32,
-    "num_heads": 2,
-    "num_layers": 2,
-    "mlp_dim": 64,
-}
-FAMILIES: dict[str, ModelConfig] = {
-    "gpt2": GPT2Config(**SHAPE),
-    "gpt_neo": GPTNeoConfig(**SHAPE, window=8, attention=("global", "local")),
-}
+SIZES = {"vocabulary_size": 300, "context_length": 64, "model_dim": 32, "num_layers": 2}
 KINDS: dict[str, Method] = {kind: METHODS[kind]() for kind in METHODS} | {"dora": LoRA(dora=True)}
 TRAINED: dict[str, dict[str, Any]] = {
     "adamw": {},
@@ -115,9 +102,8 @@ def sequences(count: int, labelled: bool) -> list[Encoded]:
 
 
 def adapted_model(case: Case, tokenizer: Tokenizer) -> LanguageModel:
-    model = build_model(FAMILIES[case.family], "cpu")
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.02)
+    model = build_model(tiny_config(case.family, **SIZES), "cpu")
+    draw_weights(model, 0.02)
     if case.labelled:
         model.use_label_head(3)
     KINDS[case.method].adapt(model, torch.Generator().manual_seed(0), tokenizer)

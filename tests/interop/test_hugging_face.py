@@ -13,6 +13,7 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import every_family
 from torch import Tensor
 
 from tunewise.cli import main as cli
@@ -27,7 +28,6 @@ from tunewise.runs.model import load_trained
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
 
-FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "x"]
 MERGED = [kind for kind, method in METHODS.items() if not method.why_not_merged]
 HOLDS = {"peft": ["lora", "soft_prompt", "prefix", "ia3"], "hf": MERGED}
@@ -37,14 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dora": {"kind": "lora", "rank": 2, "dora": True},
     "pissa": {"kind": "lora", "rank": 2, "init": "pissa"},
     "last_blocks": {"blocks": 1},
-}
-ARCHITECTURES = {
-    ("gpt2", "language"): "GPT2LMHeadModel",
-    ("gpt2", "cloze"): "GPT2LMHeadModel",
-    ("gpt2", "labels"): "GPT2ForSequenceClassification",
-    ("gpt_neo", "language"): "GPTNeoForCausalLM",
-    ("gpt_neo", "cloze"): "GPTNeoForCausalLM",
-    ("gpt_neo", "labels"): "GPTNeoForSequenceClassification",
 }
 
 
@@ -63,7 +55,7 @@ def no_warning(caplog: pytest.LogCaptureFixture) -> Any:
     assert not warned
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("task", ["language", "labels", "cloze"])
 @pytest.mark.parametrize("kind", [*MERGED, "dora", "pissa"])
 def test_a_merged_model_answers_alike_in_transformers(
@@ -86,7 +78,9 @@ def test_a_merged_model_answers_alike_in_transformers(
     )
     theirs, loading = auto.from_pretrained(out, output_loading_info=True)
     assert not any(loading.values()), loading
-    assert type(theirs).__name__ == ARCHITECTURES[family, task]
+    assert type(theirs).__name__ == (
+        model.label_architecture if task == "labels" else model.language_architecture
+    )
     theirs.eval()
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     for text, ids in zip(TEXTS, tokenizer.tokenize(TEXTS), strict=True):
@@ -103,7 +97,7 @@ def test_a_merged_model_answers_alike_in_transformers(
     assert ("lm_head.weight" in load_file(out / "model.safetensors")) != tied
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_pipeline_gives_the_labels_by_name_for_padded_batches(
     family: str, trained: Trained, tokenizer: Tokenizer, our_logits: Logits, tmp_path: Path
 ) -> None:
@@ -121,7 +115,7 @@ def test_a_pipeline_gives_the_labels_by_name_for_padded_batches(
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_pipeline_writes_what_the_run_wrote(
     family: str, trained: Trained, tmp_path: Path
 ) -> None:

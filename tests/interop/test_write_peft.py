@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny import batch_of
+from tiny import batch_of, every_family
 from torch import Tensor
 
 from tunewise.config import RunConfig, make_config
@@ -38,7 +38,6 @@ pytestmark = [
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
 
-FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "bad, bad, bad", "x"]
 TASK = {"kind": "language_modeling"}
 OTHER_METHODS: list[dict[str, Any]] = [
@@ -102,7 +101,7 @@ def shaken(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
     family: str,
     folders: dict[str, Path],
@@ -133,7 +132,7 @@ def test_lora_on_any_layers_answers_alike_in_peft_and_when_it_comes_back(
             assert torch.equal(found[name], parameter), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("targets", ["query", "key value", "query key value", "value out up"])
 @pytest.mark.parametrize("variant", [{"dora": True}, {"init": "pissa"}], ids=str)
 def test_a_variant_answers_alike_in_peft_and_when_it_comes_back(
@@ -196,7 +195,7 @@ def test_a_joint_dora_has_the_gradients_of_its_parts(
             torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize(
     "method",
     [
@@ -231,7 +230,7 @@ def test_scaling_blocks_variants_and_output_layer_are_kept(
         assert_same_answers(model, theirs, tokenizer, our_logits)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize(
     "method", [{"kind": "lora", "rank": 2}, {"kind": "soft_prompt", "tokens": 3}]
 )
@@ -276,7 +275,7 @@ def test_every_method_that_peft_has_is_compared_with_it_here(
     assert found == {"lora", *(method["kind"] for method in OTHER_METHODS)}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("method", OTHER_METHODS)
 @pytest.mark.parametrize("task", ["language", "labels"])
 def test_other_methods_answer_alike_in_peft(
@@ -360,7 +359,7 @@ def read(base: Path, task: dict[str, Any], tokenizer: Tokenizer, **method: Any) 
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("name", LORAS)
 def test_a_lora_that_peft_wrote_answers_alike_here(
     name: str,
@@ -377,7 +376,7 @@ def test_a_lora_that_peft_wrote_answers_alike_here(
     assert_same_answers(ours, theirs, tokenizer, our_logits)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("kind", ["lora", "soft_prompt"])
 def test_the_label_layer_that_peft_wrote_comes_along(
     kind: str,
@@ -404,7 +403,7 @@ def test_the_label_layer_that_peft_wrote_comes_along(
         read(folders[family], two, tokenizer, kind=kind, **{"from": str(tmp_path)})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_an_adapter_is_trained_on_and_goes_back_to_peft(
     family: str,
     trained: Trained,
@@ -446,7 +445,7 @@ def test_without_an_epoch_an_adapter_is_evaluated_as_it_is(
         assert prediction.log_likelihood == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_soft_prompt_that_peft_wrote_answers_alike_here(
     family: str,
     folders: dict[str, Path],

@@ -1,6 +1,5 @@
 """What must hold for every method, whatever it trains."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import batch_of
+from tiny import METHOD_SETTINGS, batch_of, every_family, write_splits
 from torch import Tensor
 
 from tunewise.config import make_config
@@ -39,14 +38,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Settings that make almost another method of one."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    "last_blocks": {"blocks": 1},
+    **METHOD_SETTINGS,
     "lora": {"rank": 2, "dropout": 0.1},
-    "soft_prompt": {"tokens": 3},
-    "prefix": {"tokens": 3},
-    "adapter": {"bottleneck": 4},
     **VARIANTS,
 }
-"""Settings that suit a tiny model; a method that is not named has its defaults."""
 VERBALIZERS = {"good": " good", "bad": " bad", "fair": " not good"}
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "cloze": {"template": "{text*} A", "verbalizers": VERBALIZERS},
@@ -131,7 +126,7 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 @every_method
 @both_kinds_of_head
 @both_precisions
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_what_is_frozen_stays_bit_for_bit_and_what_is_trained_moves(
     kind: str,
     num_labels: int | None,
@@ -188,7 +183,7 @@ def test_another_seed_gives_other_fresh_weights_and_the_same_base(
 
 @every_method
 @both_kinds_of_head
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_the_gradient_depends_on_neither_passes_nor_checkpointing(
     kind: str,
     num_labels: int | None,
@@ -210,7 +205,7 @@ def test_the_gradient_depends_on_neither_passes_nor_checkpointing(
 
 
 @every_method
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_what_is_written_with_a_cache_is_what_is_written_without(
     kind: str, family: str, folders: dict[str, Path], texts: list[Encoded], tokenizer: Tokenizer
 ) -> None:
@@ -243,7 +238,7 @@ def test_a_label_layer_is_always_trained(kind: str, folders: dict[str, Path]) ->
 
 @every_method
 @both_kinds_of_head
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_parameters_are_counted_alike_with_and_without_weights(
     kind: str, num_labels: int | None, family: str, folders: dict[str, Path]
 ) -> None:
@@ -268,15 +263,14 @@ def test_trained_weights_are_masters_in_fp32_and_frozen_ones_are_kept_in_bf16(
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Return a folder of splits with texts of uneven lengths, some too long for one sequence."""
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    for split in SPLITS:
-        lines = [
+
+    def rows_of(split: str) -> list[dict[str, str]]:
+        return [
             {"text": f"{split} {word} film, " * (1 + number % 4), "label": word}
             for number, word in enumerate(["good", "bad", "fair", "good", "bad", "good", "fair"])
         ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+
+    return write_splits(tmp_path / "rows", rows_of)
 
 
 @every_method

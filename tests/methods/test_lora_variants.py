@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft.optimizers import create_loraplus_optimizer
+from tiny import every_family, is_transposed, their_single_layers
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -29,26 +30,8 @@ from tunewise.training.optimizers import build_optimizer
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-FAMILIES = ["gpt2", "gpt_neo"]
-every_family = pytest.mark.parametrize("family", FAMILIES)
 both_ways = pytest.mark.parametrize("init", ["kaiming", "pissa"])
 
-THEIR_LAYERS = {
-    "gpt2": {
-        "attention.out": "attn.c_proj",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    },
-    "gpt_neo": {
-        "attention.query": "attn.attention.q_proj",
-        "attention.key": "attn.attention.k_proj",
-        "attention.value": "attn.attention.v_proj",
-        "attention.out": "attn.attention.out_proj",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    },
-}
-"""Our layers and theirs, where one is one."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "rslora": {"scaling": "alpha/sqrt(r)"},
     "dora": {"dora": True},
@@ -98,27 +81,26 @@ def pair(
 
     What PiSSA starts from each side has computed by itself; singular vectors have either sign.
     """
-    layers = THEIR_LAYERS[family]
-    targets = [target for target, path in LanguageModel.layers.items() if path in layers]
     model = load_model(folder)
+    layers = their_single_layers(model)
+    targets = [name for name, path in model.layers.items() if f"blocks.0.{path}" in layers]
     method = LoRA(rank=3, alpha=5.0, targets=targets, **settings)
     method.adapt(model, torch.Generator().manual_seed(0))
     config = peft.LoraConfig(
         r=3,
         lora_alpha=5,
-        target_modules=[name.rpartition(".")[2] for name in layers.values()],
+        target_modules=list(layers.values()),
         use_rslora=method.scaling == "alpha/sqrt(r)",
         use_dora=method.dora,
         init_lora_weights="pissa" if method.init == "pissa" else True,
-        fan_in_fan_out=family == "gpt2",
+        fan_in_fan_out=is_transposed(model),
         task_type="CAUSAL_LM",
     )
     base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     other = peft.get_peft_model(base, config).eval()
     parameters: dict[str, nn.Parameter] = {}
     for name, layer in updates(model).items():
-        _, index, path = name.split(".", 2)
-        stem = f"base_model.model.transformer.h.{index}.{layers[path]}"
+        stem = f"base_model.model.{model.name_prefix}{layers[name]}"
         theirs = {
             "A": other.get_parameter(f"{stem}.lora_A.default.weight"),
             "B": other.get_parameter(f"{stem}.lora_B.default.weight"),
@@ -133,10 +115,10 @@ def pair(
             assert_close(theirs["A"] * signs.unsqueeze(1), layer.A, rtol=1e-3, atol=1e-5)
             assert_close(theirs["B"] * signs, layer.B, rtol=1e-3, atol=1e-5)
             rest = other.get_parameter(f"{stem}.base_layer.weight")
-            rest = rest.T if family == "gpt2" else rest
+            rest = rest.T if is_transposed(model) else rest
             assert_close(rest, layer.weight, rtol=1e-4, atol=1e-5)
         else:
-            generator = torch.Generator().manual_seed(int(index))
+            generator = torch.Generator().manual_seed(len(parameters))
             nn.init.normal_(layer.B, std=0.2, generator=generator)
         for kind, parameter in theirs.items():
             parameter.data = layer.get_parameter(kind).detach().clone()

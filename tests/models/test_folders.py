@@ -10,17 +10,14 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny import batch_of
-from tokenizers import models, pre_tokenizers, trainers
-from torch import Tensor, nn
+from tiny import batch_of, bpe_tokenizer, reference
+from torch import Tensor
 
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer
 from tunewise.errors import ModelError, TunewiseError
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.folder import build_model, find_folder, load_model, read_config, save_model
 from tunewise.models.language_model import initialise
-
-Reference = Callable[..., nn.Module]
 
 LABELS = ["bad", "fair", "good"]
 TEXTS = [
@@ -42,15 +39,7 @@ def folder(config: ModelConfig, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A byte-level tokenizer with a few merges."""
-    backend = byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[END_OF_TEXT],
-        show_progress=False,
-    )
-    backend.train_from_iterator(TEXTS * 3, trainer)
-    return Tokenizer(backend)
+    return bpe_tokenizer(320, TEXTS * 3)
 
 
 # What we write, others read.
@@ -195,9 +184,7 @@ def test_the_shape_comes_back_from_config_json(config: ModelConfig, tmp_path: Pa
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_shards_are_read_as_one_file(
-    family: str, tied: bool, reference: Reference, tmp_path: Path
-) -> None:
+def test_shards_are_read_as_one_file(family: str, tied: bool, tmp_path: Path) -> None:
     theirs = reference(family, tied=tied)
     theirs.save_pretrained(tmp_path / "whole")
     theirs.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
@@ -391,9 +378,7 @@ def test_a_missing_size_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     "kinds", [[], "global", [["global", 3]], [[["nowhere"], 3]], [[["global"], 2]], [[["global"]]]]
 )
-def test_attention_that_does_not_fit_the_layers_is_refused(
-    reference: Reference, kinds: Any, tmp_path: Path
-) -> None:
+def test_attention_that_does_not_fit_the_layers_is_refused(kinds: Any, tmp_path: Path) -> None:
     reference("gpt_neo").save_pretrained(tmp_path)
     _change_config(tmp_path, attention_types=kinds)
     _refused(tmp_path, "config.json")

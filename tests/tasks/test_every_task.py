@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import models, pre_tokenizers
 
 from tunewise.config import make_config
 from tunewise.data import hub
@@ -15,7 +14,7 @@ from tunewise.data.example import Example
 from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, Row, Split
 from tunewise.data.splits import Source
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError
 from tunewise.evaluation.answers import LabelAnswer
 from tunewise.metrics import METRICS
@@ -25,16 +24,6 @@ from tunewise.tasks.task import POCKET_REVIEWS
 
 every_named_task = pytest.mark.parametrize("name", task_names())
 every_kind_of_task = pytest.mark.parametrize("kind", TASKS)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([END_OF_TEXT, *alphabet])}
-    backend = byte_level(models.BPE(vocabulary, []))
-    backend.add_special_tokens([END_OF_TEXT])
-    return Tokenizer(backend)
 
 
 def task_and_data(name: str, request: pytest.FixtureRequest) -> tuple[Task, Path | None]:

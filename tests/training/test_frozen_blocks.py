@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import draw_weights, every_family, tiny_config
 from torch.testing import assert_close
 
 from tunewise import models
@@ -25,21 +26,13 @@ from tunewise.methods.last_layer import LastLayer
 from tunewise.methods.lora import LoRA
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.models import LanguageModel, ModelConfig
+from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
 from tunewise.training.config import TrainConfig
 from tunewise.training.frozen_blocks import GIB, with_frozen_states
 from tunewise.training.loop import train
 
-SIZES = {"vocabulary_size": 50, "context_length": 32, "model_dim": 16, "num_heads": 2}
-SHAPES: dict[str, ModelConfig] = {
-    "gpt2": GPT2Config(**SIZES, num_layers=3, mlp_dim=32),
-    "gpt_neo": GPTNeoConfig(
-        **SIZES, num_layers=3, mlp_dim=32, window=4, attention=("global", "local", "global")
-    ),
-}
+SIZES = {"vocabulary_size": 50, "context_length": 32}
 WITH_PREFIX: dict[str, tuple[Method, int]] = {
     "last_layer": (LastLayer(), 4),
     "last_blocks": (LastBlocks(blocks=1), 2),
@@ -68,11 +61,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_model(
     method: Method, num_labels: int | None = None, family: str = "gpt2", seed: int = 0
 ) -> LanguageModel:
-    model = build_model(SHAPES[family], "cpu")
+    model = build_model(tiny_config(family, **SIZES), "cpu")
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator)
+    draw_weights(model, 0.2, generator)
     if num_labels is not None:
         model.use_label_head(num_labels, generator)
     method.adapt(model, generator)
@@ -96,7 +87,7 @@ def hidden(model: LanguageModel, batch: Batch) -> torch.Tensor:
     return model.hidden(batch)
 
 
-@pytest.mark.parametrize("family", SHAPES)
+@every_family
 @pytest.mark.parametrize("name", WITH_PREFIX)
 def test_the_hidden_states_are_those_computed_anew(name: str, family: str) -> None:
     method, depth = WITH_PREFIX[name]
