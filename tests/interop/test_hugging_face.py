@@ -20,7 +20,7 @@ from tunewise.cli import main as cli
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
-from tunewise.methods import METHODS
+from tunewise.methods import METHODS, Method
 from tunewise.models.folder import load_model
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions, read_result
 from tunewise.runs.model import load_trained
@@ -30,7 +30,8 @@ Logits = Callable[..., Tensor]
 
 TEXTS = ["the film is not good at all", "a good film", "x"]
 MERGED = [kind for kind, method in METHODS.items() if not method.why_not_merged]
-HOLDS = {"peft": ["lora", "soft_prompt", "prefix", "ia3"], "hf": MERGED}
+IN_PEFT = [kind for kind, method in METHODS.items() if method.to_peft is not Method.to_peft]
+HOLDS = {"peft": IN_PEFT, "hf": MERGED}
 """The methods that each format can hold."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2, "alpha": 8},

@@ -333,16 +333,14 @@ def test_the_same_adapters_after_the_sublayers_of_transformers_train_alike(
         return hook
 
     other.requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
     residual = tuple(model.layers[name] for name in model.residual_layers)
     for path, layer in their_single_layers(model).items():
         if not path.endswith(residual):
             continue
         ours = model.get_submodule(path)
         assert isinstance(ours, AdaptedLinear)
-        nn.init.normal_(
-            ours.up.weight, std=0.2, generator=torch.Generator().manual_seed(len(theirs))
-        )
+        chance = torch.Generator().manual_seed(len(theirs))
+        nn.init.normal_(ours.up.weight, std=0.2, generator=chance)
         copies = [copy.deepcopy(part) for part in (ours.down, ours.up)]
         theirs |= {f"{path}.{n}": c for n, c in zip(("down", "up"), copies, strict=True)}
         other.get_submodule(model.name_prefix + layer).register_forward_hook(after(*copies))

@@ -1,6 +1,7 @@
 """Tiny models with weights at which a mistake shows, and sequences for them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from tiny import REFERENCE_SIZES, draw_around_start, tiny_config, uneven_sequenc
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
-from tunewise.models.folder import build_model
+from tunewise.models.folder import build_model, save_model
+
+from .folders import fresh_model
 
 Sequences = list[list[int]]
 
@@ -47,3 +50,10 @@ def packed(device: torch.device) -> Callable[..., Batch]:
         return batch.to(device)
 
     return make
+
+
+@pytest.fixture
+def folder(config: ModelConfig, tmp_path: Path) -> Path:
+    """A sound folder of every family."""
+    save_model(fresh_model(config), tmp_path / "model", end_of_text=0)
+    return tmp_path / "model"
