@@ -26,6 +26,10 @@ HUB_FILES = [
     "tokenizer*.json",
     "vocab.json",
     "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+    "chat_template.jinja",
 ]
 
 

@@ -58,12 +58,12 @@ class GPT2(LanguageModel):
     """GPT-2 in packed form."""
 
     model_type = "gpt2"
-    config_type = GPT2Config
+    config_type: ClassVar[type[ModelConfig]] = GPT2Config
     language_architecture = "GPT2LMHeadModel"
     label_architecture = "GPT2ForSequenceClassification"
     name_prefix = "transformer."
     block_name = "h.{}"
-    tensor_names = (
+    tensor_names: ClassVar[tuple[Mapped, ...]] = (
         Mapped("wte.weight", "token_embedding.weight"),
         Mapped("wpe.weight", "position_embedding.weight"),
         Mapped("h.{}.ln_1.*", "blocks.{}.attention_norm.*"),
@@ -90,7 +90,7 @@ class GPT2(LanguageModel):
     }
     buffers_of_old_files = r"h\.\d+\.attn\.(bias|masked_bias)"
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         blocks = [
             Block(
                 LayerNorm(config.model_dim, config.norm_epsilon),

@@ -11,10 +11,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunewise.models.attention import Attention
 from tunewise.models.config import AttentionShape, ModelConfig
-from tunewise.models.language_model import Block, LanguageModel
-from tunewise.models.layers import FeedForward, LayerNorm
+from tunewise.models.gpt2 import GPT2
 from tunewise.models.names import Mapped
 
 MAX_REPEATS = 2000
@@ -85,8 +83,8 @@ class GPTNeoConfig(ModelConfig):
         }
 
 
-class GPTNeo(LanguageModel):
-    """GPT-Neo in packed form."""
+class GPTNeo(GPT2):
+    """GPT-Neo in packed form: GPT-2's blocks with another attention, under other names."""
 
     model_type = "gpt_neo"
     config_type = GPTNeoConfig
@@ -109,15 +107,3 @@ class GPTNeo(LanguageModel):
     )
     fixed: ClassVar = {"activation_function": "gelu_new"}
     buffers_of_old_files = r"h\.\d+\.attn\.attention\.(bias|masked_bias)"
-
-    def __init__(self, config: GPTNeoConfig) -> None:
-        blocks = [
-            Block(
-                LayerNorm(config.model_dim, config.norm_epsilon),
-                Attention(config.attention_shape(layer)),
-                LayerNorm(config.model_dim, config.norm_epsilon),
-                FeedForward(config.model_dim, config.mlp_dim),
-            )
-            for layer in range(config.num_layers)
-        ]
-        super().__init__(config, blocks, LayerNorm(config.model_dim, config.norm_epsilon))

@@ -8,6 +8,7 @@ Shapes: N packed tokens, M scored ones, D model_dim, V vocabulary.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +52,7 @@ class Block(nn.Module):
         return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
 
     def forward_rows(
-        self, x: Tensor, rows: Tensor, places: Places, past: Past | None = None
+        self, rows: Tensor, x: Tensor, places: Places, past: Past | None = None
     ) -> Tensor:
         """Return (M, D): what `forward` makes of some rows (M,), which the others are read for.
 
@@ -220,13 +221,14 @@ class LanguageModel(nn.Module):
         self, index: int, x: Tensor, places: Places, past: Past | None, rows: Tensor | None
     ) -> Tensor:
         """Return (N, D), or (M, D) of some rows, and save memory for the backward pass."""
-        block: Any = self.blocks[index]  # mypy sees a module like any other
-        step, taken = (block, (x,)) if rows is None else (block.forward_rows, (x, rows))
+        block = self.blocks[index]
+        assert isinstance(block, Block)
+        step = block if rows is None else partial(block.forward_rows, rows)
         if self.checkpointing and torch.is_grad_enabled():
-            y: Tensor = checkpoint(step, *taken, places, use_reentrant=False)
+            y: Tensor = checkpoint(step, x, places, use_reentrant=False)
             return y
         with recomputing(x):
-            y = step(*taken, places, past)
+            y = step(x, places, past)
         return y
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
 from tunewise.models.folder import build_model, shape_of
 from tunewise.runs.result import Parameters
-from tunewise.tasks import Classification, Task
+from tunewise.tasks import Task
 
 
 def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
@@ -19,7 +19,7 @@ def count_parameters(config: RunConfig, task: Task | None) -> Parameters:
         ConfigError: if the labels are not in the settings, so that only the rows could tell them.
     """
     model = build_model(shape_of(config.model))
-    if isinstance(task, Classification):
+    if task is not None and task.answer.uses_label_layer:
         if task.label_names is None:
             raise ConfigError("task.labels: needed to count parameters, since no rows are read")
         model.use_label_head(len(task.label_names))

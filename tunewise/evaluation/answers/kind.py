@@ -53,6 +53,8 @@ class AnswerKind(ABC):
 
     has_labels: ClassVar[bool] = False
     """Whether it is one of a few labels, of which tables are made."""
+    uses_label_layer: ClassVar[bool] = False
+    """Whether the labels have an output layer of their own."""
     writes_text: ClassVar[bool] = False
     """Whether it is a text that the model writes."""
     reads_sequences: ClassVar[bool] = True

@@ -18,6 +18,7 @@ class LabelAnswer(AnswerKind):
     """A label of a new output layer, read off a text's last token."""
 
     has_labels: ClassVar[bool] = True
+    uses_label_layer: ClassVar[bool] = True
 
     def answer_prompts(
         self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]
