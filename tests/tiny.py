@@ -93,7 +93,7 @@ def draw_weights(model: nn.Module, std: float, generator: torch.Generator | int 
 @torch.no_grad()
 def draw_around_start(model: nn.Module, std: float = 0.15) -> None:
     """Draw every parameter around zero, or around one if all of it is one, as in a norm."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         centre = 1.0 if bool((parameter == 1).all()) else 0.0
         parameter.copy_(centre + std * torch.randn(parameter.shape, generator=generator))
@@ -116,7 +116,7 @@ REFERENCE_SIZES: dict[str, Any] = {
     "context_length": 64,
     "model_dim": 32,
     "num_heads": 4,
-    "mlp_dim": 48,
+    "mlp_dim": 128,
 }
 """Sizes at which ours and transformers are compared."""
 

@@ -18,11 +18,12 @@ from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
 
 LABELS = ("bad", "fair", "good")
+SIZES = {"vocabulary_size": 50, "context_length": 32, "num_layers": 2, "mlp_dim": 32}
 Split = tuple[list[Example], list[Encoded]]
 
 
 def new_model(num_labels: int | None) -> LanguageModel:
-    model = build_model(tiny_config(vocabulary_size=50, num_layers=2), "cpu")
+    model = build_model(tiny_config(**SIZES), "cpu")
     if num_labels is not None:
         model.use_label_head(num_labels)
     draw_weights(model, 0.3)

@@ -11,7 +11,8 @@ import torch
 from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
 from tunewise.metrics import METRICS
-from tunewise.run import metrics_while_training, run
+from tunewise.run import run
+from tunewise.runs.answer import metrics_while_training
 from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, read_predictions
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
