@@ -31,7 +31,10 @@ from tunewise.training.config import TrainConfig
 from tunewise.training.loop import epoch_order, train
 
 # PEFT asks transformers by a name that transformers is about to retire.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
 
 TOLERANCE = 1e-5
 """Of every loss, gradient norm and learning rate, relative; of trained tensors, over the greatest

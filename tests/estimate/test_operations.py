@@ -127,6 +127,7 @@ def test_results_are_those_of_the_operations(case: Case, tokenizer: Tokenizer) -
     assert {"linear", "layer_norm", "mul"} <= compared.by_hand
 
 
+@pytest.mark.slow
 def test_a_run_and_its_rehearsal_do_not_import_the_compiler(tmp_path: Path) -> None:
     """It takes a second and 70 MB; sympy alone 0.3 s and 34 MB."""
     command = """

@@ -25,6 +25,8 @@ from .ways import (
     written_by_transformers,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @EVERY_FAMILY
 @pytest.mark.parametrize("num_beams", [2, 3, 4])

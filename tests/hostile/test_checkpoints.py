@@ -17,6 +17,8 @@ from tunewise.runs.folder import CHECKPOINT_FOLDER
 
 from .conftest import Copy, Tensors, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ from tunewise.studies.study import Study
 
 from .conftest import EVALUATION, Copy, MakeRun, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

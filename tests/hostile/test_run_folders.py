@@ -31,6 +31,8 @@ from tunewise.settings import validate
 
 from .conftest import Copy, MakeRun, Tensors, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from tunewise.studies.trials import search_file
 
 from .conftest import Copy, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from .in_peft import (
 
 # PEFT asks transformers by a name that transformers is about to retire, and warns of a tied layer.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*tie_word_embeddings"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to"),

@@ -16,6 +16,8 @@ import pytest
 from tunewise.errors import TunewiseError
 from tunewise.judging import JudgeConfig, JudgeError, judge_run
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 ConfigOf = Callable[..., JudgeConfig]
 RunOf = Callable[..., Path]

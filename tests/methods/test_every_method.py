@@ -286,6 +286,7 @@ SAVED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("kind", "task", "precision"), SAVED)
 def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(

@@ -124,6 +124,7 @@ def test_local_attention_is_that_of_transformers_past_its_window(
     assert (wide(ids[None]).logits[0] - expected).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_gpt2_of_124_million_parameters_has_the_logits_of_transformers(tmp_path: Path) -> None:
     config = transformers.GPT2Config(attn_implementation="eager")
     theirs = transformers.GPT2LMHeadModel(config).eval()

@@ -21,7 +21,7 @@ from tunewise.training.loop import Step
 
 from .conftest import Start
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 def without_seconds(steps: list[Step]) -> list[dict[str, Any]]:

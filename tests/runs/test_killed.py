@@ -13,9 +13,9 @@ from tunewise.run import run
 
 from .conftest import Configured, checkpoints, left
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
-KILLS = int(os.environ.get("TUNEWISE_KILLS", "20"))
+KILLS = int(os.environ.get("TUNEWISE_KILLS", "10"))
 """`make torture` asks for more."""
 
 

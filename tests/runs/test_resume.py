@@ -22,7 +22,7 @@ from tunewise.training.optimizers import NAMES
 
 from .conftest import Configured, StopAt, Stopped, left
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 class SignalAt(Progress):

@@ -14,6 +14,8 @@ from tunewise.serving.mixing import Mix
 
 from .conftest import METHODS, RunOf, Serve, raw, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Texts.
 
 

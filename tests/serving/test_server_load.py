@@ -13,6 +13,8 @@ from tunewise.serving.batch import TextBatch
 
 from .conftest import RunOf, Serve, raw, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:

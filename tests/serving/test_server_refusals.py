@@ -7,6 +7,8 @@ import pytest
 
 from .conftest import RunOf, Serve, raw
 
+pytestmark = pytest.mark.slow
+
 WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "an unknown model": ({"model": "pcket"}, 404, "no model 'pcket' is served"),
     "log-probabilities": ({"logprobs": 0}, 422, "logprobs: is not supported"),

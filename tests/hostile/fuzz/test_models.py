@@ -14,6 +14,8 @@ from tunewise.models.folder import load_model
 from .breaking import as_json, safetensors_broken
 from .fuzzing import fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @torch.no_grad()
 def test_safetensors_headers(tmp_path: Path, model_folder: Path) -> None:

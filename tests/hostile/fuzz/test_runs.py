@@ -20,6 +20,8 @@ from tunewise.settings import validate
 from .breaking import as_json, bytes_broken, safetensors_broken
 from .fuzzing import fuzz
 
+pytestmark = pytest.mark.slow
+
 IN_PEFT = [kind for kind, method in METHODS.items() if method.to_peft is not Method.to_peft]
 
 

@@ -19,6 +19,8 @@ from tunewise.tasks import TASKS
 from .breaking import bytes_broken, values_broken
 from .fuzzing import fuzz
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"text": "a good film", "label": "good", "n": 1, "instruction": "do", "output": "done"},
     {"text": "naïve 🎬", "label": "bad", "n": None, "instruction": "", "output": ""},
