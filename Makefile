@@ -1,22 +1,38 @@
-# make demo, make test and make lint each set up what they need first.
+# make demo, make check, make test and make lint each set up what they need first.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Two processes of one thread each; the tests of a file share what they make.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test torture lint format bench audit setup
+.PHONY: demo check test test-pythons nightly torture lint format bench audit setup
 
 # The five methods on the embedded task, and the report. A second call finds it done.
 demo: setup
 	$(BIN)/tunewise study studies/pocket_methods.yaml --out runs/demo --jobs 2 --resume
 	$(BIN)/tunewise report runs/demo
 
-# Two processes of one thread each; the tests of a file share what they make.
+# The laws of every room, after each change: under two minutes on two cores.
+check: setup
+	$(PYTEST) -m "not slow and not real_data"
+
+# Everything but the rows of ../shared/data, which `make nightly` reads.
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
+
+# `make test` with other versions of Python, each in an environment of its own; TARGET=check is sooner.
+test-pythons:
+	.ci/pythons $(or $(TARGET),test) 3.12 3.13
+
+# What is more about data and chance than about code.
+nightly: setup
+	$(PYTEST) -m real_data
+	TUNEWISE_FUZZ=5000 $(PYTEST) tests/hostile/fuzz
 
 # The long forms of tests that need hours to be sure.
 torture: setup
-	TUNEWISE_KILLS=200 $(BIN)/pytest tests/test_resuming.py -k killed
-	TUNEWISE_FUZZ=50000 $(BIN)/pytest tests/hostile/test_fuzz.py -s
+	TUNEWISE_KILLS=200 $(BIN)/pytest tests/runs -k killed
+	TUNEWISE_FUZZ=50000 $(BIN)/pytest tests/hostile/fuzz -s
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -37,11 +53,11 @@ audit: setup
 	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9,<3'
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-setup: .venv/installed
+setup: $(VENV)/installed
 
 # constraints.txt fixes every version; torch's CPU build is asked for by number.
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -1,6 +1,5 @@
 """Fixtures that every folder of tests shares."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -8,19 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import models, pre_tokenizers
+from tiny import byte_tokenizer, save_tiny, write_splits
 
-from tunewise.data.rows import SPLITS
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
-from tunewise.models.folder import build_model, save_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.language_model import initialise
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.runs.result import Estimate
 
 # The models are tiny: a second thread costs more than it brings, and very much more where another
 # program keeps its core busy.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start: sums depend on it
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -64,32 +60,21 @@ WORDS = ["good", "bad", "fine", "awful"]
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A tokenizer with one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([END_OF_TEXT, *alphabet])}
-    backend = byte_level(models.BPE(vocabulary, []))
-    backend.add_special_tokens([END_OF_TEXT])
-    return Tokenizer(backend)
+    return byte_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    """A model of two tiny blocks in Hugging Face layout, with random weights."""
-    shape = GPT2Config(
-        vocabulary_size=257, context_length=48, model_dim=16, num_heads=2, num_layers=2, mlp_dim=32
-    )
-    model = build_model(shape, "cpu")
-    initialise(model, torch.Generator().manual_seed(0))
+    """A model of two tiny blocks in Hugging Face layout, with fresh weights."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(model, folder, tokenizer.end_of_text)
-    tokenizer.save(folder)
-    return folder
+    return save_tiny(folder, tokenizer=tokenizer, noise=0.0, seed=0, num_layers=2, mlp_dim=32)
 
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve rows per split, with texts, labels, instructions and outputs."""
-    folder = tmp_path_factory.mktemp("rows")
-    for split in SPLITS:
+
+    def rows_of(split: str) -> list[dict[str, str]]:
         lines = [
             {
                 "text": f"{split} {n}: a {word} film",
@@ -100,5 +85,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for n, word in enumerate(WORDS * 3)
         ]
         lines[3]["text"] = "much too long, " * 5
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+        return lines
+
+    return write_splits(tmp_path_factory.mktemp("rows"), rows_of)

@@ -17,6 +17,7 @@ import peft
 import pytest
 import torch
 import transformers
+from tiny import METHOD_SETTINGS, is_transposed, save_tiny, their_layers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
@@ -24,39 +25,25 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tunewise.data.encode import Encoded, join_ids
 from tunewise.methods import METHODS, Method
-from tunewise.models import LanguageModel
-from tunewise.models.folder import build_model, load_model, save_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
-from tunewise.models.language_model import initialise
+from tunewise.models import FAMILIES, LanguageModel
+from tunewise.models.folder import load_model
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import epoch_order, train
 
 # PEFT asks transformers by a name that transformers is about to retire.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
 
 TOLERANCE = 1e-5
 """Of every loss, gradient norm and learning rate, relative; of trained tensors, over the greatest
 number in each."""
 NUM_UPDATES, NUM_WARMUP, NUM_ROWS = 200, 10, 98
 VOCABULARY, NUM_LABELS, SEED = 60, 3, 3
-SHAPE = {
-    "vocabulary_size": VOCABULARY,
-    "context_length": 32,
-    "model_dim": 32,
-    "num_heads": 2,
-    "num_layers": 3,
-    "mlp_dim": 64,
-}
-SHAPES = {
-    "gpt2": GPT2Config(**SHAPE),
-    "gpt_neo": GPTNeoConfig(**SHAPE, window=4, attention=("global", "local", "global")),
-}
-SETTINGS: dict[str, dict[str, Any]] = {
+SIZES = {"vocabulary_size": VOCABULARY, "context_length": 32, "model_dim": 32}
+SETTINGS: dict[str, dict[str, Any]] = METHOD_SETTINGS | {
     "lora": {"rank": 4, "alpha": 6.0},
-    "soft_prompt": {"tokens": 5},
-    "prefix": {"tokens": 5},
-    "adapter": {"bottleneck": 8},
 }
 
 Views = dict[str, Tensor]
@@ -68,17 +55,10 @@ Counterpart = Callable[[Any, LanguageModel, Any], tuple[Any, Views]]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return a model folder per family. Its weights are large enough for every layer to matter."""
-    paths = {}
-    for family, shape in SHAPES.items():
-        generator = torch.Generator().manual_seed(7)
-        model = build_model(shape, "cpu")
-        initialise(model, generator)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-        paths[family] = tmp_path_factory.mktemp(family)
-        save_model(model, paths[family], end_of_text=0)
-    return paths
+    return {
+        family: save_tiny(tmp_path_factory.mktemp(family), family, noise=0.1, **SIZES)
+        for family in FAMILIES
+    }
 
 
 def test_every_method_has_a_counterpart() -> None:
@@ -222,15 +202,6 @@ def in_peft(other: Any, kind: Any, **settings: Any) -> Any:
     return peft.get_peft_model(other, kind(task_type="CAUSAL_LM", **settings)).double()
 
 
-def layers_of(model: LanguageModel) -> dict[str, list[str]]:
-    """Return the linear layers of their blocks, and ours in each: three in c_attn, else one."""
-    return {
-        stored.theirs.removesuffix(".weight"): [n.removesuffix(".weight") for n in stored.ours]
-        for stored in model.stored_tensors()
-        if re.fullmatch(r"h\.\d+\.(attn|mlp)\..*weight", stored.theirs)
-    }
-
-
 def hold(parameter: nn.Parameter, moves: Tensor) -> None:
     """Let a parameter change only where `moves` is 1."""
     parameter.register_hook(lambda gradient: gradient * moves)
@@ -242,14 +213,14 @@ def lora(method: Any, model: LanguageModel, other: Any) -> tuple[Any, Views]:
     Beside c_attn stands one of three times the rank, whose B is held at zero but for the three
     blocks on its diagonal.
     """
-    layers = layers_of(model)
+    layers = their_layers(model)
     adapted = in_peft(
         other,
         peft.LoraConfig,
         target_modules=list(layers),
         rank_pattern={layer: len(paths) * method.rank for layer, paths in layers.items()},
         alpha_pattern={layer: len(paths) * method.alpha for layer, paths in layers.items()},
-        fan_in_fan_out=model.config.family == "gpt2",
+        fan_in_fan_out=is_transposed(model),
     )
     views: Views = {}
     for layer, paths in layers.items():
@@ -265,13 +236,13 @@ def lora(method: Any, model: LanguageModel, other: Any) -> tuple[Any, Views]:
 def ia3(_: Any, model: LanguageModel, other: Any) -> tuple[Any, Views]:
     """Scale keys, values and inner activations; the part of c_attn for queries is held at ones."""
     scaled = re.compile(r".*\.(key|value|down)")
-    layers = {k: paths for k, paths in layers_of(model).items() if any(map(scaled.match, paths))}
+    layers = {k: paths for k, paths in their_layers(model).items() if any(map(scaled.match, paths))}
     adapted = in_peft(
         other,
         peft.IA3Config,
         target_modules=list(layers),
         feedforward_modules=[layer for layer in layers if ".mlp." in layer],
-        fan_in_fan_out=model.config.family == "gpt2",
+        fan_in_fan_out=is_transposed(model),
     )
     views: Views = {}
     for layer, paths in layers.items():
@@ -306,7 +277,7 @@ def adapter(method: Any, model: LanguageModel, other: Any) -> tuple[Any, Views]:
     """Put a bottleneck after each layer that writes to the residual stream."""
     other.requires_grad_(False)
     views: Views = {}
-    for layer, (path, *_) in layers_of(model).items():
+    for layer, (path, *_) in their_layers(model).items():
         if path.endswith((".out", ".down")):
             module = other.transformer.get_submodule(layer)
             down = nn.Linear(model.config.model_dim, method.bottleneck, dtype=torch.float64)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import TASK_SETTINGS
 
 import tunewise as tw
 from tunewise import predict
@@ -29,20 +30,6 @@ from tunewise.run import run
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.tasks import TASKS
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "cloze": {"template": "{text} It is", "verbalizers": {"good": " good", "bad": " no good"}},
-    "generation": {
-        "template": "{instruction}: ",
-        "completion": "{output}",
-        "decoding": {"max_new_tokens": 5, "temperature": 1.0},
-    },
-    "instruction": {"without_input": "{instruction}:", "decoding": {"max_new_tokens": 5}},
-    "summarization": {
-        "template": "{text*}>",
-        "summary": "{output}",
-        "decoding": {"max_new_tokens": 5},
-    },
-}
 ANSWERED = [kind for kind in TASKS if kind != "language_modeling"]
 Trained = Callable[..., Path]
 
@@ -57,7 +44,7 @@ def trained(model_folder: Path, rows: Path, tmp_path: Path) -> Trained:
     def train(task: str, method: str = "lora") -> Path:
         values = {
             "model": str(model_folder),
-            "task": {"kind": task, "path": str(rows)} | SETTINGS.get(task, {}),
+            "task": {"kind": task, "path": str(rows)} | TASK_SETTINGS.get(task, {}),
             "method": method,
             "train": {"epochs": 2, "batch_size": 5, "learning_rate": 0.01, "precision": "fp32"},
         }

@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import Tunewise, real_process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], []])
 def test_help_names_commands_and_options(tunewise: Tunewise, arguments: list[str]) -> None:

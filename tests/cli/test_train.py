@@ -10,6 +10,8 @@ from tunewise.data.rows import SPLITS
 
 from .conftest import Tunewise
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_prints_its_result_and_leaves_it(
     tunewise: Tunewise, run_words: list[str | Path], tmp_path: Path

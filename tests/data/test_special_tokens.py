@@ -1,21 +1,21 @@
 """A template may write special tokens; a row never can, whatever it spells."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, models, pre_tokenizers, processors, trainers
+from tiny import bpe_backend, write_splits
+from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
 from tunewise.config import make_config
 from tunewise.data.encode import encode_answered, encode_prompts, encode_texts_whole
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
-from tunewise.data.rows import SPLITS, Row
-from tunewise.data.tokenizer import Tokenizer, byte_level
+from tunewise.data.rows import Row
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.tasks import Classification, Cloze, Instruction, Summarization
 from tunewise.tasks.template import fill
 
@@ -35,10 +35,7 @@ def trained(begins: bool = False) -> Tokenizer:
     Args:
         begins: whether it puts a token in front of every text, as Llama's does.
     """
-    backend = byte_level(models.BPE())
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
-    backend.train_from_iterator(TEXTS, trainer)
+    backend = bpe_backend(300, TEXTS)
     backend.add_special_tokens([AddedToken(name, normalized=False) for name in NAMES])
     backend.add_tokens(["<think>"])
     if begins:
@@ -114,9 +111,7 @@ def test_a_row_and_a_template_form_no_special_token_together(
 
 
 def test_two_braces_in_a_template_part_no_special_token() -> None:
-    backend = byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    backend.train_from_iterator(TEXTS, trainer)
+    backend = bpe_backend(300, TEXTS)
     backend.add_special_tokens(["<{end}>"])
     tokenizer = Tokenizer(backend, "<{end}>")
     text = fill("{text}<{{end}}>", lambda _: "a").whole
@@ -124,9 +119,7 @@ def test_two_braces_in_a_template_part_no_special_token() -> None:
 
 
 def test_spaces_that_a_special_token_takes_in_are_taken_from_the_template_alone() -> None:
-    backend = byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    backend.train_from_iterator(TEXTS, trainer)
+    backend = bpe_backend(300, TEXTS)
     backend.add_special_tokens([AddedToken("<end>", lstrip=True, rstrip=True)])
     tokenizer = Tokenizer(backend, "<end>")
     end, a = tokenizer.end_of_text, ids_of(tokenizer, "a")
@@ -180,9 +173,7 @@ def test_a_conversation_is_read_as_transformers_reads_its_turns_unless_a_row_spe
 
 
 def rows(path: Path, *values: dict[str, Any]) -> Path:
-    for split in SPLITS:
-        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in values))
-    return path
+    return write_splits(path, values)
 
 
 def test_every_kind_of_template_may_name_special_tokens(tmp_path: Path, chat: Tokenizer) -> None:

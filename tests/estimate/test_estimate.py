@@ -31,6 +31,8 @@ from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
 from tunewise.runs.result import Estimate, Result
 
+pytestmark = pytest.mark.slow
+
 TASK = {"name": "pocket_reviews", "samples": 32}
 FIVE = ["full", "last_layer", "last_blocks", "lora", "soft_prompt"]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import draw_weights, tiny_config
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -11,7 +12,6 @@ from tunewise.estimate.rehearsal import Rehearsal
 from tunewise.methods import METHODS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
@@ -57,17 +57,9 @@ def test_a_mask_chooses_as_many_rows_as_it_has() -> None:
 
 
 def tiny() -> LanguageModel:
-    shape = GPT2Config(
-        vocabulary_size=1000,
-        context_length=64,
-        model_dim=64,
-        num_heads=4,
-        num_layers=3,
-        mlp_dim=256,
-    )
-    model = build_model(shape, "cpu")
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.02)
+    sizes = {"vocabulary_size": 1000, "context_length": 64, "model_dim": 64, "num_heads": 4}
+    model = build_model(tiny_config(**sizes, mlp_dim=256), "cpu")
+    draw_weights(model, 0.02)
     return model
 
 

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import models, pre_tokenizers, trainers
+from tiny import bpe_tokenizer, draw_weights, tiny_config
 from transformers import GPT2LMHeadModel
 
 from tunewise.data.encode import encode_prompts
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.answers import ChoiceAnswer, Inference, choice
 from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model, load_model, save_model
-from tunewise.models.gpt2 import GPT2Config
 
 MAX_LENGTH = 40
 CUE = " good?"
@@ -35,29 +34,14 @@ both_paths = pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    backend = byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts = ["a yes no good film bad idea way " * 9, *WORDS]
-    backend.train_from_iterator(texts, trainer)
-    return Tokenizer(backend)
+    return bpe_tokenizer(300, ["a yes no good film bad idea way " * 9, *WORDS])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     """Return the folder of a model whose weights are large enough for answers to differ."""
-    shape = GPT2Config(
-        vocabulary_size=300, context_length=48, model_dim=16, num_heads=2, num_layers=2, mlp_dim=32
-    )
-    model = build_model(shape, "cpu")
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4, generator=generator)
+    model = build_model(tiny_config(vocabulary_size=300, num_layers=2), "cpu")
+    draw_weights(model, 0.4, torch.Generator().manual_seed(3))
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder, tokenizer.end_of_text)
     tokenizer.save(folder)

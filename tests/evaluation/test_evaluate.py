@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import batch_of
+from tiny import batch_of, draw_weights, tiny_config
 
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
@@ -16,23 +16,17 @@ from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
 
 LABELS = ("bad", "fair", "good")
+SIZES = {"vocabulary_size": 50, "context_length": 32, "num_layers": 2, "mlp_dim": 32}
 Split = tuple[list[Example], list[Encoded]]
 
 
 def new_model(num_labels: int | None) -> LanguageModel:
-    shape = GPT2Config(
-        vocabulary_size=50, context_length=32, model_dim=16, num_heads=2, num_layers=2, mlp_dim=32
-    )
-    model = build_model(shape, "cpu")
-    generator = torch.Generator().manual_seed(0)
+    model = build_model(tiny_config(**SIZES), "cpu")
     if num_labels is not None:
         model.use_label_head(num_labels)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3, generator=generator)
+    draw_weights(model, 0.3)
     return model
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import reference
 from torch import Tensor
 
 from tunewise.generation.config import DecodingConfig
@@ -18,12 +19,13 @@ from .ways import (
     GREEDY,
     NEVER,
     VOCABULARY,
-    Reference,
     Sequences,
     load_ours,
     tokenizer_of,
     written_by_transformers,
 )
+
+pytestmark = pytest.mark.slow
 
 
 @EVERY_FAMILY
@@ -31,7 +33,6 @@ from .ways import (
 def test_beam_outputs_are_those_of_transformers(
     family: str,
     num_beams: int,
-    reference: Reference,
     sequences: Sequences,
     tmp_path: Path,
     device: torch.device,
@@ -55,7 +56,7 @@ def test_beam_outputs_are_those_of_transformers(
 
 @EVERY_FAMILY
 def test_penalised_beams_are_those_of_transformers(
-    family: str, reference: Reference, sequences: Sequences, tmp_path: Path, device: torch.device
+    family: str, sequences: Sequences, tmp_path: Path, device: torch.device
 ) -> None:
     theirs = reference(family)
     ours = load_ours(theirs, tmp_path, device)
@@ -68,7 +69,6 @@ def test_penalised_beams_are_those_of_transformers(
 def test_a_stop_string_ends_a_beam_as_in_transformers(
     family: str,
     num_beams: int,
-    reference: Reference,
     sequences: Sequences,
     tmp_path: Path,
     device: torch.device,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import reference
 from torch import Tensor, nn
 
 from tunewise.data.packing import Batch
@@ -27,7 +28,6 @@ from .ways import (
     LENGTH,
     NEVER,
     VOCABULARY,
-    Reference,
     Sequences,
     load_ours,
     next_logits,
@@ -44,7 +44,6 @@ from .ways import (
 def test_greedy_outputs_are_those_of_transformers(
     family: str,
     penalty: float,
-    reference: Reference,
     sequences: Sequences,
     tmp_path: Path,
     device: torch.device,
@@ -63,7 +62,7 @@ def test_greedy_outputs_are_those_of_transformers(
 @EVERY_FAMILY
 @pytest.mark.parametrize("way", [GREEDY, BEAMS], ids=["greedy", "beams"])
 def test_an_output_ends_where_the_context_does(
-    family: str, way: DecodingConfig, reference: Reference, tmp_path: Path, device: torch.device
+    family: str, way: DecodingConfig, tmp_path: Path, device: torch.device
 ) -> None:
     theirs = reference(family)
     ours = load_ours(theirs, tmp_path, device)

@@ -17,6 +17,8 @@ from .ways import (
     tokenizer_of,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["letters", "bytes", "split characters"])
 def test_a_text_is_cut_exactly_before_any_string_it_holds(model: LanguageModel, kind: str) -> None:

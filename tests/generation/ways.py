@@ -1,7 +1,6 @@
 """Ways of writing, tokenizers for the tiny models, and what transformers writes in each way."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from tunewise.generation.config import DecodingConfig
 from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.folder import load_model
 
-Reference = Callable[..., nn.Module]
 Sequences = list[list[int]]
 
 VOCABULARY = 100

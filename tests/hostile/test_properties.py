@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from tiny import METHOD_SETTINGS, TASK_SETTINGS
 
 from tunewise.config import RunConfig, make_config, write_yaml
 from tunewise.data.encode import (
@@ -28,9 +29,13 @@ from tunewise.data.packing import IGNORE, pack
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, TunewiseError
+from tunewise.methods import METHODS
+from tunewise.models import LanguageModel
 from tunewise.settings import validate
+from tunewise.tasks import TASKS
 from tunewise.tasks.template import columns_of, fill
 from tunewise.training.loop import epoch_order
+from tunewise.training.optimizers import NAMES, OPTIMIZERS
 from tunewise.yaml import dump_yaml, load_yaml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -51,26 +56,26 @@ def test_any_values_are_the_same_after_yaml(values: Any) -> None:
     assert load_yaml(dump_yaml(values)) == values
 
 
-METHODS = st.sampled_from(
-    [
-        {"kind": "full"},
-        {"kind": "last_layer"},
-        {"kind": "last_blocks", "blocks": 2},
-        {"kind": "soft_prompt", "tokens": 3, "init": "gaussian"},
-    ]
+OF_METHODS = st.sampled_from(
+    [{"kind": kind} | METHOD_SETTINGS.get(kind, {}) for kind in METHODS if kind != "lora"]
 ) | st.fixed_dictionaries(
     {"kind": st.just("lora"), "rank": st.integers(1, 512), "alpha": st.floats(1e-6, 1e6)},
     optional={
         "dropout": st.floats(0, 0.9),
         "targets": st.lists(
-            st.sampled_from(["query", "key", "value", "out", "up", "down", "head"]),
-            min_size=1,
-            unique=True,
+            st.sampled_from([*LanguageModel.layers, "head"]), min_size=1, unique=True
         ),
     },
 )
+OF_OPTIMIZERS = st.sampled_from([*NAMES, *({"kind": kind} for kind in OPTIMIZERS)])
 LABELS = st.dictionaries(TEXT.filter(str.strip), TEXT.filter(str.strip), min_size=2, max_size=4)
-TASKS = st.fixed_dictionaries(
+OF_TASKS = st.sampled_from(
+    [
+        {"kind": kind, "path": "/rows.jsonl"} | TASK_SETTINGS.get(kind, {})
+        for kind in TASKS
+        if kind != "classification"
+    ]
+) | st.fixed_dictionaries(
     {"kind": st.just("classification"), "path": st.just("/rows.jsonl")},
     optional={
         "description": TEXT,
@@ -81,13 +86,14 @@ TASKS = st.fixed_dictionaries(
     },
 )
 CONFIGS = st.fixed_dictionaries(
-    {"task": TASKS, "method": METHODS, "seed": SEED},
+    {"task": OF_TASKS, "method": OF_METHODS, "seed": SEED},
     optional={
         "model": TEXT,
         "train": st.fixed_dictionaries(
             {"learning_rate": st.floats(1e-12, 10)},
             optional={
                 "epochs": st.integers(0, 1000),
+                "optimizer": OF_OPTIMIZERS,
                 "batch_size": st.integers(1, 4096),
                 "weight_decay": st.floats(0, 1),
                 "schedule": st.sampled_from(["cosine", "linear", "constant"]),

@@ -178,9 +178,9 @@ def test_rows_that_repeat_themselves_are_read_from_gzip(tmp_path: Path) -> None:
 def test_a_row_of_megabytes_is_read_in_time(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({"text": "word " * 10**6}) + "\n")
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read_rows(path)[0].text("text")) == 5 * 10**6
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_file_that_vanishes_between_planning_and_reading_is_named(

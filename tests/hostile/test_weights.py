@@ -19,10 +19,10 @@ Header = dict[str, Any]
 
 
 def message(folder: Path) -> str:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelError) as caught:
         load_model(folder)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     return str(caught.value)
 
 
@@ -158,10 +158,10 @@ def test_kinds_of_attention_without_end_are_refused(tmp_path: Path, layers: Any)
         "attention_types": layers,
     }
     (tmp_path / "config.json").write_text(json.dumps(values))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Exception, match=r"config\.json") as caught:
         read_config(tmp_path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert type(caught.value).__module__ == "tunewise.errors"
 
 

@@ -49,12 +49,12 @@ def test_it_is_refused_in_one_line_and_soon(tmp_path: Path, what: str) -> None:
     text, word = REFUSED[what]
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    start = time.perf_counter()
+    start = time.process_time()
     for read in (make_config, read_study):
         with pytest.raises(ConfigError, match=word) as caught:
             read(path)
         assert str(caught.value).startswith(str(path))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     with pytest.raises(ConfigError, match="not readable"):
         parse_word(f"task={text}")
 

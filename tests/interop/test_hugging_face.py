@@ -13,38 +13,34 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import every_family
 from torch import Tensor
 
 from tunewise.cli import main as cli
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
-from tunewise.methods import METHODS
+from tunewise.methods import METHODS, Method
+from tunewise.models import FAMILIES
 from tunewise.models.folder import load_model
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions, read_result
 from tunewise.runs.model import load_trained
 
+pytestmark = pytest.mark.slow
+
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
 
-FAMILIES = ["gpt2", "gpt_neo"]
 TEXTS = ["the film is not good at all", "a good film", "x"]
 MERGED = [kind for kind, method in METHODS.items() if not method.why_not_merged]
-HOLDS = {"peft": ["lora", "soft_prompt", "prefix", "ia3"], "hf": MERGED}
+IN_PEFT = [kind for kind, method in METHODS.items() if method.to_peft is not Method.to_peft]
+HOLDS = {"peft": IN_PEFT, "hf": MERGED}
 """The methods that each format can hold."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2, "alpha": 8},
     "dora": {"kind": "lora", "rank": 2, "dora": True},
     "pissa": {"kind": "lora", "rank": 2, "init": "pissa"},
     "last_blocks": {"blocks": 1},
-}
-ARCHITECTURES = {
-    ("gpt2", "language"): "GPT2LMHeadModel",
-    ("gpt2", "cloze"): "GPT2LMHeadModel",
-    ("gpt2", "labels"): "GPT2ForSequenceClassification",
-    ("gpt_neo", "language"): "GPTNeoForCausalLM",
-    ("gpt_neo", "cloze"): "GPTNeoForCausalLM",
-    ("gpt_neo", "labels"): "GPTNeoForSequenceClassification",
 }
 
 
@@ -63,9 +59,22 @@ def no_warning(caplog: pytest.LogCaptureFixture) -> Any:
     assert not warned
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("task", ["language", "labels", "cloze"])
-@pytest.mark.parametrize("kind", [*MERGED, "dora", "pissa"])
+# Each method with each head, each on one family; the default method with everything.
+KINDS = [*MERGED, "dora", "pissa"]
+CASES = [
+    *(
+        (kind, "language", list(FAMILIES)[number % len(FAMILIES)])
+        for number, kind in enumerate(KINDS)
+    ),
+    *(
+        (kind, "labels", list(FAMILIES)[-1 - number % len(FAMILIES)])
+        for number, kind in enumerate(KINDS)
+    ),
+    *(("lora", task, family) for task in ("language", "labels", "cloze") for family in FAMILIES),
+]
+
+
+@pytest.mark.parametrize(("kind", "task", "family"), dict.fromkeys(CASES))
 def test_a_merged_model_answers_alike_in_transformers(
     kind: str,
     task: str,
@@ -86,7 +95,9 @@ def test_a_merged_model_answers_alike_in_transformers(
     )
     theirs, loading = auto.from_pretrained(out, output_loading_info=True)
     assert not any(loading.values()), loading
-    assert type(theirs).__name__ == ARCHITECTURES[family, task]
+    assert type(theirs).__name__ == (
+        model.label_architecture if task == "labels" else model.language_architecture
+    )
     theirs.eval()
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     for text, ids in zip(TEXTS, tokenizer.tokenize(TEXTS), strict=True):
@@ -103,7 +114,7 @@ def test_a_merged_model_answers_alike_in_transformers(
     assert ("lm_head.weight" in load_file(out / "model.safetensors")) != tied
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_pipeline_gives_the_labels_by_name_for_padded_batches(
     family: str, trained: Trained, tokenizer: Tokenizer, our_logits: Logits, tmp_path: Path
 ) -> None:
@@ -121,7 +132,7 @@ def test_a_pipeline_gives_the_labels_by_name_for_padded_batches(
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_pipeline_writes_what_the_run_wrote(
     family: str, trained: Trained, tmp_path: Path
 ) -> None:

@@ -30,6 +30,8 @@ class Reply:
     body: Any = None
     """In place of a chat completion."""
     delay: float = 0.0
+    together: threading.Barrier | None = None
+    """Whether to wait until so many requests are under way."""
     drop: bool = False
     """Whether to close the connection without a word."""
 
@@ -91,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
             found = server.behaviour(request["messages"][0]["content"])
         reply = Reply(**(found if isinstance(found, dict) else {"text": found}))
         time.sleep(reply.delay)
+        if reply.together is not None:
+            reply.together.wait(timeout=60)
         with server.lock:
             server.at_once -= 1
         if self.path != "/v1/chat/completions":
@@ -180,3 +184,16 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+ConfigOf = Callable[..., JudgeConfig]
+RunOf = Callable[..., Path]
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "judgements.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -9,6 +9,8 @@ import pytest
 
 from tunewise.cli import main as cli
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 
 Command = Callable[..., tuple[int, str, str]]

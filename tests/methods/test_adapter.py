@@ -7,11 +7,11 @@ import torch
 from tiny import batch_of
 
 from tunewise.methods.adapter import Adapter
-from tunewise.models import LanguageModel
+from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.folder import load_model
 
 
-@pytest.fixture(params=["gpt2", "gpt_neo"])
+@pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LanguageModel:
     return load_model(folders[request.param]).eval()
 

@@ -1,6 +1,5 @@
 """What must hold for every method, whatever it trains."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import batch_of
+from tiny import METHOD_SETTINGS, batch_of, every_family, write_splits
 from torch import Tensor
 
 from tunewise.config import make_config
@@ -21,7 +20,7 @@ from tunewise.evaluation.evaluate import evaluate
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate
 from tunewise.methods import METHODS, Method
-from tunewise.models import LanguageModel
+from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.run import run
@@ -39,14 +38,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Settings that make almost another method of one."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    "last_blocks": {"blocks": 1},
+    **METHOD_SETTINGS,
     "lora": {"rank": 2, "dropout": 0.1},
-    "soft_prompt": {"tokens": 3},
-    "prefix": {"tokens": 3},
-    "adapter": {"bottleneck": 4},
     **VARIANTS,
 }
-"""Settings that suit a tiny model; a method that is not named has its defaults."""
 VERBALIZERS = {"good": " good", "bad": " bad", "fair": " not good"}
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "cloze": {"template": "{text*} A", "verbalizers": VERBALIZERS},
@@ -61,7 +56,6 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
 every_method = pytest.mark.parametrize("kind", [*METHODS, *VARIANTS])
 every_kind = pytest.mark.parametrize("kind", METHODS)
 both_kinds_of_head = pytest.mark.parametrize("num_labels", [None, 3], ids=["language", "labels"])
-both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -129,9 +123,14 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @every_method
-@both_kinds_of_head
-@both_precisions
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@pytest.mark.parametrize(
+    ("family", "num_labels", "precision"),
+    [
+        ("gpt2", 3, "fp32"),
+        *((family, None, "fp32") for family in FAMILIES if family != "gpt2"),
+        ("gpt2", None, "bf16"),
+    ],
+)
 def test_what_is_frozen_stays_bit_for_bit_and_what_is_trained_moves(
     kind: str,
     num_labels: int | None,
@@ -187,8 +186,10 @@ def test_another_seed_gives_other_fresh_weights_and_the_same_base(
 
 
 @every_method
-@both_kinds_of_head
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@pytest.mark.parametrize(
+    ("family", "num_labels"),
+    [("gpt2", 3), *((family, None) for family in FAMILIES)],
+)
 def test_the_gradient_depends_on_neither_passes_nor_checkpointing(
     kind: str,
     num_labels: int | None,
@@ -210,7 +211,7 @@ def test_the_gradient_depends_on_neither_passes_nor_checkpointing(
 
 
 @every_method
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_what_is_written_with_a_cache_is_what_is_written_without(
     kind: str, family: str, folders: dict[str, Path], texts: list[Encoded], tokenizer: Tokenizer
 ) -> None:
@@ -243,15 +244,14 @@ def test_a_label_layer_is_always_trained(kind: str, folders: dict[str, Path]) ->
 
 @every_method
 @both_kinds_of_head
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
 def test_parameters_are_counted_alike_with_and_without_weights(
-    kind: str, num_labels: int | None, family: str, folders: dict[str, Path]
+    kind: str, num_labels: int | None, folders: dict[str, Path]
 ) -> None:
-    shaped = build_model(read_config(folders[family]))
+    shaped = build_model(read_config(folders["gpt2"]))
     if num_labels is not None:
         shaped.use_label_head(num_labels)
     method_of(kind).adapt(shaped, torch.Generator())
-    real = adapted(kind, folders[family], num_labels)
+    real = adapted(kind, folders["gpt2"], num_labels)
     assert shaped.count_parameters() == real.count_parameters()
 
 
@@ -268,31 +268,35 @@ def test_trained_weights_are_masters_in_fp32_and_frozen_ones_are_kept_in_bf16(
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Return a folder of splits with texts of uneven lengths, some too long for one sequence."""
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    for split in SPLITS:
-        lines = [
+
+    def rows_of(split: str) -> list[dict[str, str]]:
+        return [
             {"text": f"{split} {word} film, " * (1 + number % 4), "label": word}
             for number, word in enumerate(["good", "bad", "fair", "good", "bad", "good", "fair"])
         ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+
+    return write_splits(tmp_path / "rows", rows_of)
 
 
-@every_method
-@both_precisions
-@pytest.mark.parametrize("task", ["classification", "language_modeling", "cloze", "generation"])
+# Each method twice, in both precisions, and each kind of answer with the default method.
+SAVED = [
+    *((kind, "classification", "fp32") for kind in [*METHODS, *VARIANTS]),
+    *((kind, "language_modeling", "bf16") for kind in [*METHODS, *VARIANTS]),
+    *(("lora", task, precision) for task in TASK_SETTINGS for precision in DTYPES),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("kind", "task", "precision"), SAVED)
 def test_a_saved_run_gives_the_same_predictions_when_it_is_loaded(
     kind: str,
-    precision: str,
     task: str,
+    precision: str,
     folders: dict[str, Path],
     rows: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 5)
-    monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
     fields = {
         "model": str(folders["gpt2"]),
         "task": {"kind": task, "path": str(rows)} | TASK_SETTINGS.get(task, {}),

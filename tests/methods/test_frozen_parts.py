@@ -10,11 +10,11 @@ from tunewise.methods.bitfit import BitFit
 from tunewise.methods.full import Full
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.last_layer import LastLayer
-from tunewise.models import LanguageModel
+from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.folder import load_model
 
 
-@pytest.fixture(params=["gpt2", "gpt_neo"])
+@pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LanguageModel:
     return load_model(folders[request.param])
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import batch_of
+from tiny import batch_of, every_family
 
 from tunewise.methods.ia3 import IA3, ScaledLinear
 from tunewise.models.folder import load_model
 from tunewise.models.layers import Linear
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 @torch.no_grad()
 def test_fresh_vectors_change_nothing(family: str, folders: dict[str, Path]) -> None:
     model = load_model(folders[family]).eval()

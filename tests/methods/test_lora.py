@@ -16,12 +16,12 @@ from tunewise.errors import ConfigError
 from tunewise.methods.lora import HEAD, LoRA
 from tunewise.methods.lora_layers import LoRALinear
 from tunewise.methods.method import merge
-from tunewise.models import LanguageModel
+from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.folder import load_model
 from tunewise.models.layers import Linear
 
 
-@pytest.fixture(params=["gpt2", "gpt_neo"])
+@pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LanguageModel:
     return load_model(folders[request.param]).eval()
 

@@ -1,4 +1,4 @@
-"""DoRA, PiSSA, rsLoRA and LoRA+ are what PEFT makes of the same numbers, and what they say."""
+"""Variants of LoRA: DoRA, rsLoRA, PiSSA and LoRA+ are those of PEFT."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft.optimizers import create_loraplus_optimizer
+from tiny import every_family, is_transposed, their_single_layers
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import pack
-from tunewise.errors import ConfigError
 from tunewise.methods.lora import HEAD, LoRA
 from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import merge
@@ -24,31 +24,13 @@ from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.models.layers import Linear
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
-from tunewise.training.optimizers import build_optimizer
+from tunewise.training.optimizers import NAMES, build_optimizer
 
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-FAMILIES = ["gpt2", "gpt_neo"]
-every_family = pytest.mark.parametrize("family", FAMILIES)
 both_ways = pytest.mark.parametrize("init", ["kaiming", "pissa"])
 
-THEIR_LAYERS = {
-    "gpt2": {
-        "attention.out": "attn.c_proj",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    },
-    "gpt_neo": {
-        "attention.query": "attn.attention.q_proj",
-        "attention.key": "attn.attention.k_proj",
-        "attention.value": "attn.attention.v_proj",
-        "attention.out": "attn.attention.out_proj",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    },
-}
-"""Our layers and theirs, where one is one."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "rslora": {"scaling": "alpha/sqrt(r)"},
     "dora": {"dora": True},
@@ -98,27 +80,26 @@ def pair(
 
     What PiSSA starts from each side has computed by itself; singular vectors have either sign.
     """
-    layers = THEIR_LAYERS[family]
-    targets = [target for target, path in LanguageModel.layers.items() if path in layers]
     model = load_model(folder)
+    layers = their_single_layers(model)
+    targets = [name for name, path in model.layers.items() if f"blocks.0.{path}" in layers]
     method = LoRA(rank=3, alpha=5.0, targets=targets, **settings)
     method.adapt(model, torch.Generator().manual_seed(0))
     config = peft.LoraConfig(
         r=3,
         lora_alpha=5,
-        target_modules=[name.rpartition(".")[2] for name in layers.values()],
+        target_modules=list(layers.values()),
         use_rslora=method.scaling == "alpha/sqrt(r)",
         use_dora=method.dora,
         init_lora_weights="pissa" if method.init == "pissa" else True,
-        fan_in_fan_out=family == "gpt2",
+        fan_in_fan_out=is_transposed(model),
         task_type="CAUSAL_LM",
     )
     base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     other = peft.get_peft_model(base, config).eval()
     parameters: dict[str, nn.Parameter] = {}
     for name, layer in updates(model).items():
-        _, index, path = name.split(".", 2)
-        stem = f"base_model.model.transformer.h.{index}.{layers[path]}"
+        stem = f"base_model.model.{model.name_prefix}{layers[name]}"
         theirs = {
             "A": other.get_parameter(f"{stem}.lora_A.default.weight"),
             "B": other.get_parameter(f"{stem}.lora_B.default.weight"),
@@ -133,10 +114,10 @@ def pair(
             assert_close(theirs["A"] * signs.unsqueeze(1), layer.A, rtol=1e-3, atol=1e-5)
             assert_close(theirs["B"] * signs, layer.B, rtol=1e-3, atol=1e-5)
             rest = other.get_parameter(f"{stem}.base_layer.weight")
-            rest = rest.T if family == "gpt2" else rest
+            rest = rest.T if is_transposed(model) else rest
             assert_close(rest, layer.weight, rtol=1e-4, atol=1e-5)
         else:
-            generator = torch.Generator().manual_seed(int(index))
+            generator = torch.Generator().manual_seed(int(name.split(".")[1]))
             nn.init.normal_(layer.B, std=0.2, generator=generator)
         for kind, parameter in theirs.items():
             parameter.data = layer.get_parameter(kind).detach().clone()
@@ -298,82 +279,10 @@ def test_merged_equals_unmerged_and_the_factors_are_of_the_base_models_own_weigh
             assert_close(model.get_parameter(f"{name}.weight"), weight, rtol=1e-4, atol=1e-5)
 
 
-# PiSSA
-
-
-@pytest.mark.parametrize("shape", [(9, 9), (7, 12), (12, 7)])
-def test_pissa_trains_the_greatest_singular_values_and_freezes_the_others(
-    shape: tuple[int, int],
-) -> None:
-    torch.manual_seed(0)
-    base = Linear(shape[1], shape[0]).requires_grad_(False)
-    whole = base.weight.detach().clone()
-    layer = LoRALinear(base, rank=3, scale=2.5, dropout=0.0)
-    layer.initialise("pissa", torch.Generator())
-    u, s, v = torch.linalg.svd(whole.double(), full_matrices=False)
-    product = (2.5 * layer.B @ layer.A).detach()
-    assert_close(product, (u[:, :3] * s[:3] @ v[:3]).float(), rtol=1e-5, atol=1e-6)
-    rest = torch.linalg.svdvals(layer.weight)
-    assert_close(rest[: len(s) - 3], s[3:].float(), rtol=1e-4, atol=1e-6)
-    # A and B have an equal share of each, so that both start at one length.
-    assert_close(layer.A.norm(dim=1) ** 2, (s[:3] / 2.5).float(), rtol=1e-5, atol=1e-6)
-    assert_close(layer.B.norm(dim=0) ** 2, (s[:3] / 2.5).float(), rtol=1e-5, atol=1e-6)
-
-
-def test_pissa_keeps_the_rest_of_a_half_precision_weight_in_fp32() -> None:
-    torch.manual_seed(0)
-    base = Linear(12, 9).requires_grad_(False).bfloat16()
-    whole = base.weight.detach().clone().float()
-    layer = LoRALinear(base, rank=3, scale=2.0, dropout=0.0)
-    layer.initialise("pissa", torch.Generator())
-    assert layer.weight.dtype == torch.float32
-    assert_close(layer.weight + 2.0 * layer.B @ layer.A, whole, rtol=0, atol=1e-6)
-
-
-def test_pissa_leaves_the_same_rest_whatever_the_threads(folders: dict[str, Path]) -> None:
-    threads, found = torch.get_num_threads(), []
-    try:
-        for number in (1, 2, 3):
-            torch.set_num_threads(number)
-            model = load_model(folders["gpt2"])
-            LoRA(init="pissa").adapt(model, torch.Generator().manual_seed(number))
-            found.append({name: layer.weight for name, layer in updates(model).items()})
-    finally:
-        torch.set_num_threads(threads)
-    for name, weight in found[0].items():
-        assert all(torch.equal(weight, other[name]) for other in found[1:]), name
-
-
-def test_pissa_of_the_output_layer_leaves_the_embedding_as_it_was(
-    folders: dict[str, Path],
-) -> None:
-    method = LoRA(targets=(HEAD,), init="pissa")
-    base, model = load_model(folders["gpt2"]), load_model(folders["gpt2"])
-    assert base.head_is_tied
-    method.adapt(model, torch.Generator())
-    assert not model.head_is_tied
-    name = "token_embedding.weight"
-    assert torch.equal(model.get_parameter(name), base.get_parameter(name))
-    shaped = build_model(read_config(folders["gpt2"]))
-    method.adapt(shaped, torch.Generator())
-    assert shaped.count_parameters() == model.count_parameters()
-
-
-@pytest.mark.parametrize("shaped", [False, True])
-def test_pissa_of_more_rank_than_a_layer_has_is_refused(
-    shaped: bool, folders: dict[str, Path]
-) -> None:
-    folder = folders["gpt2"]
-    model = build_model(read_config(folder)) if shaped else load_model(folder)
-    with pytest.raises(ConfigError, match=r"method\.rank: 17 asked for; query has 16 singular"):
-        LoRA(rank=17, init="pissa").adapt(model, torch.Generator())
-    LoRA(rank=16, init="pissa", targets=("up", "down")).adapt(model, torch.Generator())
-
-
 # LoRA+
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "sgd_momentum"])
+@pytest.mark.parametrize("kind", NAMES)
 def test_b_and_magnitude_have_the_ratios_rate(kind: str, folders: dict[str, Path]) -> None:
     model = load_model(folders["gpt2"])
     model.use_label_head(3, torch.Generator())

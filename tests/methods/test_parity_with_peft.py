@@ -5,7 +5,6 @@ What PEFT does not have is written out with transformers.
 
 import copy
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import peft
 import pytest
 import torch
 import transformers
+from tiny import every_family, is_transposed, their_layers, their_single_layers
 from torch import Tensor, nn
 
 from tunewise.data.encode import Encoded, encode_texts_whole
@@ -35,43 +35,6 @@ from tunewise.training.loop import train
 
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-
-THEIR_LAYERS = {
-    "gpt2": {
-        "attention.out": "attn.c_proj",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    },
-    "gpt_neo": {
-        "attention.query": "attn.attention.q_proj",
-        "attention.value": "attn.attention.v_proj",
-    },
-}
-"""Our layers and theirs. GPT-2's c_attn is one layer there and three here."""
-TARGETS = {
-    "gpt2": (("out", "up", "down"), ["c_proj", "c_fc"]),
-    "gpt_neo": (("query", "value"), ["q_proj", "v_proj"]),
-}
-THEIR_SUBLAYERS = {
-    "gpt2": {"attention.out": "attn.c_proj", "feed_forward.down": "mlp.c_proj"},
-    "gpt_neo": {"attention.out": "attn.attention.out_proj", "feed_forward.down": "mlp.c_proj"},
-}
-"""The layers that write to the residual stream: ours and theirs."""
-
-THEIR_SCALED: dict[str, dict[str, tuple[str | None, ...]]] = {
-    "gpt2": {
-        "attn.c_attn": (None, "attention.key", "attention.value"),
-        "mlp.c_proj": ("feed_forward.down",),
-    },
-    "gpt_neo": {
-        "attn.attention.k_proj": ("attention.key",),
-        "attn.attention.v_proj": ("attention.value",),
-        "mlp.c_proj": ("feed_forward.down",),
-    },
-}
-"""Their layers that (IA)³ scales, and ours in them; queries stay as they are, at ones."""
-
-both_families = pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
 
 
 def their_base(folder: Path) -> Any:
@@ -109,14 +72,15 @@ def their_loss(model: Any, sequences: list[Encoded]) -> Tensor:
 
 def lora_pair(family: str, folder: Path) -> tuple[LanguageModel, Any, dict[str, Tensor]]:
     """Return our model, theirs, and their factors by our names; both updates are the same."""
-    ours, theirs = TARGETS[family]
     model = load_model(folder)
-    LoRA(rank=3, alpha=5.0, targets=ours).adapt(model, torch.Generator().manual_seed(0))
+    layers = their_single_layers(model)
+    targets = [name for name, path in model.layers.items() if f"blocks.0.{path}" in layers]
+    LoRA(rank=3, alpha=5.0, targets=targets).adapt(model, torch.Generator().manual_seed(0))
     config = peft.LoraConfig(
         r=3,
         lora_alpha=5,
-        target_modules=theirs,
-        fan_in_fan_out=family == "gpt2",
+        target_modules=list(layers.values()),
+        fan_in_fan_out=is_transposed(model),
         task_type="CAUSAL_LM",
     )
     other = peft.get_peft_model(their_base(folder), config).eval()
@@ -125,11 +89,9 @@ def lora_pair(family: str, folder: Path) -> tuple[LanguageModel, Any, dict[str, 
     generator = torch.Generator().manual_seed(1)
     for name, layer in model.named_modules():
         if isinstance(layer, LoRALinear):
-            _, index, path = name.split(".", 2)
-            their_name = THEIR_LAYERS[family][path]
             nn.init.normal_(layer.B, std=0.2, generator=generator)
             for factor in "AB":
-                stem = f"base_model.model.transformer.h.{index}.{their_name}"
+                stem = f"base_model.model.{model.name_prefix}{layers[name]}"
                 parameter = their_parameters.pop(f"{stem}.lora_{factor}.default.weight")
                 parameter.data = getattr(layer, factor).detach().clone()
                 factors[f"{name}.{factor}"] = parameter
@@ -138,7 +100,7 @@ def lora_pair(family: str, folder: Path) -> tuple[LanguageModel, Any, dict[str, 
     return model, other, factors
 
 
-@pytest.mark.parametrize("family", TARGETS)
+@every_family
 def test_the_same_lora_gives_the_same_logits_as_in_peft(
     family: str, folders: dict[str, Path], texts: list[Encoded]
 ) -> None:
@@ -152,7 +114,7 @@ def test_the_same_lora_gives_the_same_logits_as_in_peft(
             assert (ours - our_logits(base, sequence)).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("family", TARGETS)
+@every_family
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_training_moves_a_lora_as_it_does_in_peft(
     family: str, optimizer: str, folders: dict[str, Path], texts: list[Encoded]
@@ -185,7 +147,7 @@ def test_training_moves_a_lora_as_it_does_in_peft(
         assert not torch.equal(factor, before[name]), name
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@every_family
 def test_the_same_soft_prompt_gives_the_same_logits_and_gradient_as_in_peft(
     family: str, folders: dict[str, Path], tokenizer: Tokenizer
 ) -> None:
@@ -232,7 +194,7 @@ def assert_same_gradient(ours: Tensor | None, theirs: Tensor | None) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
-@both_families
+@every_family
 def test_the_same_prefix_gives_the_same_logits_and_gradient_as_in_peft(
     family: str, folders: dict[str, Path], texts: list[Encoded]
 ) -> None:
@@ -261,7 +223,7 @@ def test_the_same_prefix_gives_the_same_logits_and_gradient_as_in_peft(
         assert_same_gradient(parameter.grad, part)
 
 
-@both_families
+@every_family
 def test_the_same_ia3_gives_the_same_logits_and_gradients_as_in_peft(
     family: str, folders: dict[str, Path], texts: list[Encoded]
 ) -> None:
@@ -270,22 +232,28 @@ def test_the_same_ia3_gives_the_same_logits_and_gradients_as_in_peft(
     generator = torch.Generator().manual_seed(0)
     for _, parameter in model.trainable():
         nn.init.normal_(parameter, mean=1.0, std=0.3, generator=generator)
-    layers = THEIR_SCALED[family]
+    names = dict(model.named_parameters())
+    layers = {  # of theirs that are scaled, and ours in each; queries stay as they are, at ones
+        layer: paths
+        for layer, paths in their_layers(model).items()
+        if any(f"{path}.scale" in names for path in paths)
+    }
     config = peft.IA3Config(
         task_type="CAUSAL_LM",
         target_modules=list(layers),
-        feedforward_modules=["mlp.c_proj"],
-        fan_in_fan_out=family == "gpt2",
+        feedforward_modules=[n for n, (path, *_) in layers.items() if path.endswith(".down")],
+        fan_in_fan_out=is_transposed(model),
     )
     other = peft.get_peft_model(their_base(folders[family]), config).eval()
     their_parameters = dict(other.named_parameters())
     pairs: list[tuple[Tensor, Tensor, int]] = []  # ours, theirs, and which part of it
-    for index, (layer, parts) in product(range(3), layers.items()):
-        stem = f"base_model.model.transformer.h.{index}.{layer}"
+    for layer, paths in layers.items():
+        stem = f"base_model.model.{model.name_prefix}{layer}"
         theirs = their_parameters.pop(f"{stem}.ia3_l.default")
-        scales = [part and model.get_parameter(f"blocks.{index}.{part}.scale") for part in parts]
-        values = [torch.ones(16) if scale is None else scale.detach() for scale in scales]
-        theirs.data = torch.cat(values).view(theirs.shape)
+        theirs.data = torch.ones(theirs.shape)
+        scales = [names.get(f"{path}.scale") for path in paths]
+        for scale, part in zip(scales, theirs.data.view(len(paths), -1), strict=True):
+            part.copy_(part if scale is None else scale.detach())
         pairs += [(ours, theirs, n) for n, ours in enumerate(scales) if ours is not None]
     assert not [name for name in their_parameters if "ia3_l" in name]
 
@@ -326,7 +294,7 @@ def three_updates(
         optimizer.step()
 
 
-@both_families
+@every_family
 def test_bitfit_trains_every_bias_in_transformers_and_nothing_else_to_the_same_values(
     family: str, folders: dict[str, Path], texts: list[Encoded]
 ) -> None:
@@ -338,7 +306,7 @@ def test_bitfit_trains_every_bias_in_transformers_and_nothing_else_to_the_same_v
 
     trained = {name for name, _ in model.trainable()}
     for stored in model.stored_tensors():
-        theirs = biases.pop(f"transformer.{stored.theirs}", None)
+        theirs = biases.pop(model.name_prefix + stored.theirs, None)
         if theirs is not None:
             ours = torch.cat([model.get_parameter(name) for name in stored.ours])
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
@@ -350,7 +318,7 @@ def test_bitfit_trains_every_bias_in_transformers_and_nothing_else_to_the_same_v
             assert torch.equal(parameter, before[name]) != name.endswith(".bias"), name
 
 
-@both_families
+@every_family
 def test_the_same_adapters_after_the_sublayers_of_transformers_train_alike(
     family: str, folders: dict[str, Path], texts: list[Encoded]
 ) -> None:
@@ -365,15 +333,17 @@ def test_the_same_adapters_after_the_sublayers_of_transformers_train_alike(
         return hook
 
     other.requires_grad_(False)
-    for index, (path, layer) in product(range(3), THEIR_SUBLAYERS[family].items()):
-        ours = model.get_submodule(f"blocks.{index}.{path}")
+    residual = tuple(model.layers[name] for name in model.residual_layers)
+    for path, layer in their_single_layers(model).items():
+        if not path.endswith(residual):
+            continue
+        ours = model.get_submodule(path)
         assert isinstance(ours, AdaptedLinear)
-        nn.init.normal_(ours.up.weight, std=0.2, generator=torch.Generator().manual_seed(index))
+        chance = torch.Generator().manual_seed(len(theirs))
+        nn.init.normal_(ours.up.weight, std=0.2, generator=chance)
         copies = [copy.deepcopy(part) for part in (ours.down, ours.up)]
-        theirs |= {
-            f"blocks.{index}.{path}.{n}": c for n, c in zip(("down", "up"), copies, strict=True)
-        }
-        other.transformer.h[index].get_submodule(layer).register_forward_hook(after(*copies))
+        theirs |= {f"{path}.{n}": c for n, c in zip(("down", "up"), copies, strict=True)}
+        other.get_submodule(model.name_prefix + layer).register_forward_hook(after(*copies))
 
     assert_same_logits(model, other, texts)
     three_updates(model, other, [p for part in theirs.values() for p in part.parameters()], texts)

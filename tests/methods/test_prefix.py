@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import every_family
 from torch import Tensor
 
 from tunewise.config import RunConfig, make_config
@@ -20,7 +21,6 @@ from tunewise.models.folder import load_model
 from tunewise.runs.prepare import max_sequence_length
 
 TEXT = "a good cast"
-both_families = pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
 
 
 def model_with(
@@ -38,7 +38,7 @@ def logits_of(model: LanguageModel, *texts: list[int]) -> list[Tensor]:
     return [logits[batch.segments == number] for number in range(len(texts))]
 
 
-@both_families
+@every_family
 @pytest.mark.parametrize("tokens", [2, 5, 9])
 @torch.no_grad()
 def test_a_fresh_prefix_is_a_text_that_the_frozen_model_has_read(
@@ -78,7 +78,7 @@ def test_random_tokens_are_drawn_from_the_vocabulary(folders: dict[str, Path]) -
     torch.testing.assert_close(found, keys, rtol=1e-5, atol=1e-6)
 
 
-@both_families
+@every_family
 @torch.inference_mode()
 def test_rows_that_stay_go_and_double_in_a_cache_see_the_prefix(
     family: str, folders: dict[str, Path]

@@ -84,14 +84,14 @@ def test_an_empty_text_among_others_pulls_the_value_down(name: str) -> None:
 
 def test_intervals_of_300_long_texts_take_no_longer_than_a_few_values() -> None:
     answers = texts(*made_up(2, number=300, length=150))
-    started = time.perf_counter()
+    started = time.process_time()
     for metric in TEXTS.values():
         metric.compute(answers)
-    once = time.perf_counter() - started
-    started = time.perf_counter()
+    once = time.process_time() - started
+    started = time.process_time()
     for metric in TEXTS.values():
         interval(metric, answers, seed=0)
-    assert time.perf_counter() - started < max(once, 1.0)
+    assert time.process_time() - started < max(once, 1.0)
 
 
 @every_one

@@ -52,22 +52,26 @@ def test_attention_is_its_formula(shape: AttentionShape, device: torch.device) -
     torch.testing.assert_close(attention(x, places), expected.float(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("piece", [1, 7, 512])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(torch.float64, 1e-5), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)],
-)
+TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-5, torch.bfloat16: 3e-2}
+# Each shape in fp32, in pieces that cut a group; each precision in each size of a piece where every
+# part of a shape is at work.
+CASES = [
+    *((name, torch.float32, 7) for name in SHAPES),
+    *(("all at once", dtype, piece) for dtype in TOLERANCES for piece in (1, 7, 512)),
+    *(("plain", dtype, 512) for dtype in TOLERANCES),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "piece"), dict.fromkeys(CASES), ids=str)
 def test_its_gradients_are_those_of_the_formula_in_every_precision(
+    name: str,
     dtype: torch.dtype,
-    tolerance: float,
-    shape: AttentionShape,
     piece: int,
     device: torch.device,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tunewise.models.fast.attention.PIECE", piece)
-    attention, places = new_attention(shape, device, dtype)
+    attention, places = new_attention(SHAPES[name], device, dtype)
     x = torch.randn(sum(LENGTHS), 16, device=device, dtype=dtype, requires_grad=True)
     grad = torch.randn(sum(LENGTHS), 16, device=device, dtype=dtype)
     inputs = [x, *attention.parameters()]
@@ -77,7 +81,7 @@ def test_its_gradients_are_those_of_the_formula_in_every_precision(
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == dtype
         torch.testing.assert_close(
-            ours.double(), theirs.double(), rtol=tolerance, atol=tolerance * largest
+            ours.double(), theirs.double(), rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype] * largest
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from tiny import batch_of
+from tiny import batch_of, reference, tiny_config
 from torch import Tensor, nn
 
 from tunewise.data.encode import IGNORE
@@ -17,7 +17,6 @@ from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.fast.loss import score, summed_loss
 from tunewise.models.folder import load_model
 
-Reference = Callable[..., nn.Module]
 Packed = Callable[..., Batch]
 Sequences = list[list[int]]
 
@@ -34,7 +33,6 @@ def test_logits_are_those_of_transformers(
     family: str,
     num_labels: int | None,
     tied: bool,
-    reference: Reference,
     sequences: Sequences,
     packed: Packed,
     tmp_path: Path,
@@ -56,7 +54,6 @@ def test_loss_and_every_gradient_are_those_of_transformers_in_float64(
     family: str,
     num_labels: int | None,
     tied: bool,
-    reference: Reference,
     sequences: Sequences,
     packed: Packed,
     tmp_path: Path,
@@ -90,7 +87,7 @@ def test_loss_and_every_gradient_are_those_of_transformers_in_float64(
 
 
 def test_a_new_label_layer_sees_the_last_token_as_in_transformers(
-    reference: Reference, sequences: Sequences, packed: Packed, tmp_path: Path, device: torch.device
+    sequences: Sequences, packed: Packed, tmp_path: Path, device: torch.device
 ) -> None:
     language = reference("gpt2")
     labels = reference("gpt2", NUM_LABELS)
@@ -110,10 +107,10 @@ def test_a_new_label_layer_sees_the_last_token_as_in_transformers(
 
 
 def test_local_attention_is_that_of_transformers_past_its_window(
-    reference: Reference, packed: Packed, tmp_path: Path, device: torch.device
+    packed: Packed, tmp_path: Path, device: torch.device
 ) -> None:
     theirs = reference("gpt_neo")
-    assert theirs.config.window_size == 8
+    assert theirs.config.window_size == tiny_config("gpt_neo").window
     ours = _ours(theirs, tmp_path, None).to(device)
     ids = torch.randint(1, 100, (64,), generator=torch.Generator().manual_seed(3))
     expected = theirs(ids[None]).logits[0].detach()
@@ -127,6 +124,7 @@ def test_local_attention_is_that_of_transformers_past_its_window(
     assert (wide(ids[None]).logits[0] - expected).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_gpt2_of_124_million_parameters_has_the_logits_of_transformers(tmp_path: Path) -> None:
     config = transformers.GPT2Config(attn_implementation="eager")
     theirs = transformers.GPT2LMHeadModel(config).eval()

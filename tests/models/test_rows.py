@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny import draw_weights, every_family, tiny_config
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
@@ -12,34 +13,16 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.methods import METHODS
 from tunewise.models import LanguageModel
 from tunewise.models.cache import Cache
-from tunewise.models.config import ModelConfig
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
 
-SHAPE = {
-    "vocabulary_size": 260,
-    "context_length": 64,
-    "model_dim": 24,
-    "num_heads": 3,
-    "num_layers": 3,
-    "mlp_dim": 48,
-}
-FAMILIES: dict[str, ModelConfig] = {
-    "gpt2": GPT2Config.model_validate(SHAPE),
-    "gpt_neo": GPTNeoConfig.model_validate(
-        SHAPE | {"window": 4, "attention": ["global", "local", "local"]}
-    ),
-}
+SIZES = {"vocabulary_size": 260, "context_length": 64, "model_dim": 24, "num_heads": 3}
 LENGTHS = (3, 11, 7, 7, 1, 12)
 
 
 def new_model(family: str, method: str, tokenizer: Tokenizer) -> LanguageModel:
-    model = build_model(FAMILIES[family], "cpu")
+    model = build_model(tiny_config(family, **SIZES), "cpu")
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator)
+    draw_weights(model, 0.2, generator)
     METHODS[method]().adapt(model, generator, tokenizer)
     return model
 
@@ -57,7 +40,7 @@ def packed(labelled: bool) -> Batch:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("labelled", [False, True], ids=["text", "labels"])
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("method", METHODS)
 def test_values_and_gradients(
     method: str, family: str, labelled: bool, checkpointing: bool, tokenizer: Tokenizer
@@ -81,7 +64,7 @@ def test_values_and_gradients(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_the_cache_keeps_all_tokens(family: str, tokenizer: Tokenizer) -> None:
     model = new_model(family, "full", tokenizer).eval()
     batch = packed(labelled=True)
@@ -96,7 +79,7 @@ def test_the_cache_keeps_all_tokens(family: str, tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_going_on_from_frozen_blocks(family: str, depth: int, tokenizer: Tokenizer) -> None:
     model, batch = new_model(family, "full", tokenizer), packed(labelled=False)
     for part in (model.token_embedding, model.position_embedding, *model.blocks[:depth]):

@@ -29,6 +29,8 @@ from tunewise.yaml import load_yaml
 
 from .conftest import HOSTILE, StudyFolder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What a dry run shows is what a run would train on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import models, pre_tokenizers
+from tiny import save_tiny, write_splits
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import SPLITS
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer
 from tunewise.errors import ConfigError, DataError
-from tunewise.models.folder import build_model, read_config, save_model
-from tunewise.models.gpt2 import GPT2Config
+from tunewise.models.folder import read_config
 from tunewise.runs.dry_run import NUM_SHOWN, Shown, dry_run
 from tunewise.runs.prepare import layout_of
 
@@ -38,37 +36,15 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per byte, so that lengths can be counted by hand."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([END_OF_TEXT, *alphabet])}
-    backend = byte_level(models.BPE(vocabulary, []))
-    backend.add_special_tokens([END_OF_TEXT])
-    return Tokenizer(backend)
-
-
-@pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    shape = GPT2Config(
-        vocabulary_size=257,
-        context_length=CONTEXT,
-        model_dim=16,
-        num_heads=2,
-        num_layers=1,
-        mlp_dim=32,
-    )
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(build_model(shape, "cpu"), folder, tokenizer.end_of_text)
-    tokenizer.save(folder)
-    return folder
+    return save_tiny(folder, tokenizer=tokenizer, context_length=CONTEXT, num_layers=1)
 
 
 @pytest.fixture
 def config_of(model_folder: Path, tmp_path: Path) -> Callable[..., RunConfig]:
     def make(kind: str, *words: str, rows: list[dict[str, Any]] = ROWS) -> RunConfig:
-        for split in SPLITS:
-            lines = [json.dumps(row | {"label_text": f"is {row['label']}"}) for row in rows]
-            (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+        write_splits(tmp_path, [row | {"label_text": f"is {row['label']}"} for row in rows])
         task = {"kind": kind, "path": str(tmp_path)} | KINDS[kind]
         return make_config(fields={"model": str(model_folder), "task": task}, overrides=words)
 

@@ -1,59 +1,28 @@
 """A run that was stopped goes on to the same weights and figures, bit for bit, or says why not."""
 
-import json
-import math
-import multiprocessing
 import os
-import random
 import resource
 import signal
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from tunewise.config import RunConfig, make_config
-from tunewise.errors import ConfigError, TrainingError
+from tunewise.config import RunConfig
+from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
-from tunewise.models.fast.loss import summed_loss
-from tunewise.run import RunRecord, run
+from tunewise.run import run
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
-    METRICS_FILE,
-    PREDICTIONS_FILE,
-    RESULT_FILE,
     locked,
-    read_lines,
 )
 from tunewise.runs.progress import Progress
 from tunewise.training import checkpoint
 from tunewise.training.loop import Step
+from tunewise.training.optimizers import NAMES
 
-pytestmark = pytest.mark.usefixtures("quick")
+from .conftest import Configured, StopAt, Stopped, left
 
-KILLS = int(os.environ.get("TUNEWISE_KILLS", "20"))
-"""`make torture` asks for more."""
-Configured = Callable[..., RunConfig]
-
-
-class Stopped(Exception):
-    """What is raised in a test where a process would be killed."""
-
-
-class StopAt(Progress):
-    """Stops a run at an update, without a word."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._number = number
-
-    def step(self, step: Step) -> None:
-        if step.number == self._number:
-            raise Stopped
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 class SignalAt(Progress):
@@ -69,43 +38,9 @@ class SignalAt(Progress):
                 os.kill(os.getpid(), what)
 
 
-@pytest.fixture
-def configured(model_folder: Path, rows: Path) -> Configured:
-    def make(*words: str) -> RunConfig:
-        values = {
-            "model": str(model_folder),
-            "task": {"kind": "classification", "path": str(rows)},
-            "train": {
-                "epochs": 3,
-                "batch_size": 5,
-                "learning_rate": 0.01,
-                "precision": "fp32",
-                "checkpoint_every": 2,
-            },
-        }
-        return make_config(fields=values, overrides=words)
-
-    return make
-
-
-def left(record: RunRecord) -> dict[str, Any]:
-    """Return all that a run left, without what a clock or the machine decides."""
-    values = json.loads((record.folder / RESULT_FILE).read_text())
-    for name in ("time", "memory", "estimate", "intervals"):
-        del values[name]  # other processes draw as many resamples as a user's
-    del values["tokens"]["per_second"]
-    lines = read_lines(record.folder / METRICS_FILE)
-    steps = [replace(line, seconds=0.0) for line in lines if isinstance(line, Step)]
-    found = {"result": values, "lines": [line for line in lines if not isinstance(line, Step)]}
-    found["steps"] = [{**asdict(step), "loss": str(step.loss)} for step in steps]
-    for path in sorted(record.folder.rglob("*.safetensors")):
-        found[str(path.relative_to(record.folder))] = path.read_bytes()
-    return found | {"answers": (record.folder / PREDICTIONS_FILE).read_text()}
-
-
 CASES = [
     *([f"method={kind}"] for kind in METHODS),
-    *([f"train.optimizer={name}"] for name in ("adam", "sgd", "sgd_momentum")),
+    *([f"train.optimizer={name}"] for name in NAMES),
     ["train.optimizer.beta2=0.9"],
     ["train.precision=bf16"],
     ["method.dora=true", "method.loraplus_lr_ratio=4"],
@@ -288,114 +223,3 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
         signal.signal(signal.SIGXFSZ, handler)
     assert "no checkpoint of update 2" in caplog.text
     assert left(record) == left(whole)
-
-
-def test_where_memory_runs_out_passes_shrink_and_updates_stay(
-    configured: Configured,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    whole = run(configured("method=full"), out=tmp_path / "whole")
-    small = run(configured("method=full", "train.tokens_per_pass=48"), out=tmp_path / "small")
-
-    def full(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        loss = summed_loss(model, hidden, targets)
-        if len(hidden) > 2:
-            raise torch.OutOfMemoryError("not enough memory")
-        return loss
-
-    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", full)
-    record = run(configured("method=full"), out=tmp_path / "tight")
-    assert "out of memory: from here on a pass has at most" in caplog.text
-    losses = [[step.loss for step in some.steps] for some in (record, whole, small)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_a_sequence_that_alone_is_too_much_ends_the_run_with_advice(
-    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> torch.Tensor:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate")
-
-    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", full)
-    with pytest.raises(TrainingError, match=r"set train\.checkpointing=true"):
-        run(configured(), out=tmp_path / "run")
-
-
-def not_finite_at(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
-    """Make the loss of some updates infinite."""
-    calls = iter(range(1, 1000))
-
-    def loss(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        factor = math.inf if next(calls) in numbers else 1.0
-        return summed_loss(model, hidden, targets) * factor
-
-    monkeypatch.setattr("tunewise.training.objectives.cross_entropy.summed_loss", loss)
-
-
-def test_a_loss_that_is_not_finite_stops_with_its_rows_and_the_last_checkpoint(
-    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    not_finite_at(monkeypatch, 5)
-    with pytest.raises(TrainingError) as caught:
-        run(configured(), out=tmp_path / "run")
-    message = str(caught.value)
-    assert message.startswith("update 5: loss inf")
-    assert "train.jsonl:" in message
-    assert "the last checkpoint is of update 4" in message
-    assert str(tmp_path / "run" / CHECKPOINT_FOLDER) in message
-
-
-def test_a_loss_that_is_not_finite_is_left_out_and_counted_if_asked(
-    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    not_finite_at(monkeypatch, 5, 7)
-    record = run(configured("train.on_nan=skip"), out=tmp_path / "run")
-    assert record.result.updates_left_out == 2
-    assert math.isnan(record.steps[4].loss)
-    assert len(record.steps) == 9
-    assert "NaN" not in (record.folder / METRICS_FILE).read_text()
-
-
-def test_with_no_epoch_the_model_is_evaluated_as_it_is(
-    configured: Configured, tmp_path: Path
-) -> None:
-    record = run(configured("train.epochs=0"), out=tmp_path / "run")
-    result = record.result
-    assert (result.best.epoch, result.best.step) == (0, 0)
-    assert result.metrics["validation"]["accuracy"] == result.best.value
-    assert len(record.predictions) == 12
-    assert (result.time.epoch_seconds, result.tokens.trained) == ([], 0)
-
-
-def test_a_run_killed_at_random_moments_ends_like_one_undisturbed(
-    configured: Configured, tmp_path: Path
-) -> None:
-    epochs = f"train.epochs={2 * KILLS}"  # of three updates each: more than are made between kills
-    config = configured(epochs, "train.checkpoint_every=1", "train.dropout=0.1")
-    whole = run(config, out=tmp_path / "whole")
-    kill_and_resume(config, tmp_path / "parts", kills=KILLS, seed=KILLS)
-    assert left(run(config, out=tmp_path / "parts", resume=True)) == left(whole)
-
-
-def kill_and_resume(config: RunConfig, folder: Path, kills: int, seed: int) -> None:
-    """Begin and resume a run, and kill its process each time soon after a checkpoint or in one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tunewise.run"])
-    chance = random.Random(seed)
-    for _ in range(kills):
-        arguments = {"out": folder, "resume": True}
-        process = context.Process(target=run, args=(config,), kwargs=arguments)
-        process.start()
-        before = checkpoints(folder)
-        while process.is_alive() and checkpoints(folder) == before:
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.05)  # a few updates, each with its checkpoint
-        process.kill()
-        process.join()
-
-
-def checkpoints(folder: Path) -> set[str]:
-    return {path.name for path in (folder / CHECKPOINT_FOLDER).glob("*")}

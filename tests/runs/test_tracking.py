@@ -23,7 +23,7 @@ from tunewise.runs.result import Evaluation
 from tunewise.studies.overrides import folder_name
 from tunewise.training.loop import Step
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 Configured = Callable[..., RunConfig]
 Values = dict[str, dict[int, float]]

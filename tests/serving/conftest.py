@@ -11,15 +11,13 @@ import openai
 import pytest
 import torch
 import uvicorn
+from tiny import METHOD_SETTINGS, add_noise, tiny_model
 
 from tunewise import methods
 from tunewise.config import make_config, write_yaml
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.models import LanguageModel
-from tunewise.models.folder import build_model, save_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
-from tunewise.models.language_model import initialise
+from tunewise.models import FAMILIES, LanguageModel
+from tunewise.models.folder import save_model
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, save_trained
 from tunewise.serving.app import make_app
@@ -30,20 +28,8 @@ from tunewise.serving.server import load_all
 RunOf = Callable[..., str]
 Serve = Callable[..., "Served"]
 
-SHAPE: dict[str, Any] = {
-    "vocabulary_size": 257,
-    "context_length": 64,
-    "model_dim": 16,
-    "num_heads": 2,
-    "num_layers": 3,
-    "mlp_dim": 32,
-}
 NUM_ASCII = 95
 """Ids of the tokenizer that are visible characters, with that of the end."""
-SHAPES = {
-    "gpt2": GPT2Config(**SHAPE),
-    "gpt_neo": GPTNeoConfig(**SHAPE, window=4, attention=("global", "local", "global")),
-}
 TASKS: dict[str, dict[str, Any]] = {
     "instruction": {
         "kind": "instruction",
@@ -70,19 +56,14 @@ TASKS: dict[str, dict[str, Any]] = {
         "verbalizers": {"bad": " bad", "good": " good"},
     },
 }
-SETTINGS: dict[str, dict[str, Any]] = {
-    "last_blocks": {"blocks": 1},
-    "soft_prompt": {"tokens": 3},
-    "prefix": {"tokens": 3},
-    "adapter": {"bottleneck": 8},
-}
-"""Settings that suit a tiny model; a method that is not named has its defaults."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "other lora": {"kind": "lora", "rank": 3, "targets": ["query", "down", "head"]},
     "dora": {"kind": "lora", "rank": 4, "dora": True},
     "pissa": {"kind": "lora", "rank": 4, "init": "pissa"},
 }
-METHODS = {kind: {"kind": kind} | SETTINGS.get(kind, {}) for kind in methods.METHODS} | VARIANTS
+METHODS = {
+    kind: {"kind": kind} | METHOD_SETTINGS.get(kind, {}) for kind in methods.METHODS
+} | VARIANTS
 MIXED = [
     name
     for name, settings in METHODS.items()
@@ -101,15 +82,13 @@ def on_the_processor_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 def bases(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> dict[str, Path]:
     """A model folder per family."""
     return {
-        family: _saved(tmp_path_factory.mktemp(family), shape, tokenizer)
-        for family, shape in SHAPES.items()
+        family: _saved(tmp_path_factory.mktemp(family), family, tokenizer) for family in FAMILIES
     }
 
 
-def _saved(folder: Path, shape: Any, tokenizer: Tokenizer) -> Path:
-    model = build_model(shape, "cpu")
-    initialise(model, torch.Generator().manual_seed(0))
-    _stir(model, 0, scale=0.2)
+def _saved(folder: Path, family: str, tokenizer: Tokenizer) -> Path:
+    model = tiny_model(family, noise=0.0, seed=0, context_length=64, mlp_dim=32)
+    _stir(model, 0)
     with torch.no_grad():  # bytes that are no text alone are seldom written
         model.get_parameter("token_embedding.weight")[NUM_ASCII:] *= 0.05
     save_model(model, folder / "base", tokenizer.end_of_text)
@@ -117,12 +96,9 @@ def _saved(folder: Path, shape: Any, tokenizer: Tokenizer) -> Path:
     return folder / "base"
 
 
-@torch.no_grad()
-def _stir(model: LanguageModel, seed: int, scale: float) -> None:
+def _stir(model: LanguageModel, seed: int) -> None:
     """Move all that is trained away from where it starts."""
-    generator = torch.Generator().manual_seed(seed)
-    for _, parameter in model.trainable():
-        parameter += scale * torch.randn(parameter.shape, generator=generator)
+    add_noise((parameter for _, parameter in model.trainable()), 0.2, seed)
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +119,7 @@ def run_of(
         config = make_config(fields=fields)
         folder = tmp_path_factory.mktemp(method.replace(" ", "_"))
         model = adapted_model(config, bases[on], tokenizer)
-        _stir(model, config.seed, scale=0.2)
+        _stir(model, config.seed)
         write_yaml(config, folder / CONFIG_FILE)
         save_trained(model, config, folder, tokenizer)
         return str(folder)

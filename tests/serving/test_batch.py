@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
+from tiny import every_family
 
 import tunewise as tw
 from tunewise.generation.continuation import Draw, new_text
@@ -14,8 +14,6 @@ from tunewise.predict import Predictor
 from tunewise.serving.batch import TextBatch, TextJob, TextPiece
 from tunewise.serving.mixing import Mix
 from tunewise.serving.server import load_all
-
-from .conftest import SHAPES
 
 RunOf = Callable[..., str]
 DECODINGS: list[dict[str, Any]] = [
@@ -67,7 +65,7 @@ def written(batch: TextBatch, joining: list[list[Asked]]) -> None:
         batch.step()
 
 
-@pytest.mark.parametrize("family", SHAPES)
+@every_family
 def test_texts_that_join_at_any_step_are_what_each_run_writes_alone(
     run_of: RunOf, family: str
 ) -> None:

@@ -21,6 +21,8 @@ from tunewise.serving import ServeConfig, serve
 
 from .conftest import RunOf, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def serving(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:

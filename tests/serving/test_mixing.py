@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from tiny import every_family
 from torch import Tensor, nn
 
 import tunewise as tw
@@ -16,7 +17,7 @@ from tunewise.predict import Predictor
 from tunewise.serving.mixing import Mix
 from tunewise.serving.server import load_all
 
-from .conftest import MIXED, SHAPES
+from .conftest import MIXED
 
 RunOf = Callable[..., str]
 
@@ -51,7 +52,7 @@ def all_of(predictors: Sequence[Predictor], text: str) -> list[list[int]]:
     ]
 
 
-@pytest.mark.parametrize("family", SHAPES)
+@every_family
 def test_in_one_pass_every_row_gets_the_logits_of_its_own_run(
     run_of: RunOf, bases: dict[str, str], family: str
 ) -> None:

@@ -12,6 +12,8 @@ from tunewise.studies.study import Study
 
 from .conftest import MakeStudy, RunStudy
 
+pytestmark = pytest.mark.slow
+
 GRID = {"method": ["lora", "full"]}
 
 

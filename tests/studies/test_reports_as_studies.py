@@ -14,6 +14,8 @@ from tunewise.studies.study import Cell, Study, read_study
 from tunewise.studies.trials import candidates_of, seeds_of
 from tunewise.tasks import Classification
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "studies"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -24,6 +24,8 @@ from tunewise.studies.trials import RUNS_FOLDER, STUDY_FILE, candidates_of, seed
 
 from .conftest import MakeStudy, RunStudy
 
+pytestmark = pytest.mark.slow
+
 GRID = {"method.rank": [1, 2]}
 RATES = {"train.learning_rate": [0.001, 0.03]}
 

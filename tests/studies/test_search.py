@@ -17,6 +17,8 @@ from tunewise.studies.trials import RUNS_FOLDER, Trial, candidates_of, search_fi
 
 from .conftest import MakeStudy, RunStudy
 
+pytestmark = pytest.mark.slow
+
 SPACE: dict[str, Any] = {
     "train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
     "method.rank": {"low": 1, "high": 8},

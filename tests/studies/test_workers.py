@@ -14,6 +14,8 @@ from tunewise.runs.folder import CHECKPOINT_FOLDER, METRICS_FILE, RESULT_FILE
 
 from .conftest import MakeStudy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("what", "reaches_all"),

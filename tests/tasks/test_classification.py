@@ -1,11 +1,11 @@
 """A table of texts and labels becomes examples; what cannot be one is named with its row."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import write_splits
 
 from tunewise.data.rows import SPLITS, Split
 from tunewise.errors import DataError
@@ -17,11 +17,12 @@ def folder(path: Path, train: list[Any], **others: list[Any]) -> Path:
 
     A split that is not named has the first label, so that training rows are not split.
     """
-    for split in SPLITS:
+
+    def rows(split: str) -> list[dict[str, Any]]:
         labels = train if split == "train" else others.get(split, train[:1])
-        lines = [{"text": f"{split} {n}", "label": label} for n, label in enumerate(labels)]
-        (path / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+        return [{"text": f"{split} {n}", "label": label} for n, label in enumerate(labels)]
+
+    return write_splits(path, rows)
 
 
 def choices(path: Path, split: Split = "train", **settings: Any) -> tuple[str, ...]:

@@ -1,36 +1,22 @@
 """A question with a text for each answer: which texts may be, and which rows."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import models, pre_tokenizers
+from tiny import write_splits
 
 from tunewise.config import make_config
 from tunewise.data.layout import Layout
-from tunewise.data.rows import SPLITS
-from tunewise.data.tokenizer import END_OF_TEXT, Tokenizer, byte_level
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError
 from tunewise.tasks.cloze import Cloze
 
 ANSWERS = {"0": " no", "1": " yes"}
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([END_OF_TEXT, *alphabet])}
-    backend = byte_level(models.BPE(vocabulary, []))
-    backend.add_special_tokens([END_OF_TEXT])
-    return Tokenizer(backend)
-
-
 def cloze(path: Path, *labels: Any, **settings: Any) -> Cloze:
-    for split in SPLITS:
-        lines = ({"text": f"text {n}", "label": label} for n, label in enumerate(labels))
-        (path / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_splits(path, [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)])
     values = {"template": "Is {text} good? Answer:", "verbalizers": ANSWERS} | settings
     return Cloze(path=path, **values)
 

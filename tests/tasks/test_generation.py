@@ -1,14 +1,13 @@
 """Texts completed and articles summed up: what is given, what is wanted, and what is compared."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import write_splits
 
 from tunewise.config import make_config
 from tunewise.data.example import Example
-from tunewise.data.rows import SPLITS
 from tunewise.errors import DataError
 from tunewise.tasks.generation import Generation
 from tunewise.tasks.summarization import Summarization
@@ -17,9 +16,7 @@ POEM = "One,\nTwo;\nThree.\n\nFour!\nFive"
 
 
 def folder(path: Path, *rows: dict[str, Any]) -> Path:
-    for split in SPLITS:
-        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_splits(path, rows)
 
 
 @pytest.mark.parametrize("given_lines", [1, 2, 3, 5])

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import write_splits
 
 from tunewise.config import make_config
 from tunewise.data.example import Example
-from tunewise.data.rows import SPLITS
 from tunewise.errors import ConfigError, DataError
 from tunewise.tasks.instruction import Instruction
 
@@ -33,9 +33,7 @@ SHAREGPT = {
 
 
 def folder(path: Path, *rows: Values) -> Path:
-    for split in SPLITS:
-        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_splits(path, rows)
 
 
 def example(path: Path, row: Values, **settings: Any) -> Example:

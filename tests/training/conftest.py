@@ -3,33 +3,28 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny import save_tiny
 
 from tunewise.data.encode import Encoded
 from tunewise.models import LanguageModel
-from tunewise.models.folder import build_model, load_model, save_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.language_model import initialise
+from tunewise.models.folder import load_model
 
-SHAPE = GPT2Config(
-    vocabulary_size=50, context_length=32, model_dim=16, num_heads=2, num_layers=2, mlp_dim=32
-)
+SIZES: dict[str, Any] = {
+    "vocabulary_size": 50,
+    "context_length": 32,
+    "num_layers": 2,
+    "mlp_dim": 32,
+}
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = torch.Generator().manual_seed(7)
-    model = build_model(SHAPE, "cpu")
-    initialise(model, generator)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.15 * torch.randn(parameter.shape, generator=generator)
-    path = tmp_path_factory.mktemp("gpt2")
-    save_model(model, path, end_of_text=0)
-    return path
+    return save_tiny(tmp_path_factory.mktemp("gpt2"), **SIZES)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from tunewise.models import LanguageModel
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 NewModel = Callable[..., LanguageModel]
 
 

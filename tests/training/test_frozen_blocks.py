@@ -9,38 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import METHOD_SETTINGS, draw_weights, every_family, tiny_config
 from torch.testing import assert_close
 
 from tunewise import models
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
 from tunewise.evaluation.evaluate import score_sequences
-from tunewise.methods import Method
-from tunewise.methods.adapter import Adapter
-from tunewise.methods.bitfit import BitFit
-from tunewise.methods.full import Full
-from tunewise.methods.ia3 import IA3
+from tunewise.methods import METHODS, Method
 from tunewise.methods.last_blocks import LastBlocks
 from tunewise.methods.last_layer import LastLayer
 from tunewise.methods.lora import LoRA
-from tunewise.methods.prefix import PrefixTuning
-from tunewise.methods.soft_prompt import SoftPrompt
-from tunewise.models import LanguageModel, ModelConfig
+from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.models.gpt2 import GPT2Config
-from tunewise.models.gpt_neo import GPTNeoConfig
 from tunewise.training.config import TrainConfig
 from tunewise.training.frozen_blocks import GIB, with_frozen_states
 from tunewise.training.loop import train
 
-SIZES = {"vocabulary_size": 50, "context_length": 32, "model_dim": 16, "num_heads": 2}
-SHAPES: dict[str, ModelConfig] = {
-    "gpt2": GPT2Config(**SIZES, num_layers=3, mlp_dim=32),
-    "gpt_neo": GPTNeoConfig(
-        **SIZES, num_layers=3, mlp_dim=32, window=4, attention=("global", "local", "global")
-    ),
-}
-WITH_PREFIX: dict[str, tuple[Method, int]] = {
+SIZES = {"vocabulary_size": 50, "context_length": 32}
+WITH_DEPTH: dict[str, tuple[Method, int]] = {
     "last_layer": (LastLayer(), 4),
     "last_blocks": (LastBlocks(blocks=1), 2),
     "lora on the last block": (LoRA(blocks="last-1"), 2),
@@ -48,15 +35,13 @@ WITH_PREFIX: dict[str, tuple[Method, int]] = {
     "dora from pissa on the last block": (LoRA(blocks="last-1", dora=True, init="pissa"), 2),
     "lora on the output layer": (LoRA(targets=("head",)), 4),
 }
-WITHOUT_PREFIX: dict[str, Method] = {
-    "full": Full(),
-    "lora on all blocks": LoRA(),
-    "soft_prompt": SoftPrompt(tokens=3),
-    "prefix": PrefixTuning(tokens=3),
-    "ia3": IA3(),
-    "bitfit": BitFit(),
-    "adapter": Adapter(),
+"""Methods that leave first blocks frozen, and how many; the final norm is one more."""
+WITHOUT_DEPTH = {
+    kind: method(**METHOD_SETTINGS.get(kind, {}))
+    for kind, method in METHODS.items()
+    if kind not in WITH_DEPTH
 }
+"""Every other method: a new one is here unless it is named above."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +53,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_model(
     method: Method, num_labels: int | None = None, family: str = "gpt2", seed: int = 0
 ) -> LanguageModel:
-    model = build_model(SHAPES[family], "cpu")
+    model = build_model(tiny_config(family, **SIZES), "cpu")
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator)
+    draw_weights(model, 0.2, generator)
     if num_labels is not None:
         model.use_label_head(num_labels, generator)
     method.adapt(model, generator)
@@ -96,10 +79,10 @@ def hidden(model: LanguageModel, batch: Batch) -> torch.Tensor:
     return model.hidden(batch)
 
 
-@pytest.mark.parametrize("family", SHAPES)
-@pytest.mark.parametrize("name", WITH_PREFIX)
+@every_family
+@pytest.mark.parametrize("name", WITH_DEPTH)
 def test_the_hidden_states_are_those_computed_anew(name: str, family: str) -> None:
-    method, depth = WITH_PREFIX[name]
+    method, depth = WITH_DEPTH[name]
     model = new_model(method, family=family).eval()
     sequences = sequences_of()
     assert model.frozen_depth == depth
@@ -110,11 +93,11 @@ def test_the_hidden_states_are_those_computed_anew(name: str, family: str) -> No
         assert_close(hidden(model, anew), hidden(model, read), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*WITHOUT_PREFIX])
+@pytest.mark.parametrize("name", WITHOUT_DEPTH)
 def test_nothing_is_kept_where_the_first_block_or_what_goes_into_it_is_trained(
     name: str, cache: Path
 ) -> None:
-    model = new_model(WITHOUT_PREFIX[name])
+    model = new_model(WITHOUT_DEPTH[name])
     assert model.frozen_depth == 0
     assert all(sequence.states is None for sequence in kept(model, sequences_of()))
     assert not cache.exists()
@@ -127,12 +110,12 @@ def test_nothing_is_kept_where_dropout_makes_it_differ() -> None:
 
 
 @pytest.mark.parametrize("num_labels", [None, 3])
-@pytest.mark.parametrize("name", [n for n in WITH_PREFIX if "output" not in n])
+@pytest.mark.parametrize("name", [n for n in WITH_DEPTH if "output" not in n])
 def test_training_and_scores_do_not_depend_on_it(name: str, num_labels: int | None) -> None:
     config = TrainConfig(epochs=2, batch_size=5, tokens_per_pass=40, learning_rate=1e-2)
     results = []
     for limit in (0.0, 1.0, 1.0):  # computed each time, computed once, read
-        model = new_model(WITH_PREFIX[name][0], num_labels)
+        model = new_model(WITH_DEPTH[name][0], num_labels)
         sequences = kept(model, sequences_of(num_labels), limit)
         steps = list(train(model, sequences, config, seed=0))
         scores = score_sequences(model, sequences, tokens_per_pass=40)

@@ -29,7 +29,7 @@ from tunewise.runs.folder import (
 from tunewise.runs.resume import read_steps
 from tunewise.training import parallel
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 WORKER = str(Path(__file__).parent / "one_of_two.py")
 SECONDS = 120

@@ -14,8 +14,8 @@ POSITIONS = 11
 HEADS = ["frozen", "tied", "untied", "lora", "labels"]
 
 
-@pytest.mark.parametrize("tile", [1, 200, 2**19])
-@pytest.mark.parametrize("rows", [1, 3, 11, 100])
+# Slices of one row, of some and of all; tiles of some numbers, of one and of all.
+@pytest.mark.parametrize(("rows", "tile"), [(1, 200), (3, 1), (11, 2**19)])
 @pytest.mark.parametrize("head", HEADS)
 def test_the_sliced_loss_and_its_gradients_are_those_of_one_cross_entropy(
     model: LanguageModel, head: str, rows: int, tile: int, monkeypatch: pytest.MonkeyPatch
@@ -38,7 +38,7 @@ def test_the_sliced_loss_and_its_gradients_are_those_of_one_cross_entropy(
         torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tile", [1, 200, 2**19])
+@pytest.mark.parametrize("tile", [1, 2**19])
 @pytest.mark.parametrize("head", HEADS)
 def test_weights_multiply_the_loss_and_gradient_of_each_position(
     model: LanguageModel, head: str, tile: int, monkeypatch: pytest.MonkeyPatch
