@@ -6,6 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import pytest
 import torch
 
 from tunewise.data.tokenizer import Tokenizer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as arrow
+import pytest
 from pyarrow import parquet
 
 from tunewise.config import RunConfig, make_config
