@@ -86,6 +86,7 @@ def test_params_counts_without_reading_weights(tunewise: Tunewise) -> None:
     assert found["percent"] == pytest.approx(100 * lora / (total + lora))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", METHODS)
 def test_params_agrees_with_what_a_run_counts(

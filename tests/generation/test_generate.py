@@ -75,6 +75,7 @@ def test_an_output_ends_where_the_context_does(
 # Independent of other prompts and of memory
 
 
+@pytest.mark.slow
 @EVERY_WAY
 def test_memory_bounds_change_no_output(
     model: LanguageModel,

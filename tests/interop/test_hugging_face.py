@@ -61,15 +61,10 @@ def no_warning(caplog: pytest.LogCaptureFixture) -> Any:
 
 # Each method with each head, each on one family; the default method with everything.
 KINDS = [*MERGED, "dora", "pissa"]
+NAMES_OF_FAMILIES = list(FAMILIES)
 CASES = [
-    *(
-        (kind, "language", list(FAMILIES)[number % len(FAMILIES)])
-        for number, kind in enumerate(KINDS)
-    ),
-    *(
-        (kind, "labels", list(FAMILIES)[-1 - number % len(FAMILIES)])
-        for number, kind in enumerate(KINDS)
-    ),
+    *((kind, "language", NAMES_OF_FAMILIES[n % len(FAMILIES)]) for n, kind in enumerate(KINDS)),
+    *((kind, "labels", NAMES_OF_FAMILIES[-1 - n % len(FAMILIES)]) for n, kind in enumerate(KINDS)),
     *(("lora", task, family) for task in ("language", "labels", "cloze") for family in FAMILIES),
 ]
 

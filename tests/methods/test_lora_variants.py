@@ -128,6 +128,7 @@ def pair(
     return model, other, parameters
 
 
+@pytest.mark.slow
 @every_family
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -32,12 +32,14 @@ def values_of(folder: Path, split: Split) -> dict[str, float]:
     return {name: METRICS[name].compute(predictions) for name in config.task.metrics}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_loaded_run_answers_as_it_did(start: Start, task: str) -> None:
     record = start(task=task)
     assert values_of(record.folder, "test") == record.result.metrics["test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["generation", "instruction", "summarization"])
 def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state(
     start: Start, task: str
@@ -54,6 +56,7 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
     assert by_text.result.best.metric == metric
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_table_of_labels_is_left_where_there_are_labels(start: Start, task: str) -> None:
     tables = start(task=task).result.tables

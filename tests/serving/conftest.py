@@ -1,5 +1,7 @@
 """Runs on one tiny base, each with weights of its own, and a server for them on a free port."""
 
+import http.client
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +168,24 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.002)
+
+
+def raw(
+    served: Served,
+    path: str,
+    body: Any = None,
+    method: str | None = None,
+    **headers: str,
+) -> tuple[int, Any]:
+    """Return the status and the body of a response; a body that is no bytes is sent as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request(method or ("GET" if body is None else "POST"), path, sent, headers)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    is_json = response.headers["content-type"] == "application/json"
+    return response.status, json.loads(text) if is_json else text
 
 
 @pytest.fixture

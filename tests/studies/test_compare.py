@@ -10,6 +10,8 @@ from tunewise.studies.compare import Comparison, compare
 
 from .conftest import MakeStudy, RunStudy
 
+pytestmark = pytest.mark.slow
+
 METHODS = [{"name": "all", "method": "full"}, {"name": "top", "method": "last_layer"}]
 
 

@@ -107,6 +107,7 @@ def test_an_average_of_set_ups_is_that_of_their_values() -> None:
     assert average.mean == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_seeds", [1, 2, 4])
 def test_set_ups_that_are_equal_are_seldom_told_apart(
     num_seeds: int, monkeypatch: pytest.MonkeyPatch
