@@ -146,8 +146,8 @@ def test_one_pass_for_all_answers_finds_what_one_pass_for_each_finds(
     fast = chosen(model, examples, tokenizer)
     monkeypatch.setattr(
         choice,
-        "_of_next_token",
-        lambda model, prompts, answers, tokens_per_pass: choice._of_whole_texts(
+        "_score_next_token",
+        lambda model, prompts, answers, tokens_per_pass: choice._score_whole_texts(
             model, prompts, [[answer] for answer in answers], tokens_per_pass
         ),
     )
@@ -166,7 +166,7 @@ def test_answers_of_several_tokens_are_read_whole(
     def refuse(*_: object) -> None:
         raise AssertionError("asked for the next token alone")
 
-    monkeypatch.setattr(choice, "_of_next_token", refuse)
+    monkeypatch.setattr(choice, "_score_next_token", refuse)
     chosen(model, examples_of(ANSWERS[name]), tokenizer)
 
 
