@@ -44,7 +44,7 @@ class TrainConfig(Settings):
 
     # Updates.
     objective: AnyObjective = CrossEntropy()
-    """What an update learns: a kind alone, or one of these with its settings."""
+    """The objective of an update: a kind alone, or one of these with its settings."""
     optimizer: AnyOptimizer = AdamW()
     """A name alone, such as `optimizer: sgd`, or one of these with its settings."""
     learning_rate: float | None = Field(default=None, gt=0)
