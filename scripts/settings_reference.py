@@ -1,4 +1,4 @@
-"""Write docs/settings.md, the reference of all settings, from the code.
+"""Write the reference of all settings from the code: docs/settings.md, and tables in docs/methods.
 
     python scripts/settings_reference.py
 
@@ -21,13 +21,18 @@ from tunewise.methods import METHODS
 from tunewise.settings import Settings
 from tunewise.tasks import TASKS, Task
 from tunewise.training.config import EarlyStopping, TrainConfig
+from tunewise.training.objectives import OBJECTIVES, Objective
 from tunewise.training.optimizers import OPTIMIZERS, UpdateRule
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
+METHOD_PAGES = REFERENCE.parent / "methods"
+SETTINGS_HEADING = "**Settings**\n"
+"""What stands above the table of settings in the page of a method that has some."""
 SECTIONS = {
     "task": "#task",
     "method": "#method",
     "train": "#train",
+    "objective": "#trainobjective",
     "optimizer": "#trainoptimizer",
 }
 """The sections of the page for those fields of a run that have fields themselves."""
@@ -35,12 +40,14 @@ INNER: dict[str, type[Settings]] = {"task.hub": HubData, "task.decoding": Decodi
 """Settings inside the settings of a task, by their path."""
 TRAIN_GROUPS = {
     "How much is trained": "epochs",
-    "Updates": "optimizer",
+    "Updates": "objective",
     "Evaluation": "evaluate_every",
     "Memory and speed": "tokens_per_pass",
     "Checkpoints and trackers": "checkpoint_every",
 }
 """The headings of `train`, as comments in `TrainConfig` have them, each with its first field."""
+DEFAULTS = {"metrics": "those of the kind"}
+"""The defaults of fields that every kind of task has, and has its own default of."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "at least"}
 HEAD = """\
 # Settings
@@ -59,7 +66,7 @@ def settings_reference() -> str:
     parts.append("## `task`\n\nA name of the catalogue (`tunewise list tasks`), or one of these.\n")
     parts += ["### Every kind of task\n", table(Task)]
     for kind, task in TASKS.items():
-        metrics = ", ".join(f"`{name}`" for name in task.metrics)
+        metrics = ", ".join(f"`{name}`" for name in task.model_fields["metrics"].default)
         own = table(task, shared=Task)
         parts += [f"### `kind: {kind}`\n", f"{about(task)} Metrics: {metrics}.\n", own]
     for path, settings in INNER.items():
@@ -72,11 +79,24 @@ def settings_reference() -> str:
     parts.append("## `train`\n")
     for heading, fields in train_groups().items():
         parts += [f"### {heading}\n", rows_of(fields)]
+    parts.append("### `train.objective`\n\nA kind alone, or a kind with settings of its own.\n")
+    for kind, objective in OBJECTIVES.items():
+        parts += [f"#### `kind: {kind}`\n", f"{about(objective)}\n", table(objective)]
     parts.append("### `train.optimizer`\n\nA name alone, or a kind with settings of its own.\n")
     for kind, rule in OPTIMIZERS.items():
         parts += [f"#### `kind: {kind}`\n", f"{about(rule)}\n", table(rule)]
     parts += ["### `train.early_stopping`\n", f"{about(EarlyStopping)}\n", table(EarlyStopping)]
     return "\n".join(parts)
+
+
+def method_page(kind: str) -> str:
+    """Return the text of a method's page, with the table under "Settings" as the code has it."""
+    page = (METHOD_PAGES / f"{kind}.md").read_text("utf-8")
+    before, heading, after = page.partition(SETTINGS_HEADING)
+    if not heading:
+        return page
+    _, _, rest = after.lstrip("\n").partition("\n\n")
+    return f"{before}{heading}\n{table(METHODS[kind])}\n{rest}"
 
 
 def table(settings: type[Settings], shared: type[Settings] = Settings) -> str:
@@ -118,7 +138,8 @@ def row(name: str, field: FieldInfo) -> str:
     ]
     assert field.description, f"{name} has no description: write a line under the field"
     shown = f"`{field.alias or name}`"
-    cells = (shown, ", ".join([kind, *bounds]), _default(field), field.description)
+    default = DEFAULTS.get(name) or _default(field)
+    cells = (shown, ", ".join([kind, *bounds]), default, field.description)
     return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
 
 
@@ -152,6 +173,8 @@ def _default(field: FieldInfo) -> str:
         return "must be given"
     if isinstance(field.default, UpdateRule):
         return f"`{field.default.name}`"
+    if isinstance(field.default, Objective):
+        return f"`{field.default.kind}`"
     if isinstance(field.default, BaseModel):
         return "the defaults of its fields"
     if isinstance(field.default, tuple):
@@ -165,3 +188,5 @@ def _default(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     REFERENCE.write_text(settings_reference(), "utf-8")
+    for name in METHODS:
+        (METHOD_PAGES / f"{name}.md").write_text(method_page(name), "utf-8")

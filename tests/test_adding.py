@@ -13,24 +13,42 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import transformers
 
+from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "tests" / "run_in_a_copy.py"
 PAGES = ROOT / "docs" / "adding"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-QUICK = ("train.epochs=1", "train.batch_size=4", "train.checkpoint_every=1", "seed=3")
+QUICK = (
+    "train.epochs=1",
+    "train.batch_size=4",
+    "train.checkpoint_every=1",
+    "train.precision=fp32",
+    "seed=3",
+)
+Words = list[Any]
+Run = Callable[..., list[str]]
 
-Run = Callable[..., str]
+
+class Changes(NamedTuple):
+    """What a page changes."""
+
+    new: list[str]
+    """Its files."""
+    lines: dict[str, list[str]]
+    """The lines that it adds to files of the package, without imports."""
 
 
-def apply(page: str, package: Path) -> list[str]:
-    """Write the files and lines of a page into a copy of the package; return what was changed."""
-    changed = []
+def apply(page: str, package: Path) -> Changes:
+    """Write the files and lines of a page into a copy of the package."""
+    changes = Changes([], {})
     for language, code in FENCE.findall((PAGES / page).read_text("utf-8")):
         first, _, rest = code.partition("\n")
         if language == "python" and first.startswith("# new file: "):
@@ -38,18 +56,20 @@ def apply(page: str, package: Path) -> list[str]:
             path = package.parent / name
             assert not path.exists(), f"{name} is there already"
             path.write_text(rest, "utf-8")
+            changes.new.append(name)
         elif language == "diff":
             name = first.removeprefix("--- ")
             path = package.parent / name
-            before = "".join(line[1:] for line in rest.splitlines(True) if line[0] in " -")
-            after = "".join(line[1:] for line in rest.splitlines(True) if line[0] in " +")
+            lines = rest.splitlines(True)
+            before = "".join(line[1:] for line in lines if line[0] in " -")
+            after = "".join(line[1:] for line in lines if line[0] in " +")
             text = path.read_text("utf-8")
             assert text.count(before) == 1, f"{name}: these lines are not there once: {before}"
             path.write_text(text.replace(before, after), "utf-8")
-        else:
-            continue
-        changed.append(name)
-    return changed
+            added = [line[1:].strip() for line in lines if line[0] == "+"]
+            named = [line for line in added if not line.startswith("from ")]
+            changes.lines[name] = changes.lines.get(name, []) + named
+    return changes
 
 
 @pytest.fixture
@@ -61,41 +81,88 @@ def package(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all copies share, so that the machine is measured once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def command(package: Path, tmp_path: Path) -> Run:
-    """Return a function that runs a command of the copy and returns what it prints."""
+def commands(package: Path, cache: Path, tmp_path: Path) -> Run:
+    """Return a function that runs commands of the copy and returns what they print."""
 
-    def run(*words: object, status: int = 0) -> str:
-        program = [sys.executable, "-m", "tunewise", *map(str, words)]
-        environment = os.environ | {
-            "PYTHONPATH": str(package.parent),
-            "TUNEWISE_CACHE": str(tmp_path / "cache"),
-        }
+    def run(*commands: Words) -> list[str]:
         done = subprocess.run(
-            program, capture_output=True, text=True, cwd=tmp_path, env=environment
+            [sys.executable, str(PROGRAM)],
+            input=json.dumps([[str(word) for word in words] for words in commands]),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ
+            | {"PYTHONPATH": str(package.parent), "TUNEWISE_CACHE": str(cache), "COLUMNS": "200"},
         )
-        assert done.returncode == status, (words, done.stdout, done.stderr)
-        return done.stdout
+        assert done.returncode == 0, done.stderr
+        outputs = json.loads(done.stdout)
+        for words, output in zip(commands, outputs, strict=True):
+            print(*words, output[:300], sep=" ")
+        return [str(output) for output in outputs]
 
     return run
 
 
-def run_resume_and_estimate(command: Run, tmp_path: Path, *words: object) -> Path:
-    """Estimate and run a set-up, and resume a copy from a checkpoint to the same result."""
-    assert json.loads(command("estimate", *words, "--json"))
-    run, again = tmp_path / "run", tmp_path / "again"
-    command("run", *words, "--out", run)
-    command("run", *words, "--out", again)
-    return run
+def texts(rows: Path) -> Words:
+    """Return the settings of a task with texts as answers, which measures how likely they are."""
+    return [
+        "task.kind=generation",
+        f"task.path={rows}",
+        "task.template='{instruction}'",
+        "task.completion='{output}'",
+        "task.metrics=[loss, perplexity]",
+        "task.decoding.max_new_tokens=4",
+    ]
+
+
+def life(words: Words) -> list[Words]:
+    """Return the commands that run a set-up, and stop and resume another run of it."""
+    return [
+        ["run", *words, "--out", "run"],
+        ["stop", "again", *words],
+        ["run", *words, "--out", "again", "--resume"],
+    ]
+
+
+def check_life(folder: Path) -> dict[str, Any]:
+    """Check that the run was estimated, and resumed to the same bits; return its result."""
+    whole, resumed = folder / "run", folder / "again"
+    trained = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert trained
+    for name in (*trained, Path("predictions.jsonl")):
+        assert (whole / name).read_bytes() == (resumed / name).read_bytes(), name
+    assert updates(whole) == updates(resumed)
+    assert len(updates(whole)) == 3
+    result = result_of(whole)
+    assert result["estimate"]["seconds"] > 0
+    return result
+
+
+def updates(run: Path) -> list[dict[str, Any]]:
+    """Return the updates of a run, without what a clock decides."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{**line, "seconds": 0} for line in lines if "loss" in line]
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "result.json").read_text("utf-8"))
+    return values
 
 
 def test_a_family(
-    package: Path, command: Run, tokenizer: Tokenizer, rows: Path, tmp_path: Path
+    package: Path, commands: Run, tokenizer: Tokenizer, rows: Path, tmp_path: Path
 ) -> None:
-    changed = apply("model.md", package)
-    assert changed[0] == "tunewise/models/toy.py"
-    assert set(changed[1:]) == {"tunewise/models/__init__.py", "tunewise/models/catalog.py"}
-    base = tmp_path / "llama"
+    changes = apply("model.md", package)
+    assert changes.new == ["tunewise/models/toy.py"]
+    assert changes.lines.keys() == {"tunewise/models/__init__.py", "tunewise/models/catalog.py"}
+    assert changes.lines["tunewise/models/__init__.py"] == ["Toy,"]
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=257,
@@ -112,34 +179,200 @@ def test_a_family(
         pad_token_id=0,
     )
     theirs = transformers.LlamaForCausalLM(config).eval()
-    theirs.save_pretrained(base)
-    tokenizer.save(base)
+    theirs.save_pretrained(tmp_path / "llama")
+    tokenizer.save(tmp_path / "llama")
     ids = [5, 9, 200, 7, 7, 31]
+    words = ["model=llama", "task.kind=classification", f"task.path={rows}", *QUICK]
+    others = ("prefix", "ia3", "adapter")
+    estimate, *_, logits, params, peft, hf = commands(
+        ["estimate", *words, "--json"],
+        *life([*words, "method=lora"]),
+        *(["run", *words, f"method={method}", "--out", method] for method in others),
+        ["logits", "llama", *ids],
+        ["params", "--model", "toy", "--method", "full", "--json"],
+        ["export", "run", "--format", "peft", "--out", "peft"],
+        ["export", "run", "--format", "hf", "--out", "hf"],
+    )
+    check_life(tmp_path)
+    surveyed = [one["name"] for one in json.loads(estimate)["methods"]]
+    assert "lora" in surveyed
+    assert "bitfit" not in surveyed  # the model has no biases
+    assert all((tmp_path / method / "result.json").is_file() for method in others)
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits[0]
-    program = (
-        "import sys, json, torch; from tunewise.models.folder import load_model\n"
-        "from tunewise.data.packing import pack; from tunewise.data.encode import Encoded\n"
-        "model = load_model(__import__('pathlib').Path(sys.argv[1])).eval()\n"
-        "ids = torch.tensor(json.loads(sys.argv[2])).int().numpy()\n"
-        "(batch,) = pack([Encoded('', ids, 1)], 100)\n"
-        "print(json.dumps(model.logits(model.hidden(batch)).tolist()))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(base), json.dumps(ids)],
-        cwd=package.parent,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(package.parent)},
-    )
-    assert done.returncode == 0, done.stderr
-    found = torch.tensor(json.loads(done.stdout))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    total = json.loads(command("params", "--model", "toy", "--method", "full", "--json"))["total"]
-    assert total == sum(parameter.numel() for parameter in theirs.parameters())
-    words = ("--model", base, f"task.path={rows}", "task.kind=classification", *QUICK)
-    for method in ("lora", "prefix", "ia3", "adapter"):
-        command("run", *words, "--method", method, "--out", tmp_path / method)
-    command("export", tmp_path / "lora", "--format", "peft", "--out", tmp_path / "peft")
+    torch.testing.assert_close(torch.tensor(json.loads(logits)), expected, atol=1e-4, rtol=1e-4)
+    assert json.loads(params)["total"] == sum(p.numel() for p in theirs.parameters())
+    assert (peft, hf) == ("peft\n", "hf\n")
     exported = json.loads((tmp_path / "peft" / "adapter_config.json").read_text("utf-8"))
     assert "mlp.gate_proj" in exported["target_modules"]
+    whole = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf")
+    assert type(whole).__name__ == "LlamaForSequenceClassification"
+
+
+def test_a_method(
+    package: Path, commands: Run, model_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    changes = apply("method.md", package)
+    assert changes.new == ["tunewise/methods/gain.py"]
+    assert [len(lines) for lines in changes.lines.values()] == [1]
+    words = [*texts(rows), *QUICK, "train.learning_rate=0.1"]
+    merged = ["model=hf", *words, "train.epochs=0", "method=bitfit"]
+    estimate, *_, listed, peft, hf, _ = commands(
+        ["estimate", f"model={model_folder}", *words, "method=gain", "--json"],
+        *life([f"model={model_folder}", *words, "method=gain"]),
+        ["predict", "run", "--input", rows / "test.jsonl", "--output", "answers.jsonl"],
+        ["list", "methods"],
+        ["export", "run", "--format", "peft", "--out", "peft"],
+        ["export", "run", "--format", "hf", "--out", "hf"],
+        ["run", *merged, "--out", "merged"],
+    )
+    result = check_life(tmp_path)
+    assert result["parameters"]["trainable"] == 2 * (4 * 16 + 32 + 16)
+    assert "gain" in listed
+    assert "gain" in [one["name"] for one in json.loads(estimate)["methods"]]
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
+    assert "PEFT does not have it; use --format hf" in peft
+    assert hf == "hf\n"
+    loss = result_of(tmp_path / "merged")["metrics"]["test"]["loss"]
+    assert loss == pytest.approx(result["metrics"]["test"]["loss"], rel=1e-5)
+
+
+def test_a_kind_of_task(package: Path, commands: Run, model_folder: Path, tmp_path: Path) -> None:
+    changes = apply("task.md", package)
+    assert changes.new == ["tunewise/tasks/reading.py"]
+    assert [len(lines) for lines in changes.lines.values()] == [1]
+    row = {"passage": "One and two are three.", "question": "What is 1 + 2?", "answer": "3"}
+    for split in SPLITS:
+        lines = [json.dumps({**row, "answer": f"{number}"}) + "\n" for number in range(12)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    words = [f"model={model_folder}", "task.kind=reading", f"task.path={tmp_path}", *QUICK]
+    words += ["method=lora", "task.decoding.max_new_tokens=4"]
+    estimate, *_, listed, hf = commands(
+        ["estimate", *words, "--json"],
+        *life(words),
+        ["predict", "run", "--input", "test.jsonl", "--output", "answers.jsonl"],
+        ["list", "tasks"],
+        ["export", "run", "--format", "hf", "--out", "hf"],
+    )
+    result = check_life(tmp_path)
+    assert result["metrics"]["test"].keys() == {"loss", "perplexity", "rougeL"}
+    assert json.loads(estimate)["asked"]["seconds"] > 0
+    assert "{kind: reading, path: ...}" in listed
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
+    assert hf == "hf\n"
+
+
+def test_an_objective(
+    package: Path, commands: Run, model_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    changes = apply("objective.md", package)
+    assert changes.new == ["tunewise/training/objectives/focal.py"]
+    assert list(changes.lines.values()) == [
+        ["ALL: tuple[type[Objective], ...] = (CrossEntropy, Focal)"]
+    ]
+    plain = [f"model={model_folder}", *texts(rows), *QUICK, "method=lora"]
+    *_, listed, wrong, peft = commands(
+        *life([*plain, "train.objective={kind: focal, gamma: 3}"]),
+        ["run", *plain, "--out", "plain"],
+        ["list", "objectives"],
+        ["run", *plain, "train.objective=focl", "--out", "wrong"],
+        ["export", "run", "--format", "peft", "--out", "peft"],
+    )
+    result = check_life(tmp_path)
+    assert result["config"]["train"]["objective"] == {"kind": "focal", "gamma": 3}
+    focal, entropy = updates(tmp_path / "run"), updates(tmp_path / "plain")
+    assert 0 < focal[0]["loss"] < entropy[0]["loss"]
+    assert "gamma=2.0" in listed
+    assert "train.objective: no objective 'focl'; did you mean 'focal'?" in wrong
+    assert peft == "peft\n"
+
+
+def test_an_optimizer(
+    package: Path, commands: Run, model_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    changes = apply("optimizer.md", package)
+    assert changes.new == ["tunewise/training/optimizers/lion.py"]
+    assert list(changes.lines.values()) == [["OneOf = AdamW | Adam | SGD | Lion"]]
+    words = [f"model={model_folder}", *texts(rows), *QUICK, "method=full"]
+    *_, hf = commands(
+        *life([*words, "train.optimizer=lion"]),
+        ["export", "run", "--format", "hf", "--out", "hf"],
+    )
+    result = check_life(tmp_path)
+    assert result["config"]["train"]["optimizer"] == "lion"
+    assert hf == "hf\n"
+
+
+def test_a_metric(
+    package: Path, commands: Run, model_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    changes = apply("metric.md", package)
+    assert changes.new == ["tunewise/metrics/exact_match.py"]
+    assert list(changes.lines.values()) == [["EXACT_MATCH,"]]
+    words = [f"model={model_folder}", *texts(rows), "task.metrics=[exact_match, loss]", *QUICK]
+    study = {
+        "name": "two",
+        "base": {"model": str(model_folder), "train": {"epochs": 1, "batch_size": 4}},
+        "vary": {"method": ["lora", "ia3"]},
+    }
+    study["base"] |= {  # type: ignore[operator]
+        "task": {
+            "kind": "generation",
+            "path": str(rows),
+            "template": "{instruction}",
+            "completion": "{output}",
+            "metrics": ["exact_match", "loss"],
+            "decoding": {"max_new_tokens": 4},
+        }
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    *_, listed, peft, _, compared = commands(
+        *life([*words, "method=lora"]),
+        ["list", "metrics"],
+        ["export", "run", "--format", "peft", "--out", "peft"],
+        ["study", "study.yaml", "--out", "study"],
+        ["compare", "study"],
+    )
+    result = check_life(tmp_path)
+    assert result["metrics"]["test"].keys() == {"exact_match", "loss"}
+    assert result["best"]["metric"] == "exact_match"
+    assert "share of answers exactly right" in listed
+    assert peft == "peft\n"
+    assert compared == "exact_match, McNemar: +0.0 (+0.0 to +0.0), 0.0 %"
+
+
+def test_a_low_bit_weight(
+    package: Path, commands: Run, model_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    changes = apply("weight.md", package)
+    assert changes == (["tunewise/models/int8.py"], {})
+    words = [*texts(rows), *QUICK, "train.learning_rate=0.01"]
+    lora = [f"model={model_folder}", *words, "method={kind: lora, targets: [query, up]}"]
+    merged = ["model=hf", *words, "train.epochs=0", "method=last_layer"]
+    _, _, estimate, *_, full, _, peft, hf, _ = commands(
+        ["run", *lora, "--out", "dense"],
+        ["store-in-int8"],
+        ["estimate", *lora, "--json"],
+        *life(lora),
+        ["run", f"model={model_folder}", *words, "method=full", "--out", "full"],
+        ["predict", "run", "--input", rows / "test.jsonl", "--output", "answers.jsonl"],
+        ["export", "run", "--format", "peft", "--out", "peft"],
+        ["export", "run", "--format", "hf", "--out", "hf"],
+        ["run", *merged, "--out", "merged"],
+    )
+    result = check_life(tmp_path)
+    surveyed = [one["name"] for one in json.loads(estimate)["methods"]]
+    assert "lora" in surveyed
+    assert "full" not in surveyed
+    assert "cannot be trained" in full
+    assert (peft, hf) == ("peft\n", "hf\n")
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 12
+    dense, exported = result_of(tmp_path / "dense"), result_of(tmp_path / "merged")
+    losses = [one["metrics"]["test"]["loss"] for one in (result, dense, exported)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+    assert losses[0] != losses[1]  # it was rounded
+    num_scales = 2 * (4 * 16 + 32 + 16)
+    more = result["parameters"]["total"] - dense["parameters"]["total"]
+    assert more == num_scales
+    whole = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    assert {p.dtype for p in whole.parameters()} == {torch.float32}

@@ -15,6 +15,7 @@ from tunewise.methods.soft_prompt import SoftPrompt
 from tunewise.tasks.generation import Generation
 from tunewise.tasks.named import task_names
 from tunewise.training import config as training_config
+from tunewise.training.objectives import CrossEntropy
 from tunewise.training.optimizers.adam import Adam, AdamW
 from tunewise.training.optimizers.sgd import SGD
 from tunewise.yaml import load_yaml
@@ -109,6 +110,9 @@ def test_fields_win_over_the_file_and_words_over_fields(tmp_path: Path) -> None:
         (["train.optimizer=sgd", "train.optimizer.momentum=0.5"], "train.optimizer.momentum", 0.5),
         (["train.optimizer={kind: adam, beta1: 0.8}"], "train.optimizer", Adam(beta1=0.8)),
         (["train.optimizer.kind=sgd"], "train.optimizer", SGD()),
+        (["train.objective=cross_entropy"], "train.objective", CrossEntropy()),
+        (["train.objective={kind: cross_entropy}"], "train.objective", CrossEntropy()),
+        (["task.metrics=[loss, perplexity]"], "task.metrics", ("loss", "perplexity")),
         (["train.prefix_cache=0"], "train.frozen_cache", 0),
         (["train.frozen_cache=1", "train.prefix_cache=2"], "train.frozen_cache", 2),
         (["train.prefix_cache=2", "train.frozen_cache=1"], "train.frozen_cache", 1),
@@ -230,3 +234,13 @@ def test_an_optimizer_is_written_as_briefly_as_it_can_be(tmp_path: Path) -> None
         write_yaml(make_config(overrides=words), tmp_path / "config.yaml")
         found = yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["optimizer"]
         assert found == (written or {"kind": "sgd", "momentum": 0.5})
+
+
+def test_an_objective_is_written_by_its_kind_and_the_default_is_left_out_of_names() -> None:
+    config = make_config()
+    assert config.model_dump()["train"]["objective"] == "cross_entropy"
+    assert "objective" not in config.model_dump(exclude_defaults=True)["train"]
+    assert (
+        "metrics"
+        not in make_config(overrides=["task.samples=8"]).model_dump(exclude_defaults=True)["task"]
+    )

@@ -40,6 +40,9 @@ def message(*overrides: str, path: Path | None = None, **fields: Any) -> str:
         ("train.metric=acuracy", "acuracy", "accuracy"),
         ("method.targets=[quary]", "quary", "query"),
         ("train.optimizer=adamv", "adamv", "adam"),
+        ("train.objective=cross_entropi", "cross_entropi", "cross_entropy"),
+        ("train.objective={kind: cross_entrpy}", "cross_entrpy", "cross_entropy"),
+        ("task.metrics=[acuracy]", "acuracy", "accuracy"),
         ("train.optimizer={kind: sdg}", "sdg", "sgd"),
         ("train.optimizer.beta3=0.9", "beta3", "beta2"),
     ],
@@ -149,3 +152,10 @@ def test_a_tag_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("# all defaults\n")
     assert make_config(tmp_path / "run.yaml") == RunConfig()
+
+
+@pytest.mark.parametrize(
+    "word", ["task.metrics=[accuracy, chrf]", "task.metrics=[]", "task.metrics=[loss, loss]"]
+)
+def test_metrics_that_a_task_cannot_have_are_refused(word: str) -> None:
+    assert "metrics" in message(word)

@@ -16,6 +16,7 @@ from tunewise.tasks import TASKS, AnyTask
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig, with_new_names
+from tunewise.training.objectives import objective_settings
 from tunewise.training.optimizers import optimizer_settings
 from tunewise.yaml import dump_yaml, load_yaml
 
@@ -30,11 +31,11 @@ class RunConfig(Settings):
     task: AnyTask = Field(default=DEFAULT_TASK, validate_default=True)
     """A name of the catalogue, or a kind of task with a path."""
     method: AnyMethod = Field(default=DEFAULT_METHOD, validate_default=True)
-    """What is trained."""
+    """The method: which weights are trained."""
     train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
-    """How it is trained."""
+    """Settings of training."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """The source of all chance: fresh weights, the order of the rows, dropout."""
+    """The seed of all randomness: fresh weights, the order of the rows, dropout."""
 
     @field_validator("task", mode="before")
     @classmethod
@@ -74,7 +75,7 @@ class RunConfig(Settings):
 
     @property
     def deciding(self) -> "RunConfig":
-        """This without what only shows a run: where two agree in it, their results do."""
+        """The configuration without the trackers, which do not change the result."""
         return self.model_copy(update={"train": self.train.model_copy(update={"trackers": ()})})
 
 
@@ -111,8 +112,8 @@ def _of_known_kind(field: str, value: Any, kinds: Mapping[str, object]) -> Any:
         return value
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        found = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
-        raise ConfigError(f"{found}; {nearest(str(kind), kinds)}")
+        problem = f"no {field} {kind!r}" if kind else f"{field}: no `kind` is given"
+        raise ConfigError(f"{problem}; {nearest(str(kind), kinds)}")
     return value
 
 
@@ -127,8 +128,8 @@ def make_config(
         ConfigError: one line that names the file or word, and the field.
     """
     values: dict[str, Any] = {} if path is None else read_yaml(path)
-    given = {name: value for name, value in (fields or {}).items() if value is not None}
-    values |= copy.deepcopy(given)  # words set fields inside it
+    named = {name: value for name, value in (fields or {}).items() if value is not None}
+    values |= copy.deepcopy(named)  # words set fields inside it
     for keys, value in map(parse_word, overrides):
         set_field(values, keys, value)
     return validate(RunConfig, values, str(path) if path else "configuration")
@@ -137,9 +138,10 @@ def make_config(
 def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set one field of a configuration that is still plain values.
 
-    A field inside a task, a method or an optimizer is set on what its name stands for; on the
-    default, if none is named. `method.rank=4` makes `{method: lora}`, and also `{}`, into
-    `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of one's own.
+    A field inside a task, a method, an objective or an optimizer is set on what its name stands
+    for; on the default, if none is named. `method.rank=4` turns `{method: lora}`, and also `{}`,
+    into `{method: {kind: lora, rank: 4}}`. `task.kind` and `task.path` begin a task of the user's
+    own.
 
     Raises:
         ConfigError: if a name is not known, or the path leads into a field that has none.
@@ -153,10 +155,13 @@ def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
             _spell_out(values, "method", DEFAULT_METHOD, method_settings)
         case ["train", name, *inner] if isinstance(train := values.get("train") or {}, Mapping):
             values["train"] = with_new_names(train)
-            (name,) = with_new_names({name: None})
+            (name,) = with_new_names({name: None})  # in case it is an old name
             if name == "optimizer" and inner:
                 default = TrainConfig().optimizer.name
                 _spell_out(values["train"], name, default, optimizer_settings)
+            if name == "objective" and inner:
+                default = TrainConfig().objective.kind
+                _spell_out(values["train"], name, default, objective_settings)
             path = ["train", name, *inner]
     _set(values, path, value)
 
@@ -175,7 +180,7 @@ def fields_of(words: Sequence[str]) -> dict[str, Any]:
     """Return the fields that `key=value` words set.
 
     Raises:
-        ConfigError: if a word is none, or sets a field inside one that has none.
+        ConfigError: if a word is not `key=value`, or sets a field inside one that has none.
     """
     values: dict[str, Any] = {}
     for keys, value in map(parse_word, words):
@@ -204,7 +209,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(settings: Settings, path: Path) -> None:
-    """Write settings complete, as the command that reads them takes them."""
+    """Write all fields of settings, in the form that `read_yaml` reads."""
     write_whole(path, dump_yaml(settings.model_dump(mode="json")))
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "fp32", "bf16"]
-"""What the setting `train.precision` can be."""
+"""Values of the setting `train.precision`."""
 
 
 def choose_device() -> torch.device:

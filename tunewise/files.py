@@ -83,10 +83,13 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
-    """Raise a ConfigError that names the file or folder where one cannot be written."""
+    """Raise a ConfigError that names the file or folder if the block cannot write it."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors raises its own for the system's
+    except (
+        OSError,
+        SafetensorError,
+    ) as error:  # safetensors raises its own error for one of the system
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be written: {reason}") from error
 

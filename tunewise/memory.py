@@ -1,4 +1,4 @@
-"""Memory of a device: how much there is, is free, is held and was held at most.
+"""Memory of a device: the total, what is free, what is held, and the peak.
 
 On a CPU, also whether the C library keeps what is freed or gives it back to the system.
 """

@@ -32,7 +32,7 @@ from tunewise.tasks import TextTask
 logger = logging.getLogger(__name__)
 
 MAX_ROWS, MAX_CHARACTERS = 256, 500_000
-"""The most that is read before it is answered: this many rows, or so much text."""
+"""Most rows, and most characters of prompts, that are read before they are answered."""
 
 __all__ = ["Answer", "Predictor", "load", "predict_file"]
 
@@ -55,7 +55,7 @@ class Predictor:
             rows: mappings with the columns that the task reads.
 
         Raises:
-            DataError: if a row lacks one, or it does not hold text.
+            DataError: if a column is missing, or does not hold text.
             ConfigError: if the task answers nothing.
         """
         numbered = enumerate(rows, start=1)
@@ -65,10 +65,10 @@ class Predictor:
         """Yield the answer to each row, in their order; few rows are in memory at once."""
         num_cut = count = 0
         for examples in _chunks(map(self.config.task.prompt_of, rows)):
-            found = self._answer(examples, self.config.seed + count)
-            num_cut += found.num_cut
+            new = self._answer(examples, self.config.seed + count)
+            num_cut += new.num_cut
             count += len(examples)
-            yield from found.answers
+            yield from new.answers
         if num_cut:
             logger.warning("%d of %d prompts are too long and were cut", num_cut, count)
 
@@ -80,11 +80,11 @@ class Predictor:
         """Yield what the model writes after a prompt, piece by piece.
 
         Args:
-            decoding: fields of `DecodingConfig`; the others are as the task has them.
+            decoding: fields of `DecodingConfig`; the others are those of the task.
 
         Raises:
             ConfigError: if the model answers with labels, or a field is wrong.
-            ModelError: if the prompt leaves no room.
+            ModelError: if the prompt leaves no room for new tokens.
         """
         ids, settings = self.prompt_ids(prompt), self.decoding(decoding)
         return stream(self.model, ids, self.tokenizer, settings, self.config.seed)
@@ -102,11 +102,11 @@ class Predictor:
             ids = begin_text(self.tokenizer, join_ids(*texts))
         else:
             ids = join_ids(prompt)
-        # Nothing at all still needs a token to go on from.
+        # An empty prompt still needs a token to continue from.
         return join_ids(self.layout.virtual_ids, ids if len(ids) else self.tokenizer.opening)
 
     def decoding(self, fields: Mapping[str, Any]) -> DecodingConfig:
-        """Return how the model writes, as its task has it but for some fields.
+        """Return the decoding settings of the task, with some fields replaced.
 
         Raises:
             ConfigError: if the model answers with labels, or a field is wrong.
@@ -121,7 +121,7 @@ class Predictor:
         """Return the answers to some examples, and how many had to be cut."""
         passes = self.config.train.tokens_per_pass
         inference = Inference(self.model, self.tokenizer, self.layout, passes, seed)
-        return self.config.task.answer.answer(inference, examples)
+        return self.config.task.answer_kind.answer_examples(inference, examples)
 
 
 def load(name: str | Path) -> Predictor:
@@ -149,7 +149,7 @@ def predict_file(run: Path, source: Path, output: Path | None) -> int:
     """Answer every row of a file, in order, one JSON line each; return how many there are.
 
     Args:
-        output: a new file, which is there when all is answered; None prints.
+        output: a new file, which appears when every row is answered; None prints.
 
     Raises:
         ConfigError: if `output` exists already, or the run answers nothing.

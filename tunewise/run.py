@@ -17,7 +17,6 @@ from tunewise.estimate import estimate_run, warn_of_memory
 from tunewise.memory import reset_peak_bytes
 from tunewise.metrics import METRICS, Prediction
 from tunewise.models import LanguageModel
-from tunewise.runs.answer import check_metrics
 from tunewise.runs.finish import finish
 from tunewise.runs.folder import (
     METRICS_FILE,
@@ -34,6 +33,7 @@ from tunewise.runs.interrupts import stop_requests
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model
 from tunewise.runs.predict_split import predict_split, validate_model
+from tunewise.runs.predictions import check_metrics
 from tunewise.runs.prepare import Prepared, prepare
 from tunewise.runs.progress import Progress
 from tunewise.runs.result import Evaluation, Result
@@ -61,13 +61,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run left: in memory, and in its folder."""
+    """A finished run: its result, updates and predictions, and its folder."""
 
     folder: Path
     result: Result
     steps: list[Step]
     predictions: list[Prediction]
-    """The predictions of the test split; none if it was not read."""
+    """The predictions of the test split; empty if it was not read."""
 
 
 def run(
@@ -85,12 +85,12 @@ def run(
 
     Args:
         data: the folder in which a named task's rows are searched.
-        out: the folder to leave everything in; must be new or empty. Without it, runs/NAME.
+        out: the folder to write everything to; must be new or empty. Without it, runs/NAME.
         progress: where to show how far it is.
         shared: what other runs of this process have read.
         read_test: whether the test split is read; not for a candidate that is only compared on
             validation data.
-        resume: go on from the folder's last checkpoint, to the same result as without a stop.
+        resume: continue from the folder's last checkpoint, to the same result as without a stop.
 
     Raises:
         TunewiseError: if the configuration, the model or the data cannot be used, or are not those
@@ -164,8 +164,8 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training left; the best state is in the model."""
+class TrainingOutcome:
+    """The outcome of training; the best state is in the model."""
 
     steps: list[Step]
     best: BestState
@@ -174,7 +174,7 @@ class Trained:
 
 def _train(
     prepared: Prepared, model: LanguageModel, folder: Path, progress: Progress, tracking: Tracking
-) -> Trained:
+) -> TrainingOutcome:
     """Train, from the last checkpoint if there is one, and put the best state into the model."""
     config, settings = prepared.config, prepared.config.train
     sequences = settings.objective.prepare(
@@ -214,10 +214,10 @@ def _train(
             if stop:
                 raise KeyboardInterrupt
     best.restore(model)
-    return Trained(steps, best, evaluation)
+    return TrainingOutcome(steps, best, evaluation)
 
 
-def _test(prepared: Prepared, model: LanguageModel, trained: Trained) -> list[Prediction]:
+def _test(prepared: Prepared, model: LanguageModel, trained: TrainingOutcome) -> list[Prediction]:
     """Return one prediction per example of the test split, by the best state."""
     with trained.evaluation:
         return predict_split(prepared, model, "test", prepared.config.task.metrics)

@@ -1,11 +1,11 @@
 """Settings: what a person writes or the disk keeps, checked field by field.
 
-`Settings` is the base class, `validate` makes one from plain values and says in one line what is
+`Settings` is the base class, `validate` makes one from plain values, or says in one line what is
 wrong with them, and `union_by_kind` names the members of a union of settings.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -62,8 +62,8 @@ def validate(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> 
         first = error.errors()[0]
         path = _path(first["loc"], values, missing=first["type"] == "missing")
         message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-        found = first["input"]
-        shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) else ""
+        value = first["input"]
+        shown = f" (found {value!r})" if isinstance(value, (str, int, float, bool)) else ""
         raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{shown}") from error
 
 
@@ -71,11 +71,11 @@ def union_by_kind(union: Any) -> dict[str, type[Any]]:
     """Return the members of a union of settings by their `kind`, in the order of the union.
 
     Args:
-        union: such as `Annotated[Full | LoRA, Field(discriminator="kind")]`; each member has a
-            field such as `kind: Literal["lora"] = "lora"`.
+        union: such as `Full | LoRA`, or that with a discriminator; each member has a field such as
+            `kind: Literal["lora"] = "lora"`.
     """
-    members = get_args(get_args(union)[0])
-    return {member.model_fields["kind"].default: member for member in members}
+    plain = get_args(union)[0] if get_origin(union) is Annotated else union
+    return {member.model_fields["kind"].default: member for member in get_args(plain)}
 
 
 def _path(location: tuple[int | str, ...], values: Any, missing: bool) -> str:

@@ -20,7 +20,7 @@ YAML_TAG = "tag:yaml.org,2002:"
 
 
 class _Scalar(NamedTuple):
-    """How a plain scalar, one without quotes, is written if it is not a string."""
+    """The form of a plain scalar, one without quotes, that is not a string."""
 
     pattern: re.Pattern[str]
     first: list[str]
@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, yaml.SequenceNode):
             inside = node.value
         elif isinstance(node, yaml.MappingNode):
-            inside = [one for pair in node.value for one in pair]
+            inside = [member for pair in node.value for member in pair]
             keys: set[tuple[str, str]] = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in keys:
@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
                 keys.add((key.tag, str(key.value)))
         elif isinstance(node, yaml.ScalarNode):
             node.value.encode("utf-8")  # half of a surrogate pair could not be written to any file
-        sizes = [self._sizes[id(one)] for one in inside]
+        sizes = [self._sizes[id(member)] for member in inside]
         return _Size(1 + sum(s.values for s in sizes), 1 + max((s.depth for s in sizes), default=0))
 
 

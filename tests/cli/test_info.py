@@ -10,6 +10,7 @@ from tunewise.methods import METHODS
 from tunewise.metrics import METRICS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.tasks.named import task_names
+from tunewise.training.objectives import OBJECTIVES
 
 from .conftest import Tunewise
 
@@ -18,6 +19,7 @@ KNOWN: dict[str, list[str]] = {
     "tasks": task_names(),
     "methods": list(METHODS),
     "metrics": list(METRICS),
+    "objectives": list(OBJECTIVES),
 }
 
 

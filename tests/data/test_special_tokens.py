@@ -202,7 +202,7 @@ def test_every_kind_of_template_may_name_special_tokens(tmp_path: Path, chat: To
 
 def test_choices_are_compared_by_the_tokens_that_are_learnt(chat: Tokenizer) -> None:
     task = Cloze(template="{text}", verbalizers={"0": f" no{END}", "1": f" yes{END}"})
-    for ids, name in zip(task.answer.ids(chat), (" no", " yes"), strict=True):
+    for ids, name in zip(task.answer_kind.ids(chat), (" no", " yes"), strict=True):
         assert ids == [*ids_of(chat, name), chat.end_of_text]
 
 

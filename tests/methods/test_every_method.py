@@ -24,10 +24,10 @@ from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.fast.loss import summed_loss
 from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.run import run
-from tunewise.runs.answer import predict_examples
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import load_trained
+from tunewise.runs.predictions import predict_examples
 from tunewise.runs.prepare import prepare
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import train

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tunewise.errors import ConfigError
-from tunewise.reports.answer import find_warnings, summarize
 from tunewise.reports.columns import build_columns
 from tunewise.reports.csv_files import cells_csv, pairs_csv
 from tunewise.reports.markdown import render_markdown
@@ -21,6 +20,7 @@ from tunewise.reports.page import render_page
 from tunewise.reports.plots import pareto_front
 from tunewise.reports.report import write_report
 from tunewise.reports.sections import build_sections
+from tunewise.reports.summary import find_warnings, summarize
 from tunewise.reports.words import format_interval, format_value
 from tunewise.settings import validate
 from tunewise.studies.compare import CellResult, Comparison, compare

@@ -11,9 +11,9 @@ from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import METRICS, Prediction
-from tunewise.runs.answer import predict_examples
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import load_trained
+from tunewise.runs.predictions import predict_examples
 from tunewise.runs.prepare import prepare
 from tunewise.runs.result import Best
 from tunewise.tasks import TASKS
@@ -46,9 +46,13 @@ def test_texts_are_written_on_validation_data_only_if_they_choose_the_best_state
 ) -> None:
     by_loss = start(task=task, out="by loss")
     assert by_loss.result.metrics["validation"].keys() == {"loss", "perplexity"}
-    metric = next(name for name in TASKS[task].metrics if METRICS[name].of == "text")
+    metric = next(
+        name for name in TASKS[task].model_fields["metrics"].default if METRICS[name].of == "text"
+    )
     by_text = start(f"train.metric={metric}", task=task, out="by text")
-    assert by_text.result.metrics["validation"].keys() == set(TASKS[task].metrics)
+    assert by_text.result.metrics["validation"].keys() == set(
+        TASKS[task].model_fields["metrics"].default
+    )
     assert by_text.result.best.metric == metric
 
 
@@ -70,7 +74,7 @@ def test_the_cue_stays_when_a_prompt_is_cut_to_leave_room_for_what_is_written(
 ) -> None:
     record = start("train.max_length=24", "train.epochs=1", task="summarization")
     prepared = prepare(record.result.config, None, torch.device("cpu"), Shared(), SPLITS)
-    reserved = prepared.config.task.answer.reserved(tokenizer)
+    reserved = prepared.config.task.answer_kind.reserved(tokenizer)
     examples = prepared.examples["test"]
     written = encode_prompts(examples, tokenizer, prepared.layout, reserved)
     assert len(written.ids) == 12

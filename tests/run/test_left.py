@@ -101,7 +101,7 @@ def test_every_metric_can_be_computed_again_from_the_predictions(start: Start, t
     assert predictions == record.predictions
     assert [p.example_id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
     found = record.result.metrics["test"]
-    assert found.keys() == set(TASKS[task].metrics)
+    assert found.keys() == set(TASKS[task].model_fields["metrics"].default)
     assert found == {name: METRICS[name].compute(predictions) for name in found}
     for line in lines_of(record.folder / PREDICTIONS_FILE):
         assert line.keys() == {field.name for field in fields(Prediction)}

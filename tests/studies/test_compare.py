@@ -112,7 +112,7 @@ def test_runs_on_other_rows_are_not_compared(
     make_study: MakeStudy, go: RunStudy, tmp_path: Path
 ) -> None:
     go(make_study(vary={"task.samples": [4, 8]}))
-    with pytest.raises(ConfigError, match="answered different test examples"):
+    with pytest.raises(ConfigError, match="have different test examples"):
         compare(tmp_path / "study")
 
 

@@ -93,7 +93,7 @@ def test_a_published_figure_is_of_a_metric_that_the_task_has_and_in_its_scale(pa
         task = cells[name].config.task
         for metric, value in figures.items():
             if metric == JUDGE:
-                assert task.answer.writes_text
+                assert task.answer_kind.writes_text
                 assert 1 < value <= 100
             elif metric in COSTS:
                 assert value > 0

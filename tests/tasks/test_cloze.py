@@ -85,7 +85,7 @@ def test_an_answer_that_would_be_cut_is_a_mistake(tmp_path: Path, tokenizer: Tok
         ({"0": " no", "1": ""}, "verbalizers: '' is empty"),
         ({"0": " no", "1": "  "}, "verbalizers: '  ' is empty"),
         ({"0": " no", "1": " no"}, "verbalizers: two are the same"),
-        ({"0": " no", "1": "no"}, "verbalizers: two are the same but for spaces"),
+        ({"0": " no", "1": "no"}, "verbalizers: two are the same apart from spaces"),
     ],
 )
 def test_answers_that_cannot_be_told_apart_are_a_mistake(

@@ -90,7 +90,7 @@ def test_every_example_becomes_sequences_with_something_to_score(
         assert sequence.num_scored > 0
         assert len(sequence.ids) <= max_length
         assert sequence.ids[:3].tolist() == [900, 901, 902]
-        assert (sequence.label is not None) == isinstance(task.answer, LabelAnswer)
+        assert (sequence.label is not None) == isinstance(task.answer_kind, LabelAnswer)
 
 
 @every_readable_task
@@ -163,15 +163,15 @@ LEAST: dict[str, dict[str, Any]] = {
 
 @every_kind_of_task
 def test_a_kind_of_task_names_metrics_that_exist(kind: str) -> None:
-    assert TASKS[kind].metrics
-    assert set(TASKS[kind].metrics) <= set(METRICS)
+    assert TASKS[kind].model_fields["metrics"].default
+    assert set(TASKS[kind].model_fields["metrics"].default) <= set(METRICS)
 
 
 @every_kind_of_task
 def test_a_kind_of_task_has_an_answer_that_its_metrics_can_judge(kind: str) -> None:
     values = {"kind": kind, "path": "rows.csv"} | LEAST.get(kind, {})
-    answer = make_config(fields={"task": values}).task.answer
-    for name in TASKS[kind].metrics:
+    answer = make_config(fields={"task": values}).task.answer_kind
+    for name in TASKS[kind].model_fields["metrics"].default:
         of = METRICS[name].of
         assert of != "label" or answer.has_labels
         assert of != "text" or answer.writes_text

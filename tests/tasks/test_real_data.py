@@ -12,8 +12,8 @@ from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
 from tunewise.metrics import METRICS
 from tunewise.run import run
-from tunewise.runs.answer import metrics_while_training
 from tunewise.runs.folder import PREDICTIONS_FILE, RESULT_FILE, read_predictions
+from tunewise.runs.predictions import metrics_while_training
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
 
@@ -42,7 +42,7 @@ def test_a_few_updates_leave_a_result_with_every_metric_and_every_answer(
     monkeypatch.setattr("tunewise.run.choose_device", lambda: torch.device("cpu"))
     words = ["task.samples=8", "train.epochs=1", "train.batch_size=4", "train.max_length=48"]
     fields = {"task": name, "method": METHODS[kind]}
-    if make_config(fields=fields).task.answer.writes_text:
+    if make_config(fields=fields).task.answer_kind.writes_text:
         words.append("task.decoding.max_new_tokens=4")
     config = make_config(fields=fields, overrides=words)
 

@@ -71,14 +71,6 @@ class Preferences(Objective):
         return loss_of_likelihoods(model, hidden, targets_of(batch), formula)
 
 
-class PreferenceConfig(TrainConfig):
-    """The settings of training, with another objective."""
-
-    @property
-    def objective(self) -> Objective:
-        return Preferences()
-
-
 def hidden_of(model: LanguageModel, batch: Batch) -> Tensor:
     return model.scored_hidden(batch)
 
@@ -107,10 +99,10 @@ def pairs() -> list[Encoded]:
     ]
 
 
-def config_of(**settings: object) -> PreferenceConfig:
+def config_of(**settings: object) -> TrainConfig:
     plain = {"epochs": 1, "batch_size": 4, "learning_rate": 0.1, "schedule": "constant"}
     plain |= {"warmup": 0.0, "clip_norm": None, "optimizer": "sgd", "weight_decay": 0.0}
-    return PreferenceConfig.model_validate(plain | settings)
+    return TrainConfig.model_validate(plain | {"objective": Preferences()} | settings)
 
 
 def trained(model: LanguageModel, pairs: list[Encoded], config: TrainConfig) -> list[Step]:

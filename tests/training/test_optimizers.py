@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tunewise.training.config import TrainConfig
 from tunewise.training.optimizers import NAMES, OPTIMIZERS
 from tunewise.training.optimizers.adam import Adam, AdamW
-from tunewise.training.optimizers.optimizer import Group, Optimizer, UpdateRule
+from tunewise.training.optimizers.optimizer import Optimizer, ParameterGroup, UpdateRule
 from tunewise.training.optimizers.sgd import SGD
 
 RULES: list[UpdateRule] = [
@@ -36,7 +36,9 @@ def parameters() -> list[nn.Parameter]:
 
 def ours(rule: UpdateRule) -> Optimizer:
     first, second, third = parameters()
-    return Optimizer(rule, [Group([first, second], 0.1), Group([third], 0.0, lr_ratio=16.0)])
+    return Optimizer(
+        rule, [ParameterGroup([first, second], 0.1), ParameterGroup([third], 0.0, lr_ratio=16.0)]
+    )
 
 
 def theirs(rule: UpdateRule) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""The commands that answer before anything is trained: `params`, `estimate` and `list`."""
+"""The commands that train nothing: `params`, `estimate` and `list`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tunewise.cli.options import Data, Json, MethodKind, Model, TaskName, Words, split_words
+from tunewise.cli.options import ConfigWords, Data, Json, MethodKind, Model, TaskName, split_words
 from tunewise.errors import ConfigError, nearest
 
 
 def params(
-    words: Words = None,
+    words: ConfigWords = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -38,7 +38,7 @@ def params(
 
 
 def estimate(
-    words: Words = None,
+    words: ConfigWords = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -52,19 +52,19 @@ def estimate(
     from tunewise.estimate.survey import survey
 
     config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
-    found = survey(config, data)
+    surveyed = survey(config, data)
     if as_json:
-        print(json.dumps({**asdict(found), "advice": found.advice}))
+        print(json.dumps({**asdict(surveyed), "advice": surveyed.advice}))
     else:
-        show.print_survey(found)
+        show.print_survey(surveyed)
 
 
 def list_known(
-    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics")],
+    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics|objectives")],
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List what is known by name; for tasks, also how many rows the data folder has."""
+    """List the known models, tasks, methods or metrics; for tasks, also the number of rows."""
     from tunewise.cli import listing, show
 
     lists: dict[str, Callable[[], Sequence[listing.Listed]]] = {
@@ -72,11 +72,12 @@ def list_known(
         "tasks": partial(listing.tasks, data),
         "methods": listing.methods,
         "metrics": listing.metrics,
+        "objectives": listing.objectives,
     }
     if what not in lists:
         raise ConfigError(f"list {what!r}: {nearest(what, lists)}")
     listed = lists[what]()
     if as_json:
-        print(json.dumps([listing.as_json(one) for one in listed], indent=2))
+        print(json.dumps([listing.as_json(entry) for entry in listed], indent=2))
     else:
-        show.print_table([listing.with_headings(one) for one in listed])
+        show.print_table([listing.with_headings(entry) for entry in listed])

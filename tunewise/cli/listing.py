@@ -1,4 +1,4 @@
-"""The rows of `tunewise list`: known models, tasks, methods and metrics.
+"""The rows of `tunewise list`: known models, tasks, methods, metrics and objectives.
 
 Their field names are the keys of `tunewise list --json`.
 """
@@ -13,16 +13,18 @@ from tunewise.methods import METHODS
 from tunewise.metrics import METRICS
 from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import build_model
+from tunewise.settings import Settings
 from tunewise.tasks import TASKS, Task
 from tunewise.tasks.named import task_names
 from tunewise.tasks.task import POCKET_REVIEWS
+from tunewise.training.objectives import OBJECTIVES
 
 HEADINGS = {
     "source": "from",
     "rows": "train / validation / test",
     "learning_rate": "learning rate",
 }
-"""Headings of the printed table that differ from the field's name."""
+"""Headings of the printed table, where they differ from the name of the field."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ListedModel:
     heads: int
     context: int
     source: str
-    """Where its weights come from."""
+    """The source of its weights."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class ListedTask:
     kind: str
     columns: str
     rows: str
-    """How many rows each split has, or where they can be found."""
+    """Number of rows of each split, or where they can be found."""
     metrics: str
     about: str
 
 
 @dataclass(frozen=True)
 class ListedMethod:
-    """A method with its settings and their defaults."""
+    """A method, its settings and their defaults."""
 
     method: str
     about: str
@@ -64,14 +66,23 @@ class ListedMethod:
 
 @dataclass(frozen=True)
 class ListedMetric:
-    """A metric."""
+    """A metric, and whether higher or lower values are better."""
 
     metric: str
     better: str
     about: str
 
 
-Listed = ListedModel | ListedTask | ListedMethod | ListedMetric
+@dataclass(frozen=True)
+class ListedObjective:
+    """An objective with its settings and their defaults."""
+
+    objective: str
+    about: str
+    settings: str
+
+
+Listed = ListedModel | ListedTask | ListedMethod | ListedMetric | ListedObjective
 
 
 def with_headings(listed: Listed) -> dict[str, object]:
@@ -124,7 +135,7 @@ def tasks(data: Path | None = None) -> list[ListedTask]:
             kind=kind,
             columns="yours",
             rows="yours",
-            metrics=", ".join(task.metrics),
+            metrics=", ".join(task.model_fields["metrics"].default),
             about=_first_line(task),
         )
         for kind, task in TASKS.items()
@@ -146,13 +157,12 @@ def methods() -> list[ListedMethod]:
     """Return the methods with their settings and defaults."""
     listed = []
     for kind, method in METHODS.items():
-        settings = method().model_dump(exclude={"kind"})  # type: ignore[call-arg]  # each has its own kind
         listed.append(
             ListedMethod(
                 method=kind,
                 about=_first_line(method),
                 learning_rate=f"{method.default_learning_rate:g}",
-                settings=", ".join(f"{name}={value}" for name, value in settings.items()),
+                settings=_settings(method),
             )
         )
     return listed
@@ -168,6 +178,20 @@ def metrics() -> list[ListedMetric]:
         )
         for metric in METRICS.values()
     ]
+
+
+def objectives() -> list[ListedObjective]:
+    """Return the objectives with their settings and defaults."""
+    return [
+        ListedObjective(kind, _first_line(objective), _settings(objective))
+        for kind, objective in OBJECTIVES.items()
+    ]
+
+
+def _settings(kind: type[Settings]) -> str:
+    """Return the settings of a kind, with their defaults."""
+    fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+    return ", ".join(f"{name}={field.default}" for name, field in fields.items() if name != "kind")
 
 
 def _first_line(kind: type) -> str:

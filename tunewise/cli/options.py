@@ -7,7 +7,7 @@ import typer
 
 from tunewise.errors import ConfigError
 
-Words = Annotated[
+ConfigWords = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CONFIG.yaml] [KEY=VALUE]...", help="a configuration file, and single fields of it"

@@ -1,4 +1,4 @@
-"""What commands print: tables, the result of a run, a dry run, an estimate, a judgement."""
+"""The printing of tables, results, dry runs, estimates and judgements."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # what a command does not use, it does not import
+if TYPE_CHECKING:  # a command imports only what it uses
     from tunewise.data.rows import Split
     from tunewise.estimate.survey import Requirement, Survey
     from tunewise.metrics import Prediction
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what a command does not use, it does not import
     from tunewise.runs.result import Result
 
 NUM_SAMPLES = 2
-"""How many of the texts that a run wrote are printed."""
+"""Number of written texts that are printed after a run."""
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
@@ -44,7 +44,7 @@ def print_samples(predictions: "Sequence[Prediction]", console: Console) -> None
 
 
 def print_result(result: "Result", folder: Path, console: Console) -> None:
-    """Print a run's test metrics, its best epoch, and what it took."""
+    """Print a run's test metrics, its best epoch, its time and its memory."""
     counts, time, best = result.parameters, result.time, result.best
     estimate = result.estimate  # runs of earlier versions have none
     expected = f", {estimate.peak_bytes / 2**20:,.0f} expected" if estimate else ""
@@ -101,7 +101,7 @@ def _lengths_row(split: "Split", lengths: "Lengths") -> dict[str, object]:
 
 
 def print_survey(survey: "Survey") -> None:
-    """Print what a run is expected to take here, with each method, and on GPUs; and the advice."""
+    """Print the memory and time of a run here, with each method, and on GPUs; and the advice."""
     tables = {"this machine": [survey.asked], "method": survey.methods, "GPU": survey.machines}
     for heading, rows in tables.items():
         print_table([_estimate_row(heading, row) for row in rows])

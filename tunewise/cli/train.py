@@ -6,17 +6,27 @@ from typing import Annotated
 
 import typer
 
-from tunewise.cli.options import Data, MethodKind, Model, TaskName, Words, only_given, split_words
+from tunewise.cli.options import (
+    ConfigWords,
+    Data,
+    MethodKind,
+    Model,
+    TaskName,
+    only_given,
+    split_words,
+)
 from tunewise.errors import ConfigError
 
 
 def run(
-    words: Words = None,
+    words: ConfigWords = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="new folder for the run; runs/NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="new folder for the run; default: runs/NAME")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show examples, lengths and labels, and stop")
     ] = False,
@@ -61,7 +71,9 @@ def study(
         ),
     ] = None,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the study; runs/NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the study; default: runs/NAME")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="continue a study: only what is missing is run")
     ] = False,
@@ -95,7 +107,7 @@ def study(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a study")],
     out: Annotated[
-        Path | None, typer.Option(help="file for the page; DIR/report.html by default")
+        Path | None, typer.Option(help="file for the page; default: DIR/report.html")
     ] = None,
 ) -> None:
     """Make the report of a study: a page, tables, figures."""

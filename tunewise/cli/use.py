@@ -53,7 +53,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="new folder")],
 ) -> None:
-    """Write what a run has trained as a PEFT adapter, or a whole Hugging Face model."""
+    """Write a trained run as a PEFT adapter, or as a whole Hugging Face model."""
     from tunewise.interop import export as export_run
 
     export_run(folder, form, out)
@@ -65,7 +65,7 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
     output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
 ) -> None:
-    """Answer every row of a file with what a run has trained."""
+    """Predict the label or text of every row of a file with a trained run."""
     from tunewise.predict import predict_file
 
     count = predict_file(folder, source, None if str(output) == "-" else output)
@@ -75,15 +75,16 @@ def predict(
 def generate(
     name: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a model")],
     prompt: Annotated[
-        str | None, typer.Option(help="text to continue; by default each line that you type")
+        str | None, typer.Option(help="text to continue; default: each line that you type")
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="most tokens to write")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the most likely token")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="draw from the likeliest tokens of this probability")
+        float | None,
+        typer.Option(help="sample from the most likely tokens that have this probability together"),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="draw from this many of the likeliest tokens")
+        int | None, typer.Option(help="sample from this many of the most likely tokens")
     ] = None,
 ) -> None:
     """Continue a prompt, token by token."""
@@ -111,18 +112,29 @@ def serve(
     names: Annotated[
         list[str], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs, or models")
     ],
-    host: Annotated[str | None, typer.Option(help="address to listen at; 127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="port; 8000, and 0 takes a free one")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="address to listen on; default: 127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="port; default: 8000; 0 takes a free one")
+    ] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="TUNEWISE_TOKEN", help="token that requests must carry; none"),
+        typer.Option(envvar="TUNEWISE_TOKEN", help="token that requests must carry; default: none"),
     ] = None,
-    max_batch: Annotated[int | None, typer.Option(help="texts written at once; 16")] = None,
-    max_queue: Annotated[int | None, typer.Option(help="texts or rows that wait; 256")] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="texts written at once; default: 16")
+    ] = None,
+    max_queue: Annotated[
+        int | None, typer.Option(help="texts or rows that wait; default: 256")
+    ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="tokens of a prompt and its text; the model's context")
+        int | None,
+        typer.Option(help="tokens of a prompt and its text; default: the model's context"),
     ] = None,
-    max_body: Annotated[int | None, typer.Option(help="bytes of a request; 1,048,576")] = None,
+    max_body: Annotated[
+        int | None, typer.Option(help="bytes of a request; default: 1,048,576")
+    ] = None,
 ) -> None:
     """Serve runs over an OpenAI-compatible HTTP API, until Ctrl-C."""
     from tunewise.serving import ServeConfig

@@ -1,1 +1,1 @@
-"""Rows become examples, examples become token ids, token ids become packed batches."""
+"""Data: rows become examples, examples become token ids, and these become packed batches."""

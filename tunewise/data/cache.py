@@ -1,4 +1,4 @@
-"""The cache of token ids, on disk by content: a second run on the same texts starts at once."""
+"""The cache of token ids on disk: a second run on the same texts starts at once."""
 
 import hashlib
 import logging
@@ -44,7 +44,7 @@ def _tokenize(tokenizer: Tokenizer, texts: Sequence[str | MarkedText]) -> list[I
 
 
 def _key(tokenizer: Tokenizer, texts: Sequence[str | MarkedText]) -> str:
-    """Return a hash of all that decides the ids of some texts."""
+    """Return a hash of the tokenizer and the texts, which decide the ids."""
     key = hashlib.sha256(tokenizer.fingerprint.encode())
     for text in texts:
         content = _characters(text).encode("utf-8", "surrogatepass")

@@ -26,17 +26,17 @@ class Encoded:
     example_id: str
     ids: Ids
     prompt_length: int
-    """Number of ids that are given: scoring starts with the id after them."""
+    """Number of ids of the prompt: scoring starts with the id after them."""
     label: int | None = None
     """For a classifier: the label to predict from the last token, in place of the next tokens."""
     states: Tensor | None = None
-    """What frozen first blocks make of the tokens, (T, D), or of the last one alone, (1, D)."""
+    """Frozen states: the output of frozen first blocks, (T, D), or (1, D) of the last token."""
 
     @classmethod
     def prompt(cls, ids: Ids, example_id: str = "") -> "Encoded":
-        """Return a sequence of which only the last token is scored, to see what would follow it.
+        """Return a sequence of which only the last token is scored, to predict what follows it.
 
-        The target is of no interest: it is label 0, which every output layer has.
+        The target is not used: it is label 0, which every output layer has.
         """
         return cls(example_id, ids, len(ids), label=0)
 
@@ -48,7 +48,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """The prompts of examples, and what had to be cut to make them fit."""
+    """The prompts of examples, and how much was cut to make them fit."""
 
     ids: list[Ids]
     cut: list[int]
@@ -62,7 +62,7 @@ class EncodedPrompts:
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The sequences of a split, and what had to be cut to make them fit."""
+    """The sequences of a split, and how much was cut to make them fit."""
 
     sequences: list[Encoded]
     num_truncated: int
@@ -95,8 +95,8 @@ def encode_answered(
 ) -> EncodedSplit:
     """Return one sequence per example: prompt, cue, target and, if asked, end of text.
 
-    Prompt, cue and target are tokenized apart, so the place where scoring starts does not move with
-    the byte pairs that happen to meet there. Where both are too long, the prompt loses its end
+    Prompt, cue and target are tokenized separately, so the place where scoring starts does not move
+    with the byte pairs that happen to meet there. Where both are too long, the prompt loses its end
     first, down to half of the text's length; then the target does.
 
     Args:
@@ -126,11 +126,11 @@ def encode_prompts(
     layout: Layout,
     reserved: Sequence[int] | int = 0,
 ) -> EncodedPrompts:
-    """Return what is given of each example: prompt and cue.
+    """Return the ids of each example's prompt and cue.
 
     Args:
-        reserved: how many ids are wanted for what follows, for each example or for all; at least
-            half of the text's length is the prompt's.
+        reserved: number of ids to keep free after them, for each example or for all; at least half
+            of the text's length is left for the prompt.
     """
     longest = layout.text_length
     wanted = [reserved] * len(examples) if isinstance(reserved, int) else reserved
@@ -144,7 +144,7 @@ def encode_prompts(
         kept = text[: max(0, longest_prompt - len(cue))]
         prompt = join_ids(kept, cue[-longest_prompt:])
         cut.append(len(text) + len(cue) - len(prompt))
-        # Nothing at all, as of an empty text, still needs a token to answer from.
+        # An empty prompt still needs a token to predict from.
         prompts.append(join_ids(layout.virtual_ids, prompt if len(prompt) else tokenizer.opening))
     return EncodedPrompts(prompts, cut)
 
@@ -162,17 +162,17 @@ def encode_texts_whole(
     sequences = []
     for example, text in zip(examples, texts, strict=True):
         ids = join_ids(opening, text, [tokenizer.end_of_text])
-        start, num_given = 0, len(opening)
-        while start + num_given < len(ids):
+        start, num_unscored = 0, len(opening)
+        while start + num_unscored < len(ids):
             piece = ids[start : start + layout.text_length]
-            given = len(virtual_ids) + num_given
-            sequences.append(Encoded(example.id, join_ids(virtual_ids, piece), given))
-            start, num_given = start + len(piece) - 1, 1
+            prompt_length = len(virtual_ids) + num_unscored
+            sequences.append(Encoded(example.id, join_ids(virtual_ids, piece), prompt_length))
+            start, num_unscored = start + len(piece) - 1, 1
     return EncodedSplit(sequences, 0, 0)
 
 
 def begin_text(tokenizer: Tokenizer, ids: Ids) -> Ids:
-    """Return the ids of a text as it begins in the model's training, if it does not yet."""
+    """Return the ids with those that begin a text in front, unless they are there already."""
     begin = tokenizer.begin
     return ids if tuple(ids[: len(begin)]) == begin else join_ids(begin, ids)
 

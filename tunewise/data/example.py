@@ -1,4 +1,4 @@
-"""Examples: what a task makes of a row, as text."""
+"""Examples: a task's rows as texts, with the parts marked that templates wrote."""
 
 from dataclasses import dataclass, replace
 
@@ -43,18 +43,18 @@ class Literals:
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to learn or to answer, as text."""
+    """One example to learn or to answer, as text."""
 
     id: str
-    """Where it came from, `file:line`: no two examples of a split share it."""
+    """Place of its row, `file:line`: no two examples of a split share it."""
     prompt: str
-    """The text that is given; empty where the whole text is to be learnt."""
+    """The text before the answer; empty if the whole text is to be learned."""
     target: str
-    """The answer that is wanted: the name of a label, or a text."""
+    """The expected answer: the name of a label, or a text."""
     choices: tuple[str, ...] = ()
-    """All that may be answered: labels in the output layer's order, or texts; empty if free."""
+    """All possible answers: labels in the output layer's order, or texts; empty if any text is."""
     cue: str = ""
-    """The end of what is given, such as `TL;DR:`: where a prompt is too long, it is not cut."""
+    """The text after the prompt, such as `TL;DR:`: it is kept if a long prompt is cut."""
     literals: Literals = Literals()
     """The parts of these texts in which special tokens may be named."""
 
@@ -66,12 +66,12 @@ class Example:
         cue: MarkedText = MarkedText(),
         choices: tuple[str, ...] = (),
     ) -> "Example":
-        """Return an example that asks for an answer which is not known yet."""
+        """Return an example whose answer is not known yet."""
         literals = Literals(prompt.literals, cue.literals)
         return cls(row_id, prompt.value, "", choices, cue.value, literals)
 
     def with_target(self, target: MarkedText) -> "Example":
-        """Return the example with what is wanted."""
+        """Return the example with its expected answer."""
         literals = replace(self.literals, target=target.literals)
         return replace(self, target=target.value, literals=literals)
 

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by the `datasets` library, where no folder here holds them."""
+"""Data sets of the Hugging Face hub, read by the `datasets` library."""
 
 from functools import partial
 
@@ -11,16 +11,16 @@ from tunewise.settings import Settings
 
 
 class HubData(Settings):
-    """A data set's home on the hub."""
+    """A data set on the hub."""
 
     path: str
     """The data set's id, `owner/name`."""
     config: str | None = None
     """The configuration to use, if the data set has several."""
     splits: dict[Split, str] = Field(default={split: split for split in SPLITS})
-    """The name that each of our splits has there; missing ones are taken from the training rows."""
+    """The name of each split there; missing ones are taken from the training rows."""
     columns: dict[str, str] = Field(default={})
-    """Our name of a column, for each of theirs that has another."""
+    """New names of columns, by their names there."""
 
     @field_validator("splits")
     @classmethod
@@ -31,12 +31,14 @@ class HubData(Settings):
 
 
 def hub_source(hub: HubData, task: str) -> Source:
-    """Return the splits of a data set on the hub, each downloaded when asked for."""
+    """Return the splits of a data set on the hub, each downloaded when it is read."""
     return Source(hub.path, {split: partial(download, hub, split, task) for split in hub.splits})
 
 
 def download(hub: HubData, split: Split, task: str) -> list[Row]:
-    """Return the rows of a split, from the library's cache where it has them.
+    """Return the rows of a split, from the library's cache if they are there.
+
+    If the hub does not answer, huggingface_hub is offline from then on, in the whole process.
 
     Raises:
         DataError: if the `datasets` library is not installed, or the hub or the data set cannot be
@@ -66,13 +68,13 @@ def download(hub: HubData, split: Split, task: str) -> list[Row]:
 def _go_offline_without_a_network() -> None:
     """Put the libraries into their offline mode if the hub does not answer.
 
-    They then use what they have on disk; else they would try again and again for half a minute.
-    The mode lasts as long as the process.
+    They then use their caches on disk; otherwise they would retry for half a minute. The mode lasts
+    as long as the process.
     """
     import datasets
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # whatever the network's trouble is
+    except Exception:  # any error of the network
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True

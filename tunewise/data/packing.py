@@ -1,4 +1,4 @@
-"""Sequences of any length, end to end in one flat row of tokens: nothing is padded."""
+"""Packing: sequences of any length, end to end in one flat row of tokens, without padding."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences. A tensor is (N,), one entry per token, where nothing else is said.
+    """Packed sequences. A tensor without another shape is (N,), one entry per token.
 
     Two sequences, `good film` with a label to predict and `one two three` with its last two tokens
     to predict, are one row of five tokens:
@@ -46,17 +46,17 @@ class Batch:
     groups: list[Group]
     """The sequences, neighbours of equal length together."""
     targets: Tensor
-    """What is to be predicted here: the next token, a label, or IGNORE."""
+    """The target of each token: the next token, a label, or IGNORE."""
     scored: Tensor
     """(M,) the places of the targets that are not IGNORE."""
     states: Tensor | None
-    """(N, D) what frozen first blocks make of the tokens, if that is known."""
+    """(N, D) frozen states: the output of frozen first blocks, if it is known."""
     num_tokens: int
-    """How many tokens the sequences have; more than N where only their last ones are needed."""
+    """Tokens of all sequences; more than N if only their last ones are computed."""
 
     @property
     def num_scored(self) -> int:
-        """How many targets are not IGNORE."""
+        """Number of targets that are not IGNORE."""
         return len(self.scored)
 
     def to(self, device: torch.device) -> "Batch":
@@ -73,7 +73,7 @@ class Batch:
 
 
 class Pass(NamedTuple):
-    """What goes through the model at once."""
+    """The sequences that go through the model at once."""
 
     sequences: list[Encoded]
     batch: Batch
@@ -87,7 +87,7 @@ def pack(sequences: Sequence[Encoded], tokens_per_pass: int) -> Iterator[Batch]:
     of length, since attention computes neighbours of equal length together; `segments` keeps
     track of which is which.
     """
-    return (part.batch for part in pack_units([(one,) for one in sequences], tokens_per_pass))
+    return (part.batch for part in pack_units([(s,) for s in sequences], tokens_per_pass))
 
 
 def pack_units(units: Sequence[Unit], tokens_per_pass: int) -> Iterator[Pass]:
@@ -128,12 +128,12 @@ def _batch(sequences: list[Encoded]) -> Batch:
 
 
 def _num_computed(sequence: Encoded) -> int:
-    """Return how many of a sequence's tokens, its last ones, go through the model."""
+    """Return how many of a sequence's last tokens go through the model."""
     return len(sequence.ids) if sequence.states is None else len(sequence.states)
 
 
 def targets_of(sequence: Encoded) -> npt.NDArray[np.int64]:
-    """Return (T,) what each token of a sequence has to predict."""
+    """Return the targets of a sequence, (T,): what each token has to predict."""
     targets = np.full(len(sequence.ids), IGNORE, dtype=np.int64)
     if sequence.label is not None:
         targets[-1] = sequence.label

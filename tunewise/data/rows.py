@@ -1,4 +1,4 @@
-"""Rows from JSON lines, a JSON list, CSV, TSV, Parquet or plain text, gzipped or not."""
+"""Rows of files: JSON lines, a JSON list, CSV, TSV, Parquet or plain text, gzipped or not."""
 
 import csv
 import gzip
@@ -18,23 +18,23 @@ from tunewise.errors import DataError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MAX_ROW = 2**27
-"""Largest row that is read alone, in bytes."""
+"""Largest row of a streamed file, in bytes."""
 MAX_PACKED = 200
-"""Most bytes of text per byte of a gzipped file: rows pack to a tenth, copies to a hundredth."""
+"""Most bytes of text per byte of a gzipped file: rows shrink to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of data and where it stands."""
+    """One row of data and its place."""
 
     values: dict[str, Any]
     origin: str
-    """`path:line`, for errors."""
+    """Place of the row, `path:line`, for errors."""
 
     @property
     def id(self) -> str:
-        """`file:line`: no other row of the split has it, and it is the same on every machine."""
+        """Id of the row, `file:line`: unique in the split, and the same on every machine."""
         return self.origin.rsplit("/", 1)[-1]
 
     def text(self, column: str) -> str:
@@ -60,7 +60,7 @@ class Row:
         return text
 
     def value(self, column: str) -> Any:
-        """Return what a column holds.
+        """Return the value of a column.
 
         Raises:
             DataError: if the column is missing.
@@ -161,13 +161,17 @@ def _text(path: Path) -> str:
 
 
 def _unpacked(path: Path) -> bytes:
-    """Return what is in a gzipped file, unless it is far more than any text packs to."""
-    most = max(MAX_ROW, MAX_PACKED * path.stat().st_size)
+    """Return the content of a gzipped file.
+
+    Raises:
+        DataError: if it is far larger than text would be.
+    """
+    max_bytes = max(MAX_ROW, MAX_PACKED * path.stat().st_size)
     with gzip.open(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
         raise DataError(
-            f"{path}: unpacks to more than {most:,} bytes, far more than text does; unpack it first"
+            f"{path}: unpacks to more than {max_bytes:,} bytes, far more than text; unpack it first"
         )
     return content
 
@@ -217,6 +221,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
+    """Yield the rows of CSV or TSV. This lifts the csv module's limit on fields, for good."""
     csv.field_size_limit(sys.maxsize)  # a field may be a whole book
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

@@ -10,7 +10,7 @@ from tunewise.data.example import MarkedText
 
 
 class Named(NamedTuple):
-    """A special token where a text names it."""
+    """A special token, and the place in a text that names it."""
 
     start: int
     stop: int
@@ -32,7 +32,7 @@ class SpecialTokens:
         self._named: dict[str, list[Named]] = {}
 
     def split(self, text: MarkedText) -> list[str | int]:
-        """Return a text in parts: the ids of the special tokens in its literals, and all between.
+        """Return a text in parts: the ids of special tokens in its literals, and the text between.
 
         A text without any is one part, whose ids are those of the text as a whole.
         """
@@ -46,7 +46,7 @@ class SpecialTokens:
         return parts if len(parts) == 1 else [part for part in parts if part != ""]
 
     def _named_in(self, literal: str) -> list[Named]:
-        """Return the special tokens that a literal names, kept since literals are few."""
+        """Return the special tokens that a literal names, from a memory: literals are few."""
         if literal not in self._named:
             self._named[literal] = [
                 Named(*match.span(), self._ids[(match.lastindex or 0) - 1])
@@ -56,7 +56,7 @@ class SpecialTokens:
 
 
 def _pattern(token: tokenizers.AddedToken) -> str:
-    """Return a pattern of a token's name in a group, with the spaces beside it that it takes in."""
+    """Return a pattern of a token's name in a group, with the spaces around it that it includes."""
     before = r"\s*" if token.lstrip else ""
     after = r"\s*" if token.rstrip else ""
     return f"{before}({re.escape(token.content)}){after}"

@@ -1,4 +1,4 @@
-"""Splits: which rows train, validate and test. They are the data's own, or made here, always alike.
+"""Splits: the rows for training, validation and testing, the data's own or made here.
 
 No choice here depends on the seed of a run: runs that are to be compared see the same rows.
 """
@@ -16,19 +16,19 @@ from tunewise.errors import DataError
 Item = TypeVar("Item")
 
 HELD_OUT = 0.1
-"""The share of rows without any split that is kept for validation, and again for testing."""
+"""Fraction of rows without any split that is for validation, and again for testing."""
 TRAIN_SIZE = 0.8
-"""The share of training rows that is trained on where there are none for validation."""
+"""Fraction of training rows that is trained on if there are none for validation."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The place that a task's rows come from, and the splits that are there."""
+    """The source of a task's rows, and the splits that it has."""
 
     where: str
-    """A path, a data folder or a home on the hub, as an error names it."""
+    """A path, or the id of a data set on the hub, for errors."""
     splits: Mapping[Split, Callable[[], list[Row]]]
-    """The splits that the data have of their own, each read when asked for."""
+    """The data's own splits, each read when the function is called."""
 
 
 def local_source(path: Path) -> Source:
@@ -56,22 +56,22 @@ def rows_of(
     validation rows, 20 % of the training rows are for validation.
 
     Args:
-        group: the column whose values shall have the same shares in every split.
-        train_size: the share of the training rows to train on; the others validate, in place of
-            the data's own validation rows.
+        group: a column whose values keep their shares in every split.
+        train_size: fraction of the training rows to train on; the others are the validation rows,
+            in place of the data's own.
 
     Raises:
         DataError: if there are too few rows to split, or a split is missing.
     """
-    there = source.splits
-    if "test" not in there and "validation" in there:
+    available = source.splits
+    if "test" not in available and "validation" in available:
         raise _missing(source, "test")
-    own = {name for name in there if name != "validation" or train_size is None}
+    own = {name for name in available if name != "validation" or train_size is None}
     if split != "train" and split in own:
-        return there[split]()
-    if "train" not in there:
+        return available[split]()
+    if "train" not in available:
         raise _missing(source, "train")
-    rows = there["train"]()
+    rows = available["train"]()
     held_out: dict[Split, float]
     if "test" not in own:
         validation = HELD_OUT if train_size is None else (1 - HELD_OUT) * (1 - train_size)
@@ -97,18 +97,18 @@ def split_rows(
     where: str,
     group: str | None = None,
 ) -> list[Row]:
-    """Return the rows of a split, where shares of them are held out of training."""
+    """Return the rows of a split, if these shares of all rows are held out of training."""
     chosen: list[int] = []
     largest = 0
     for members in _members([_group_of(row, group) for row in rows]):
         largest = max(largest, len(members))
-        # A group too small to be split is for training, or its label would never be learnt.
+        # A group too small to be split is for training, or its label would never be learned.
         held_out = shares if len(members) > len(shares) else {}
         start = 0
         for number, (name, share) in enumerate(held_out.items()):
             # One row at least is left for each split after this one.
-            most = len(members) - start - (len(shares) - number)
-            count = min(max(1, round(share * len(members))), most)
+            max_count = len(members) - start - (len(shares) - number)
+            count = min(max(1, round(share * len(members))), max_count)
             if name == split:
                 chosen += members[start : start + count]
             start += count
@@ -144,10 +144,10 @@ def _group_of(row: Row, column: str | None) -> str:
 
 def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:
     """Return the indices of each group's items, shuffled."""
-    found: dict[str, list[int]] = {}
+    by_group: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
-        found.setdefault(group, []).append(index)
-    groups_in_order = [found[group] for group in sorted(found)]
+        by_group.setdefault(group, []).append(index)
+    groups_in_order = [by_group[group] for group in sorted(by_group)]
     for members in groups_in_order:
         random.Random(seed).shuffle(members)
     return groups_in_order

@@ -19,23 +19,23 @@ END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token: it ends a text, and opens the next."""
 CONFIG = "tokenizer_config.json"
 KEPT_FILES = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-"""Files that we do not read, and that other libraries want beside a tokenizer."""
+"""Files that are not read here, but that other libraries need beside a tokenizer."""
 
 
 class Tokenizer:
     """A tokenizer of the `tokenizers` library, and the ids that begin and end a text.
 
-    What looks like a special token in a row is read as ordinary characters, so that no row of data
-    can end another's text or speak for the user. A template may write them: see `MarkedText`.
+    The name of a special token in a row is read as ordinary characters, so that no row of data can
+    end a text early or imitate a turn of the user. A template may write them: see `MarkedText`.
 
     Args:
         backend: the library's tokenizer.
         end_of_text: the token that is written after a text.
-        ends: ids that end a text too, where a model writes.
+        ends: further ids that end a text when a model writes it.
         files: texts of files that `save` writes again as they are.
 
     Raises:
-        ModelError: if the vocabulary lacks the end-of-text token.
+        ModelError: if the end-of-text token is not in the vocabulary.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Tokenizer:
         return tokenizer
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's files, with all that was read of them, for others to read."""
+        """Write the tokenizer's files, and the files that were beside it when it was loaded."""
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(folder / "tokenizer.json"))
         self._backend.model.save(str(folder))
@@ -103,8 +103,8 @@ class Tokenizer:
     def opening(self) -> tuple[int, ...]:
         """The ids before the first token of a text, from which that token can be predicted.
 
-        They are `begin`. In GPT-2's training a text begins with nothing of its own: there it is the
-        end of the text before.
+        They are `begin`. In GPT-2's training no token begins a text: there it is the end of
+        the text before.
         """
         return self.begin or (self.end_of_text,)
 
@@ -121,7 +121,7 @@ class Tokenizer:
         return ids
 
     def split(self, text: str | MarkedText) -> list[str | int]:
-        """Return a text in parts: the ids of special tokens in its literals, and all between."""
+        """Return a text in parts: ids of special tokens in its literals, and the text between."""
         return [text] if isinstance(text, str) else self._special_tokens.split(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -152,7 +152,7 @@ def byte_level(model: models.Model) -> tokenizers.Tokenizer:
 
 
 def _gpt2_config(end_of_text: str) -> dict[str, Any]:
-    """Return what tokenizer_config.json says of a tokenizer like GPT-2's."""
+    """Return the content of tokenizer_config.json for a tokenizer like GPT-2's."""
     special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), end_of_text)
     return {"tokenizer_class": "GPT2Tokenizer", **special, "add_prefix_space": False}
 
@@ -167,10 +167,12 @@ def _ends(folder: Path) -> list[int]:
     """Return the ids that a model folder names as ends: `eos_token_id` is one, or a list."""
     ends: list[int] = []
     for name in ("config.json", "generation_config.json"):
-        found = _read_json(folder / name).get("eos_token_id")
-        ids = found if isinstance(found, list) else [] if found is None else [found]
+        value = _read_json(folder / name).get("eos_token_id")
+        if value is None:
+            continue
+        ids = value if isinstance(value, list) else [value]
         if not all(type(token) is int for token in ids):
-            raise ModelError(f"{folder / name}: eos_token_id is {found!r}; ids are needed")
+            raise ModelError(f"{folder / name}: eos_token_id is {value!r}; ids are needed")
         ends += ids
     return ends
 
@@ -183,7 +185,7 @@ def _files(folder: Path) -> dict[str, str]:
     config = _read_json(folder / CONFIG)
     if "tokenizer_class" in config:
         files[CONFIG] = (folder / CONFIG).read_text("utf-8")
-    elif config:  # GPT-2's own says no more than its context
+    elif config:  # GPT-2's own holds only the context length
         files[CONFIG] = _as_json(_gpt2_config(_end_of_text(folder)) | config)
     return files
 

@@ -28,24 +28,26 @@ class WorkKey(Key[Work]):
     """A set-up, and the splits that it reads."""
 
     config: str
-    """As JSON, without what makes no difference to the work."""
+    """The configuration as JSON, without the fields that do not change the work."""
     splits: tuple[Split, ...]
 
 
 def estimate_run(prepared: Prepared, shared: Shared) -> Estimate:
-    """Return what a run is expected to take in this process, which holds its rows already.
+    """Return the estimate of a run in this process, which holds its rows already.
+
+    The first call in a process trains a small model; see `machines`.
 
     Args:
         shared: keeps the work of runs that differ only in their seed or learning rate.
     """
-    machine = this_machine()  # first, while large blocks still go back to the system
+    machine = this_machine()  # first, while freed large blocks are still given back to the system
     work = find_work(prepared, shared)
     peak_bytes = count_memory(work, prepared.device)
     return estimate_on(machine, work, prepared.config.train, peak_bytes)
 
 
 def find_work(prepared: Prepared, shared: Shared) -> Work:
-    """Return the work of a run: rehearsed, or as an earlier rehearsal of the same work found it."""
+    """Return the work of a run, from a rehearsal or from an earlier one of the same work."""
     # With more than one epoch, an evaluation's tensors are alive during later updates.
     epochs = min(2, prepared.config.train.epochs)
     train = prepared.config.train.model_copy(update={"learning_rate": None, "epochs": epochs})
@@ -76,26 +78,26 @@ def estimate_on(machine: Machine, work: Work, train: TrainConfig, peak_bytes: in
     token_seconds = machine.seconds(work.evaluation_pass) / work.evaluation_tokens
     num_tokens = count_evaluations(train, work.num_updates) * work.tokens["validation"]
     evaluation_seconds = token_seconds * (num_tokens + work.tokens.get("test", 0))
-    prefix_seconds = 0.0
+    frozen_seconds = 0.0
     if work.frozen_pass:
         num_passes = sum(work.tokens.values()) / work.frozen_tokens
-        prefix_seconds = num_passes * machine.seconds(work.frozen_pass)
+        frozen_seconds = num_passes * machine.seconds(work.frozen_pass)
     epoch_seconds = work.num_updates * machine.seconds(work.update)
     return Estimate(
         peak_bytes=peak_bytes,
         epoch_seconds=epoch_seconds,
-        frozen_seconds=prefix_seconds,
+        frozen_seconds=frozen_seconds,
         evaluation_seconds=evaluation_seconds,
-        seconds=train.epochs * epoch_seconds + evaluation_seconds + prefix_seconds,
+        seconds=train.epochs * epoch_seconds + evaluation_seconds + frozen_seconds,
     )
 
 
 def warn_of_memory(expected: Estimate, device: torch.device) -> None:
-    """Log a warning if a run is expected to take more memory than there is."""
+    """Log a warning if a run is estimated to need more memory than there is."""
     free = free_bytes(device) + held_bytes(device)
     if expected.peak_bytes > free:
         logger.warning(
-            "this run is expected to take %.1f GiB, and there are %.1f; lower "
+            "this run is estimated to need %.1f GiB, and there are %.1f; lower "
             "train.tokens_per_pass, set train.checkpointing=true, or see `tunewise estimate`",
             expected.peak_bytes / 2**30,
             free / 2**30,
@@ -103,7 +105,7 @@ def warn_of_memory(expected: Estimate, device: torch.device) -> None:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as people read it: `12 s`, `5 min` or `2 h 05 min`."""
+    """Return a time as text: `12 s`, `5 min` or `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""A model of the heap of the C library, which says how far it grows.
+"""A model of the heap of the C library, to find how large it grows.
 
 Freed blocks leave holes, and a later block may fit into none of them.
 """

@@ -1,4 +1,4 @@
-"""The speed of machines: of this one by a short calibration, of some GPUs by their data sheets.
+"""The speed of machines: this one from a short calibration, some GPUs from their data sheets.
 
 Asking for an estimate trains a small model, even if this machine's speed is in the cache: PyTorch's
 code takes 23 MiB of memory once a process has made an update. A run will hold that memory too, so
@@ -54,7 +54,7 @@ class Machine:
     operation_seconds: float
     """Cost of calling an operation."""
     slowness: float = 1.0
-    """Ratio of the time of real updates to what these bounds say."""
+    """Ratio of the time of real updates to the time that these bounds give."""
 
     def seconds(self, operations: Iterable[Operation]) -> float:
         """Return the time of some operations, each by its tightest bound (the roofline model)."""
@@ -115,7 +115,7 @@ def this_machine() -> Machine:
     with suppress(OSError, ValueError, TypeError):
         if time.time() - path.stat().st_mtime < MAX_AGE_SECONDS:
             machine = Machine(**json.loads(path.read_text("utf-8")))
-            _train_small(_small_model(device), epochs=1)  # for the memory that it leaves taken
+            _train_small(_small_model(device), epochs=1)  # so that PyTorch's code is in memory
             return machine
     machine = _measure(device)
     with suppress(OSError), writing_to_cache(path) as temporary:  # if not, it is measured again
@@ -143,7 +143,7 @@ def _measure(device: torch.device) -> Machine:
 
 
 def _measure_slowness(machine: Machine, device: torch.device) -> float:
-    """Return the ratio of the time of a small model's real updates to what the bounds say."""
+    """Return the ratio of the time of a small model's real updates to the time by the bounds."""
     model = _small_model(device)
     steps = _train_small(model, epochs=4)
     with Rehearsal() as rehearsal:

@@ -1,4 +1,4 @@
-"""The shapes of what PyTorch's operations return, by hand.
+"""Empty results of PyTorch's operations: their shapes, types and strides, written by hand.
 
 A rehearsal computes nothing, but it has to know the shape, the type and the strides of each result.
 Each function here takes the arguments of an operation of `torch.ops.aten` and returns its results

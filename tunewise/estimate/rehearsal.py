@@ -74,8 +74,8 @@ class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
     ) -> Any:
         """Return the results of one operation without computing it, and count it."""
         kwargs = dict(kwargs or {})
-        given = [*_tensors(args), *_tensors(kwargs.values())]
-        if not any(tensor.is_floating_point() for tensor in given):
+        inputs = [*_tensors(args), *_tensors(kwargs.values())]
+        if not any(tensor.is_floating_point() for tensor in inputs):
             return func(*args, **kwargs)
         if func.is_view:
             return func(*args, **kwargs)
@@ -85,11 +85,11 @@ class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
             out = kwargs.get("out", args[0]) if func._schema.returns else None
         else:
             out = self._empty_results(func, args, kwargs)
-        num_bytes = sum(tensor.nbytes for tensor in (*given, *_tensors([out])))
+        num_bytes = sum(tensor.nbytes for tensor in (*inputs, *_tensors([out])))
         flops = FLOPS.get(func.overloadpacket.__name__.removesuffix("_"))
         counts = (flops(args), num_bytes) if flops else (0, num_bytes)
-        shapes = tuple(tensor.shape for tensor in given) if flops else ()
-        self.operations.append(Operation(*counts, given[0].dtype, shapes))
+        shapes = tuple(tensor.shape for tensor in inputs) if flops else ()
+        self.operations.append(Operation(*counts, inputs[0].dtype, shapes))
         return out
 
     def _empty_results(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -1,13 +1,15 @@
-"""The survey of `tunewise estimate`: a run here, with each method, and on each of some GPUs."""
+"""The survey of `tunewise estimate`: a run on this machine, with each method, and on some GPUs."""
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunewise.config import RunConfig
 from tunewise.data.rows import SPLITS
 from tunewise.device import Precision, choose_device
+from tunewise.errors import ConfigError
 from tunewise.estimate.expected import estimate_on, estimate_run, find_work
 from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
@@ -30,18 +32,18 @@ class SlopeKey(Key[float]):
     """A set-up whose memory grows with the tokens of a pass."""
 
     config: str
-    """As JSON."""
+    """The configuration as JSON."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a run takes with one method, or on one machine."""
+    """The memory and time of a run with one method, or on one machine."""
 
     name: str
     """Name of the method or of the machine."""
     peak_bytes: int
     room_bytes: int
-    """Memory that the machine has for it."""
+    """Memory that the machine has for the run."""
     epoch_seconds: float
     """Time of an epoch's updates."""
     evaluation_seconds: float
@@ -61,12 +63,12 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run takes as configured, with other methods, and on other machines."""
+    """The memory and time of a run as configured, with other methods, and on other machines."""
 
     asked: Requirement
     """The run as configured, on this machine."""
     methods: list[Requirement]
-    """The run with each method's default settings, on this machine."""
+    """The run with the default settings of each method that the model can have, on this machine."""
     machines: list[Requirement]
     """The run as configured, on each GPU."""
 
@@ -90,7 +92,7 @@ class Survey:
 
 
 def survey(config: RunConfig, data: Path | None) -> Survey:
-    """Return what a run takes, without reading any weights.
+    """Return the memory and time of a run here, with each method and on GPUs; reads no weights.
 
     Args:
         data: the folder in which a named task's rows are searched.
@@ -106,10 +108,13 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
         return _requirement(config.method.kind, estimate_run(prepared, shared), room_bytes)
 
     prepared = prepare(config, data, device, shared, SPLITS)
-    asked = require_here(config)
+    asked, methods = require_here(config), []
+    for other in _with_each_method(config):
+        with suppress(ConfigError):  # it asks for what this model does not have, such as biases
+            methods.append(require_here(other))
     return Survey(
         asked=replace(asked, pass_tokens=_pass_tokens(asked, prepared, shared)),
-        methods=[require_here(other) for other in _with_each_method(config)],
+        methods=methods,
         machines=[
             _require_on_gpu(machine, prepared, config.train.precision, shared) for machine in GPUS
         ],
@@ -130,7 +135,7 @@ def _with_each_method(config: RunConfig) -> Iterator[RunConfig]:
 def _require_on_gpu(
     machine: Machine, prepared: Prepared, precision: Precision, shared: Shared
 ) -> Requirement:
-    """Return what a run takes on a GPU, whose memory does not hold the rows."""
+    """Return the memory and time of a run on a GPU, whose memory does not hold the rows."""
     if precision == "auto":
         precision = "bf16" if machine.bf16_flops else "fp32"
     train = prepared.config.train.model_copy(update={"precision": precision})

@@ -1,4 +1,4 @@
-"""The work of a run: its memory and its operations, found by a rehearsal without weights.
+"""The work of a run: its memory and its operations, from a rehearsal without weights.
 
 The run's own code makes an ordinary update, its largest one and the largest passes of its
 evaluations, on a model whose weights hold nothing. See `rehearsal` for how that is counted.
@@ -21,7 +21,7 @@ from tunewise.methods.method import unwrapped
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
-from tunewise.runs.answer import predict_examples
+from tunewise.runs.predictions import predict_examples
 from tunewise.runs.prepare import Prepared
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
@@ -76,7 +76,7 @@ def rehearse(prepared: Prepared) -> Work:
         frozen_pass = rehearsal.operations_of(run.compute_states, frozen_sequences)
         run.start_training()
         update = rehearsal.operations_of(run.update, ordinary)
-        # What an evaluation leaves in memory is still there in the updates before the next.
+        # Tensors of an evaluation are still in memory during the updates before the next one.
         for _ in range(2 if count_evaluations(config.train, len(updates)) > 1 else 1):
             run.update(largest)
             evaluation_pass = rehearsal.operations_of(run.evaluate, "validation")
@@ -136,7 +136,7 @@ class _HollowRun:
         self.model.frozen_states(batch, scored_only=keeps_last(self.model, sequences))
 
     def start_training(self) -> None:
-        """Make what a run keeps while it trains: an optimizer, and the best state."""
+        """Make the optimizer and the best state, which a run keeps while it trains."""
         train = self._config.train
         self._optimizer = build_optimizer(self.model, train.optimizer, train.weight_decay)
         self._best = BestState(METRICS[self._config.metric])
@@ -226,7 +226,7 @@ def _states_bytes(prepared: Prepared, model: LanguageModel) -> int:
     limit = prepared.config.train.frozen_cache
     if model.frozen_depth == 0 or model.dropout > 0:
         return 0
-    reads_sequences = prepared.config.task.answer.reads_sequences
+    reads_sequences = prepared.config.task.answer_kind.reads_sequences
     splits = tuple(prepared.encoded) if reads_sequences else ("train",)
     width = model.config.model_dim * model.compute_dtype.itemsize
     sizes = [

@@ -1,1 +1,1 @@
-"""Evaluation: a model and examples give predictions; a prompt gets its answer."""
+"""Evaluation: predictions for examples whose answers are known, and answers to new prompts."""

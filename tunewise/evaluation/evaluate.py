@@ -1,4 +1,4 @@
-"""Scoring: how likely a model finds what was expected of each example, and what it would answer."""
+"""Scoring: the log-likelihood of each example's targets, and the likeliest answer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ class Score:
     num_scored: int
     """Number of targets."""
     likeliest: int
-    """The likeliest answer in place of the last target."""
+    """The likeliest token, or label, in place of the last target."""
 
 
 class ScoredStates(NamedTuple):
     """The scored positions of a pass over some sequences."""
 
     hidden: Tensor
-    """(M, D) what the model's last block makes of them."""
+    """(M, D) the model's hidden states at these positions."""
     targets: Tensor
-    """(M,) what each has to predict."""
+    """(M,) the token or label that each has to predict."""
     owners: list[int]
-    """The number of the sequence that each belongs to."""
+    """The number of the sequence that each position belongs to."""
 
 
 def evaluate(
@@ -54,17 +54,17 @@ def evaluate(
     """
     totals = {example.id: 0.0 for example in examples}
     counts = {example.id: 0 for example in examples}
-    answers: dict[str, int] = {}
+    likeliest: dict[str, int] = {}
     scores = score_sequences(model, sequences, tokens_per_pass)
     for sequence, of_sequence in zip(sequences, scores, strict=True):
         totals[sequence.example_id] += of_sequence.log_likelihood
         counts[sequence.example_id] += of_sequence.num_scored
-        answers[sequence.example_id] = of_sequence.likeliest
+        likeliest[sequence.example_id] = of_sequence.likeliest
     return [
         Prediction(
             example_id=example.id,
             expected=example.target if example.choices else "",
-            predicted=example.choices[answers[example.id]] if example.choices else "",
+            predicted=example.choices[likeliest[example.id]] if example.choices else "",
             log_likelihood=totals[example.id],
             num_scored=counts[example.id],
         )
@@ -78,16 +78,16 @@ def score_sequences(
     """Return the score of each sequence's targets, in their order."""
     totals = [0.0] * len(sequences)
     counts = [0] * len(sequences)
-    answers = [0] * len(sequences)
+    last_likeliest = [0] * len(sequences)
     for states in scored_states(model, sequences, tokens_per_pass):
         log_likelihoods, likeliest = score(model, states.hidden, states.targets)  # (M,), (M,)
-        for index, log_likelihood, answer in zip(
+        for index, log_likelihood, token in zip(
             states.owners, log_likelihoods.tolist(), likeliest.tolist(), strict=True
         ):
             totals[index] += log_likelihood
             counts[index] += 1
-            answers[index] = answer
-    return [Score(*values) for values in zip(totals, counts, answers, strict=True)]
+            last_likeliest[index] = token
+    return [Score(*values) for values in zip(totals, counts, last_likeliest, strict=True)]
 
 
 @torch.inference_mode()

@@ -1,1 +1,1 @@
-"""Writing texts with a model, token by token."""
+"""Generation: a model writes texts, token by token."""

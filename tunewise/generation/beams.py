@@ -18,12 +18,12 @@ from tunewise.models.cache import compact_rows
 
 
 class _Beam(NamedTuple):
-    """An output that goes on."""
+    """An output that continues."""
 
     score: float
-    """log p of the output; -inf for one that only fills the batch."""
+    """log p of the output; -inf for a copy that only fills the batch."""
     row: int
-    """The row in which all tokens but the last were read."""
+    """The row that holds all tokens but the last."""
     output: list[int]
 
 
@@ -48,10 +48,10 @@ class _Beams:
 class BeamSearch:
     """Finds the likeliest of `num_beams` outputs for each text.
 
-    Of the `num_beams` likeliest continuations, those that end are put aside; the likeliest that do
-    not end go on. The search is over when as many have been put aside and the best that goes on
-    is, at its present length, no better than the worst of them. This is what transformers does
-    with `early_stopping=False`.
+    Of the `num_beams` likeliest continuations, those that end are set aside; the likeliest of the
+    others continue. The search is over when as many have been set aside and the best of those that
+    continue is, at its present length, no better than the worst of them. This is what transformers
+    does with `early_stopping=False`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BeamSearch:
         self._live = [_Beams(text, [_Beam(0.0, row, [])]) for row, text in enumerate(texts)]
 
     def choose(self, logits: Tensor, seen: Tensor) -> NextTokens:
-        """Continue the beams of every text, and return the tokens of those that go on.
+        """Continue the beams of every text, and return the tokens of those that have not ended.
 
         Args:
             logits: (B, V) of the next token of each row.
@@ -91,7 +91,7 @@ class BeamSearch:
         return NextTokens([beam.row for beam in running], [beam.output[-1] for beam in running])
 
     def _advance(self, beams: _Beams, candidates: list[_Beam]) -> bool:
-        """Put aside candidates that end, let others go on; return whether the search is over.
+        """Set aside candidates that end, continue the others; return whether the search is over.
 
         Args:
             candidates: the likeliest continuations of the running beams, the best first.

@@ -1,4 +1,4 @@
-"""Settings of decoding: how a model writes a text."""
+"""Settings of decoding: greedy, sampling or beam search."""
 
 from typing import Self
 
@@ -8,16 +8,16 @@ from tunewise.settings import Settings
 
 
 class DecodingConfig(Settings):
-    """How a text is written: greedily, by sampling, or by beam search."""
+    """The way a text is written: greedily, by sampling, or by beam search."""
 
     max_new_tokens: int = Field(default=128, gt=0)
     """Maximum number of tokens in an output."""
     temperature: float = Field(default=0.0, ge=0)
-    """Logits are divided by this before a token is drawn; 0 always takes the likeliest token."""
+    """Logits are divided by this before a token is sampled; 0 always takes the likeliest token."""
     top_k: int | None = Field(default=None, gt=0)
-    """Draw from this many of the likeliest tokens."""
+    """Sample from this many of the likeliest tokens."""
     top_p: float | None = Field(default=None, gt=0, le=1)
-    """Draw from the fewest tokens whose probabilities add up to this (https://arxiv.org/abs/1904.09751)."""
+    """Sample from the fewest tokens whose probabilities add up to this (https://arxiv.org/abs/1904.09751)."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Above 1, tokens of the prompt and the output become less likely (https://arxiv.org/abs/1909.05858)."""
     num_beams: int = Field(default=1, gt=0)

@@ -1,4 +1,4 @@
-"""Continuations: a prompt, the tokens that are written after it, and what its draws depend on."""
+"""Continuations: a prompt, the tokens that are written after it, and its random source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from tunewise.models.language_model import LanguageModel
 
 
 class Draw(NamedTuple):
-    """What the random draws of a text depend on, and nothing else does."""
+    """The seed and place that decide the sampled tokens of a text."""
 
     seed: int
     place: int
     """Place of the text's prompt in the list of prompts, from 0."""
 
     def generator(self) -> torch.Generator:
-        """Return a generator of the text's own, which no other text's draws advance."""
+        """Return the random generator of this text alone."""
         state = int(np.random.SeedSequence(self).generate_state(1, np.uint64)[0])
         return torch.Generator().manual_seed(state)
 

@@ -1,8 +1,8 @@
-"""A model writes on from prompts: greedily, by sampling, or by beam search.
+"""Generation: a model continues prompts greedily, by sampling, or by beam search.
 
-Prompts are read packed, as in training. From then on a step computes one token of every sequence
-that has not ended; a sequence that has ended leaves the batch. Each sequence gets what it would
-get alone.
+Prompts are read packed, as in training. After that a step computes one token of every sequence
+that has not ended; a sequence that has ended leaves the batch. Each sequence gets the same
+tokens as it would alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from tunewise.models.fast.prepacked import prepacked
 from tunewise.models.language_model import LanguageModel
 
 CACHED_PER_PASS = 4
-"""Positions that the cache may hold for each token of a pass."""
+"""Most positions of the cache for each token of a pass."""
 
 
 @torch.inference_mode()
@@ -37,15 +37,15 @@ def generate(
     seed: int = 0,
     tokens_per_pass: int = 8192,
 ) -> list[list[int]]:
-    """Return the new ids of each prompt, without the end-of-text token or what a stop string cuts.
+    """Return the new ids of each prompt, without the end-of-text token or a stop string.
 
-    An output ends with the end of the text, before a stop string, after `max_new_tokens`, or where
-    the model's context does. Where a stop string begins inside a token, that token and the rest of
-    the string are kept: `text_of` cuts the text exactly.
+    An output ends at an end-of-text token, before a stop string, after `max_new_tokens`, or at the
+    end of the model's context. Where a stop string begins inside a token, that token and the rest
+    of the string are kept: `text_of` cuts the text exactly.
 
     Args:
         prompts: ids, which may lie past the vocabulary, as a soft prompt's do.
-        seed: decides, with a prompt's place in the list, what is drawn for it.
+        seed: decides, with a prompt's place in the list, which tokens are sampled.
         tokens_per_pass: bounds memory; the result does not depend on it.
 
     Raises:
@@ -74,8 +74,8 @@ def stream(
 ) -> Iterator[str]:
     """Yield the pieces of the text that `generate` writes after a prompt, as its tokens come.
 
-    What may belong to a stop string, or to a character that is not complete, waits for what
-    follows. Beam search runs to its end before the first piece comes.
+    Text that may belong to a stop string, or to an incomplete character, waits for the next tokens.
+    Beam search ends before the first piece comes.
 
     Args:
         model: in evaluation mode.
@@ -99,8 +99,8 @@ def _groups(
     """Yield the texts that are written together, the shortest prompts first.
 
     Args:
-        max_positions: how many the cache of a group may hold, unless a single text needs more.
-        max_rows: how many rows a group may have; a text has one for each beam.
+        max_positions: most positions of a group's cache, unless a single text needs more.
+        max_rows: most rows of a group; a text has one for each beam.
     """
     group: list[Continuation] = []
     for text in sorted(texts, key=lambda text: len(text.prompt)):
@@ -121,10 +121,10 @@ def _write(
     decoding: DecodingConfig,
     tokens_per_pass: int,
 ) -> Iterator[None]:
-    """Write the outputs of some texts; yield after each step in which some have not ended.
+    """Write the outputs of some texts; yield after each step while not all have ended.
 
     Args:
-        texts: in order of their prompts' length.
+        texts: the texts, in order of their prompts' lengths.
     """
     device = next(model.parameters()).device
     cache = Cache(
@@ -159,7 +159,7 @@ def _write(
 def _read(
     model: LanguageModel, texts: list[Continuation], cache: Cache, tokens_per_pass: int
 ) -> Tensor:
-    """Return the logits (B, V) of what follows each prompt; the prompts are in the cache then."""
+    """Read the prompts into the cache, and return the logits (B, V) of the token after each."""
     prompts = [Encoded.prompt(text.prompt) for text in texts]
     logits = []
     for batch in pack(prompts, tokens_per_pass):

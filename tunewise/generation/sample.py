@@ -1,4 +1,4 @@
-"""Choosing the next token: the likeliest one, or one that is drawn.
+"""Sampling: the next token is the likeliest one, or a random one.
 
 Shapes: B rows, V vocabulary.
 """
@@ -18,10 +18,10 @@ from tunewise.models.cache import compact_rows
 
 
 class NextTokens(NamedTuple):
-    """What is to be computed in the next step: nothing if no output goes on."""
+    """The tokens of the next step: none if every output has ended."""
 
     rows: list[int]
-    """The present rows that go on, in their new order; one may be named twice, or not at all."""
+    """The present rows that continue, in their new order; one may be named twice, or not at all."""
     tokens: list[int]
     """The next token of each."""
 
@@ -37,7 +37,7 @@ class SingleSearch:
         self._live = [(text, text.draw.generator()) for text in texts]
 
     def choose(self, logits: Tensor, seen: Tensor) -> NextTokens:
-        """Add a token to every output, and return those of the outputs that go on.
+        """Add a token to every output, and return those of the outputs that have not ended.
 
         Args:
             logits: (B, V) of the next token of each row.
@@ -59,7 +59,7 @@ class SingleSearch:
 def choose_tokens(
     logits: Tensor, seen: Tensor, decoding: DecodingConfig, generators: Sequence[torch.Generator]
 ) -> list[int]:
-    """Return the next token of each row: the likeliest, or one that is drawn.
+    """Return the next token of each row: the likeliest, or a sampled one.
 
     Args:
         logits: (B, V).
@@ -94,7 +94,7 @@ def penalise_seen(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def filter_logits(logits: Tensor, decoding: DecodingConfig) -> Tensor:
-    """Return (B, V): logits over the temperature, -inf where `top_k` or `top_p` leaves out."""
+    """Return (B, V): logits over the temperature, -inf where `top_k` or `top_p` excludes one."""
     logits = logits / decoding.temperature
     if decoding.top_k is not None:
         best = logits.topk(min(decoding.top_k, logits.shape[1])).values  # (B, k)
@@ -108,10 +108,11 @@ def filter_logits(logits: Tensor, decoding: DecodingConfig) -> Tensor:
 
 
 def _perturb(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return (B, V), p / exponential noise: the largest entry of a row is a draw from its p.
+    """Return (B, V), p / exponential noise: the largest entry of a row is a sample from its p.
 
-    Each row and token has noise of its own. So the last bits of p, which depend on what else is
-    in the batch, hardly ever change a draw; they would if one number fell into sums of p.
+    Each row and token has noise of its own. So the last bits of p, which depend on what else is in
+    the batch, hardly ever change a sample; they would if one random number were compared with sums
+    of p.
     """
     size = probabilities.shape[1]
     uniform = torch.stack(

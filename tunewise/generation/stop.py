@@ -1,4 +1,4 @@
-"""Stop rules: where an output ends, its text, and the pieces that show the text while it grows."""
+"""Stop rules: the end of an output, its text, and the pieces in which it is streamed."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,7 +18,7 @@ def text_of(output: Sequence[int], tokenizer: Tokenizer, decoding: DecodingConfi
 
 
 class StopRule:
-    """Decides whether an output has ended, and what belongs to it."""
+    """Decides whether an output has ended, and trims it."""
 
     def __init__(self, tokenizer: Tokenizer, decoding: DecodingConfig) -> None:
         self.tokenizer = tokenizer
@@ -28,16 +28,16 @@ class StopRule:
         self._reach = max((len(stop.encode()) for stop in decoding.stop), default=0)
 
     def end_reason(self, output: list[int], max_new_tokens: int) -> EndReason | None:
-        """Return why an output ends with the token that it got last; None if it goes on."""
+        """Return why an output ends with its last token; None if it continues."""
         if output[-1] in self.tokenizer.ends or self._has_stop_string(output):
             return "stop"
         return "length" if len(output) == max_new_tokens else None
 
     def trim(self, output: list[int]) -> list[int]:
-        """Return an ended output without its end-of-text token, or what follows a stop string.
+        """Return an ended output without its end-of-text token, or from a stop string on.
 
         A token that holds the beginning of a stop string stays, and the rest of the string with
-        it, since half a token cannot stay: `text_of` cuts the text.
+        it, since a token cannot be cut: `text_of` cuts the text.
         """
         if output[-1] in self.tokenizer.ends:
             return output[:-1]
@@ -69,7 +69,7 @@ class TextStream:
         self._num_shown = 0
 
     def next_piece(self, output: Sequence[int]) -> str:
-        """Return what can be shown of an output that goes on and was not shown yet; may be ""."""
+        """Return the new text of a growing output that later tokens cannot change; it may be ""."""
         text = text_of(output, self._tokenizer, self._decoding)
         text = text.rstrip("\N{REPLACEMENT CHARACTER}")
         piece = text[self._num_shown : max(self._num_shown, len(text) - self._num_held_back)]
@@ -77,5 +77,5 @@ class TextStream:
         return piece
 
     def last_piece(self, output: Sequence[int]) -> str:
-        """Return what was not shown yet of an output that has ended and been trimmed."""
+        """Return the rest of the text of an output that has ended and been trimmed."""
         return text_of(output, self._tokenizer, self._decoding)[self._num_shown :]

@@ -1,4 +1,4 @@
-"""What a run has trained, in the formats of other tools."""
+"""Export of trained runs to the formats of other tools."""
 
 from tunewise.interop.export import FORMATS, export
 

@@ -1,4 +1,4 @@
-"""The model card of an exported folder: what it is, its data, how good it is, how to load it."""
+"""The model card of an exported folder: its task and data, its metrics, and code that loads it."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from transformers import pipeline
 classify = pipeline("text-classification", "this folder")
 """,
 }
-"""How a folder is loaded: by its format, and whether it answers with labels."""
+"""Code that loads a folder, by its format and by whether its model has a label layer."""
 
 
 def write_card(result: Result, form: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A finished run as a folder for PEFT, or as a whole model for transformers."""
+"""Export of a finished run as a folder for PEFT, or as a whole model for transformers."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def export(run: Path, form: str, out: Path) -> None:
     """Write a run's model to a new folder, in fp32, with a model card.
 
     Args:
-        form: `peft`, an adapter, if PEFT has the method; or `hf`, a whole model with what was
-            trained merged into it, and its tokenizer.
+        form: `peft`, an adapter, if PEFT has the method; or `hf`, a whole model into which the
+            trained weights are merged, and its tokenizer.
 
     Raises:
         ConfigError: if the run has not finished, the format cannot hold it, or `out` holds

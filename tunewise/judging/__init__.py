@@ -1,4 +1,4 @@
-"""A language model judges the texts that runs have written."""
+"""Judging: a language model scores the texts that runs have written, or compares two runs."""
 
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError

@@ -1,4 +1,4 @@
-"""Settings of a judge: which model, at which endpoint, and how it is asked."""
+"""Settings of a judge: its model, its endpoint, its prompts and its retries."""
 
 import hashlib
 import os
@@ -11,26 +11,26 @@ from tunewise.settings import Settings
 
 
 class JudgeConfig(Settings):
-    """A judge: a model behind an OpenAI-compatible endpoint, and how it is asked.
+    """A judge: a model behind an OpenAI-compatible endpoint, and how requests are made.
 
     The key is not a setting, so that it is in no file: it stays in the environment.
     """
 
     model: str = Field(default="", validate_default=True)
-    """The judge's name at its endpoint; by default TUNEWISE_JUDGE_MODEL of the environment."""
+    """The judge's name at its endpoint; default: TUNEWISE_JUDGE_MODEL of the environment."""
     base_url: str = Field(default="", validate_default=True)
-    """The endpoint's address, for most servers one that ends in `/v1`; by default OPENAI_BASE_URL
+    """The endpoint's address, for most servers one that ends in `/v1`; default: OPENAI_BASE_URL
     of the environment, or else OpenAI's."""
     key_variable: str = "OPENAI_API_KEY"
     """The environment variable that holds the key. A local server may need none."""
     calls: int = Field(default=3, ge=1)
-    """How often each question is asked."""
+    """Number of calls for each question."""
     concurrency: int = Field(default=8, ge=1)
     """Maximum number of requests at once."""
     timeout: float = Field(default=60.0, gt=0)
     """Seconds to wait for a reply."""
     max_retries: int = Field(default=6, ge=0)
-    """How often a failed request is sent again."""
+    """Most retries of a failed request."""
     temperature: float | None = Field(default=1.0, ge=0, le=2)
     """The judge's sampling temperature; `null` leaves it to the endpoint. At 0, replies to the same
     question hardly differ."""
@@ -66,7 +66,7 @@ class JudgeConfig(Settings):
         return check_template(template, ("response_a", "response_b"))
 
     def identity(self, template: str) -> dict[str, Any]:
-        """Return what identifies a judge: scores are comparable if this is equal."""
+        """Return the fields that identify a judge: scores are comparable if they are equal."""
         return {
             "model": self.model,
             "temperature": self.temperature,

@@ -41,8 +41,8 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A request without a reply, and what to do about it."""
+class FailedRequest:
+    """A request without a reply, and the action to take."""
 
     reason: str
     action: Literal["retry", "refuse", "stop"]
@@ -98,14 +98,14 @@ class Endpoint:
         raise AssertionError  # count() has no end
 
     def stop(self) -> None:
-        """Wake the threads that wait for a retry, and make them fail."""
+        """Wake the threads that wait for a retry; each raises JudgeError."""
         self._stopped.set()
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _wait(self, attempt: int, failure: Failure) -> None:
+    def _wait(self, attempt: int, failure: FailedRequest) -> None:
         """Wait: twice as long each time, at least as asked, and with jitter between threads."""
         seconds = max(failure.wait, min(BASE_DELAY * 2**attempt, MAX_DELAY))
         seconds *= random.uniform(1.0, 1.25)
@@ -114,7 +114,7 @@ class Endpoint:
         if self._stopped.wait(seconds):
             raise JudgeError("interrupted")
 
-    def _request(self, prompt: str) -> str | Failure:
+    def _request(self, prompt: str) -> str | FailedRequest:
         # Failures are returned: one raised here would carry the library's exception as its context,
         # which may hold the key.
         import openai
@@ -130,32 +130,34 @@ class Endpoint:
         except openai.APIStatusError as error:
             return self._failure(error)
         except openai.APITimeoutError:
-            return Failure(f"no reply within {self._config.timeout:g} s", "retry")
+            return FailedRequest(f"no reply within {self._config.timeout:g} s", "retry")
         except openai.APIConnectionError as error:
             reason = self._shown(str(error.__cause__ or error))
-            return Failure(f"no connection to {self._client.base_url}: {reason}", "retry")
+            return FailedRequest(f"no connection to {self._client.base_url}: {reason}", "retry")
         except (openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError):
             reason = f"{self._client.base_url} does not send a chat completion"
-            return Failure(f"{reason} (most base_urls end in /v1)", "retry")
+            return FailedRequest(f"{reason} (most base_urls end in /v1)", "retry")
         return self._without_key(reply).strip()
 
-    def _failure(self, error: "openai.APIStatusError") -> Failure:
-        """Return what a status of 400 or more means."""
+    def _failure(self, error: "openai.APIStatusError") -> FailedRequest:
+        """Return the failure that a status of 400 or more means."""
         status = error.status_code
         body = error.body
         message = body.get("message") or body if isinstance(body, dict) else body
         reason = f"{status} {self._shown(str(message or error.response.reason_phrase))}"
         if status in (401, 403):
             key = self._config.key_variable
-            return Failure(f"{reason} (the key was read from {key} in the environment)", "stop")
+            return FailedRequest(
+                f"{reason} (the key was read from {key} in the environment)", "stop"
+            )
         if status in (400, 413, 422):
-            return Failure(reason, "refuse")
+            return FailedRequest(reason, "refuse")
         if error.code == "insufficient_quota" or (status < 500 and status not in (408, 409, 429)):
-            return Failure(reason, "stop")
+            return FailedRequest(reason, "stop")
         wait = _seconds(error.response.headers.get("retry-after", ""))
         if wait > MAX_WAIT:
-            return Failure(f"{reason}; it asks to come back in {wait:,.0f} s", "stop")
-        return Failure(reason, "retry", wait)
+            return FailedRequest(f"{reason}; it asks to come back in {wait:,.0f} s", "stop")
+        return FailedRequest(reason, "retry", wait)
 
     def _shown(self, text: str) -> str:
         # The key is removed first: shortening the text could cut it in two.

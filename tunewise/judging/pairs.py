@@ -1,4 +1,4 @@
-"""A judge compares the responses of two runs to the same examples, in both orders."""
+"""Comparison of two runs by a judge: it reads their responses to each example in both orders."""
 
 import statistics
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tunewise.metrics.metric import bootstrap, mean, with_count
 
 @dataclass(frozen=True)
 class PairJudgement:
-    """Which of two runs a judge prefers."""
+    """The share of examples for which a judge prefers one of two runs, with its counts."""
 
     model: str
     win_rate: float
@@ -71,7 +71,7 @@ def judge_pair(
     if out is not None and out.exists():
         raise ConfigError(f"{out}: already exists, and nothing is overwritten")
     pairs, num_unmatched = _match(first, second)
-    prompts = {one.example_id: _prompts(config, one, other) for one, other in pairs}
+    prompts = {a.example_id: _prompts(config, a, b) for a, b in pairs}
     replies = ask([p for both in prompts.values() for p in both], VERDICT, config, progress)
     verdicts = {
         example_id: list(zip(*(replies.values(p, config.calls) for p in both), strict=True))
@@ -124,25 +124,27 @@ def _match(first: Path, second: Path) -> _Matched:
     Raises:
         JudgeError: if there are none, or an example is not the same in both runs.
     """
-    ones, others = ({p.example_id: p for p in read_responses(run)} for run in (first, second))
-    pairs = [(one, others[name]) for name, one in ones.items() if name in others]
+    of_first, of_second = (
+        {p.example_id: p for p in read_responses(run)} for run in (first, second)
+    )
+    pairs = [(a, of_second[name]) for name, a in of_first.items() if name in of_second]
     if not pairs:
         raise JudgeError(f"{first} and {second} have no example in common")
-    for one, other in pairs:
-        if (one.prompt, one.expected) != (other.prompt, other.expected):
+    for a, b in pairs:
+        if (a.prompt, a.expected) != (b.prompt, b.expected):
             raise JudgeError(
-                f"{first} and {second}: example {one.example_id!r} is not the same in both; runs "
+                f"{first} and {second}: example {a.example_id!r} is not the same in both; runs "
                 f"are compared on the same prompts and references"
             )
-    return _Matched(pairs, len(ones) + len(others) - 2 * len(pairs))
+    return _Matched(pairs, len(of_first) + len(of_second) - 2 * len(pairs))
 
 
-def _prompts(config: JudgeConfig, one: Prediction, other: Prediction) -> list[str]:
+def _prompts(config: JudgeConfig, first: Prediction, second: Prediction) -> list[str]:
     """Return the two prompts of a pair, one per order; none if the responses are equal."""
-    if one.predicted == other.predicted:
+    if first.predicted == second.predicted:
         return []
-    orders = ((one.predicted, other.predicted), (other.predicted, one.predicted))
-    shown = {"input": one.prompt, "reference": one.expected}
+    orders = ((first.predicted, second.predicted), (second.predicted, first.predicted))
+    shown = {"input": first.prompt, "reference": first.expected}
     return [
         fill(config.pair_template, {**shown, "response_a": a, "response_b": b}) for a, b in orders
     ]

@@ -70,7 +70,7 @@ def fill(template: str, texts: Mapping[str, str]) -> str:
     mark = hashlib.sha256(content).hexdigest()[:8]
     fenced = {name: f"<{name}-{mark}>\n{text}\n</{name}-{mark}>" for name, text in texts.items()}
     # One substitution for all names: `{reference}` inside a text is not replaced.
-    return NAME.sub(lambda found: fenced[found[1]], template)
+    return NAME.sub(lambda match: fenced[match[1]], template)
 
 
 def check_template(template: str, responses: tuple[str, ...]) -> str:

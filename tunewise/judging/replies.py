@@ -1,4 +1,4 @@
-"""Asking a judge many questions at once; each valid reply is cached as soon as it comes."""
+"""Replies of a judge to many questions at once; each valid reply is cached as it arrives."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tunewise.judging.prompts import ReplyFormat
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3
-"""How often a question is asked for a valid reply before it is given up."""
+"""Most times that a question is asked for a valid reply."""
 
 OnProgress = Callable[[int, int], None]
 """Takes the number of questions that are done, and the number of all questions."""
@@ -40,12 +40,12 @@ class Reply:
     num_invalid: int
     """Number of replies before it that did not have the right format."""
     problem: str = ""
-    """Why there is no value."""
+    """The reason why there is no value."""
 
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies to all questions, and what they cost."""
+    """The replies to all questions, and the number of calls."""
 
     by_question: dict[Question, Reply]
     calls_made: int
@@ -127,7 +127,7 @@ def _ask(
 
 
 def _path(question: Question, config: JudgeConfig) -> Path:
-    """Return where a reply is cached: by the question, whichever endpoint was asked."""
+    """Return the path of a cached reply: it depends on the question, not on the endpoint."""
     content = [config.model, config.temperature, question.prompt, question.call]
     name = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return cache_folder() / "judge" / name[:2] / f"{name}.json"

@@ -1,4 +1,4 @@
-"""A judge scores each response of a run against its reference, from 0 to 100."""
+"""Scores of a run by a judge: each response against its reference, from 0 to 100."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Judgement:
-    """A judge's scores of a run's responses, in summary."""
+    """A summary of a judge's scores of a run's responses."""
 
     model: str
     mean: float
@@ -47,7 +47,7 @@ def judge_run(
     """Have a judge score a finished run's responses, write the scores to its folder, return them.
 
     judgements.jsonl gets a line per response; result.json gets the mean and its interval as the
-    test metric `judge`. A judgements.jsonl of another judge is renamed, and so kept.
+    test metric `judge`. A judgements.jsonl of another judge is renamed, not overwritten.
 
     Args:
         progress: takes the number of calls that are done, and the number of all calls.
@@ -101,7 +101,11 @@ def read_responses(folder: Path) -> list[Prediction]:
 
 
 def _read_result(folder: Path) -> Any:
-    """Return the values of result.json. Raises JudgeError unless they are of a tested run."""
+    """Return the values of result.json.
+
+    Raises:
+        JudgeError: if they are not those of a run with test metrics.
+    """
     path = folder / RESULT_FILE
     try:
         result = json.loads(path.read_text("utf-8"))

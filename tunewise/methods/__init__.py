@@ -1,6 +1,6 @@
 """The methods, one file each. To add one, write its file and name it in `AnyMethod`."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,16 +14,14 @@ from tunewise.methods.lora import LoRA
 from tunewise.methods.method import Method
 from tunewise.methods.prefix import PrefixTuning
 from tunewise.methods.soft_prompt import SoftPrompt
+from tunewise.settings import union_by_kind
 
 AnyMethod = Annotated[
     Full | LastLayer | LastBlocks | LoRA | SoftPrompt | PrefixTuning | IA3 | BitFit | Adapter,
     Field(discriminator="kind"),
 ]
 
-_union, _ = get_args(AnyMethod)
-METHODS: dict[str, type[Method]] = {
-    method.model_fields["kind"].default: method for method in get_args(_union)
-}
+METHODS: dict[str, type[Method]] = union_by_kind(AnyMethod)
 """The methods of `AnyMethod` by their kinds, in its order."""
 
 __all__ = ["METHODS", "AnyMethod", "Method"]

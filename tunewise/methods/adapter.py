@@ -1,7 +1,8 @@
 """Adapters: small trained layers inside frozen blocks (https://arxiv.org/abs/1902.00751).
 
-What attention or feed-forward adds to the residual stream, h, becomes h + U gelu(V h + a) + b, with
-V of shape (M, D) and U of shape (D, M): a bottleneck of M numbers beside a residual connection.
+The output h that attention or feed-forward adds to the residual stream becomes h + U gelu(V h + a)
++ b, with V of shape (M, D) and U of shape (D, M): a bottleneck of M numbers beside a residual
+connection.
 """
 
 from typing import ClassVar, Literal
@@ -17,7 +18,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.layers import Linear, gelu
 
 INITIAL_STD = 0.01
-"""Deviation of fresh weights, cut off at twice that: a small change of the frozen model."""
+"""Standard deviation of fresh weights, cut off at twice that: small beside the frozen model."""
 
 
 class AdaptedLinear(Wrapped):
@@ -49,7 +50,7 @@ class AdaptedLinear(Wrapped):
         return h + change
 
     def merged(self) -> Linear:
-        """Raise ConfigError: no linear layer computes what the bottleneck does."""
+        """Raise ConfigError: no linear layer is equal to one with a bottleneck."""
         raise ConfigError(f"adapter: {Adapter.why_not_merged}")
 
 
@@ -60,7 +61,7 @@ class Adapter(Method):
     default_learning_rate: ClassVar[float] = 1e-3
     why_not_merged: ClassVar[str | None] = "a bottleneck between two layers is neither of them"
     bottleneck: int = Field(default=64, gt=0, le=2**16)
-    """How many numbers an output passes through."""
+    """Size of the bottleneck that an output passes."""
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.methods.method import Method
+from tunewise.methods.method import Method, train
 from tunewise.models import LanguageModel
 
 
@@ -20,4 +20,4 @@ class Full(Method):
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
         """Make everything trainable."""
-        model.requires_grad_(True)
+        train(model)

@@ -24,7 +24,7 @@ SCALED: Mapping[str, Side] = {
     "value": "output",
     "down": "input",
 }
-"""Which layers of a block are scaled, and where; a family says where they lie."""
+"""The layers of a block that are scaled, and the side that is scaled."""
 
 
 class ScaledLinear(Wrapped):
@@ -56,7 +56,7 @@ class ScaledLinear(Wrapped):
 
 
 class IA3(Method):
-    """Train vectors that scale the keys, the values and what lies inside the feed-forward layer."""
+    """Train vectors that scale the keys, the values and the feed-forward layer's activations."""
 
     kind: Literal["ia3"] = "ia3"
     default_learning_rate: ClassVar[float] = 1e-2

@@ -1,4 +1,4 @@
-"""The last k blocks, the final norm and the output layer; the blocks below are frozen."""
+"""Last blocks: the last k blocks, the final norm and the output layer are trained."""
 
 from typing import ClassVar, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError
-from tunewise.methods.method import Method, freeze, train_head
+from tunewise.methods.method import Method, freeze, train, train_head
 from tunewise.models import LanguageModel
 
 
@@ -17,7 +17,7 @@ class LastBlocks(Method):
     kind: Literal["last_blocks"] = "last_blocks"
     default_learning_rate: ClassVar[float] = 1e-3
     blocks: int = Field(default=2, gt=0)
-    """How many blocks, counted from the output."""
+    """Number of trained blocks, counted from the output."""
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
@@ -27,6 +27,6 @@ class LastBlocks(Method):
         if self.blocks > num_layers:
             raise ConfigError(f"method.blocks: {self.blocks} asked for; the model has {num_layers}")
         freeze(model)
-        model.blocks[-self.blocks :].requires_grad_(True)
+        train(model.blocks[-self.blocks :])
         model.final_norm.requires_grad_(True)
         train_head(model)

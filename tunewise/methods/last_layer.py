@@ -1,4 +1,4 @@
-"""The output layer only: a linear model on frozen features."""
+"""Last layer: only the output layer is trained, a linear model on frozen features."""
 
 from typing import ClassVar, Literal
 

@@ -22,7 +22,7 @@ from tunewise.peft.read import Folder, read_lora, set_label_layer
 from tunewise.peft.write import PeftAdapter, lora_adapter
 
 HEAD = "head"
-"""The target that is the output layer."""
+"""The target that names the output layer."""
 TARGETS = (*dict.fromkeys(name for family in FAMILIES.values() for name in family.layers), HEAD)
 """The targets of any family: the linear layers of a block, and the output layer."""
 
@@ -41,8 +41,8 @@ class LoRA(Method):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the update's input."""
     init: Init = "kaiming"
-    """How A starts: uniform within ±1/sqrt(in), as PEFT does, or normal with deviation 1/rank. With
-    `pissa`, B A starts as W's part of greatest singular values, which W then is without."""
+    """Initial values of A: uniform within ±1/sqrt(in), as in PEFT, or normal(0, 1/rank). With
+    `pissa`, B A starts as the part of W with the largest singular values, subtracted from W."""
     dora: bool = False
     """Whether the length of each row of W + scale · B A is trained apart from its direction."""
     loraplus_lr_ratio: float = Field(default=1.0, gt=0)
@@ -53,7 +53,7 @@ class LoRA(Method):
     blocks: str | tuple[int, ...] = "all"
     """Blocks with an update: `all`, `last-K`, or a list of numbers from 0."""
     from_: Folder | None = Field(default=None, alias="from")
-    """The folder of an adapter that PEFT wrote, to go on from; it decides all but `dropout` and
+    """The folder of an adapter that PEFT wrote, to continue from; it decides all but `dropout` and
     `loraplus_lr_ratio`."""
 
     @field_validator("targets")
@@ -100,24 +100,24 @@ class LoRA(Method):
             )
         freeze(model)
         if self.from_ is not None:
-            found = read_lora(self.from_, model)
-            set_label_layer(model, found.label_layer)
-            for name, update in found.updates.items():
+            stored = read_lora(self.from_, model)
+            set_label_layer(model, stored.label_layer)
+            for name, update in stored.updates.items():
                 is_dora = update.magnitude is not None
                 self._wrap(model, name, len(update.a), update.scale, is_dora).load(update)
             return
         for name in self._chosen_layers(model, targets):
             layer = self._wrap(model, name, self.rank, self.scale, self.dora)
-            most = min(layer.base.in_dim, layer.base.out_dim)
-            if self.init == "pissa" and self.rank > most:
+            max_rank = min(layer.base.in_dim, layer.base.out_dim)
+            if self.init == "pissa" and self.rank > max_rank:
                 raise ConfigError(
-                    f"method.rank: {self.rank} asked for; {name.rpartition('.')[2]} has {most} "
+                    f"method.rank: {self.rank} asked for; {name.rpartition('.')[2]} has {max_rank} "
                     "singular values"
                 )
             layer.initialise(self.init, generator)
 
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
-        """Return the updates; those of layers that are one in transformers become one."""
+        """Return the updates; those of layers that are fused in transformers are joined."""
         updates = {
             name: layer.update()
             for name, layer in model.named_modules()
@@ -137,13 +137,17 @@ class LoRA(Method):
         return layer
 
     def resolve(self, family: type[LanguageModel]) -> Self:
-        """Return the method with its targets in this family written down."""
+        """Return the method with its targets in this family filled in."""
         if self.from_ is not None:
             return self
         return self.model_copy(update={"targets": self._targets_in(family)})
 
     def _targets_in(self, family: type[LanguageModel]) -> tuple[str, ...]:
-        """Return the chosen targets, which the family has."""
+        """Return the chosen targets.
+
+        Raises:
+            ConfigError: if the family does not have one.
+        """
         if self.targets is None:
             return tuple(family.layers)
         known = (*family.layers, HEAD)

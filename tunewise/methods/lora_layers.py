@@ -1,4 +1,4 @@
-"""The layers of LoRA: a frozen one with a trained update of low rank, and their ways to start.
+"""The layers of LoRA and DoRA: a frozen layer with a trained low-rank update.
 
 Shapes: N packed tokens, R rank.
 """
@@ -28,7 +28,7 @@ class LoRALinear(Wrapped):
     B: nn.Parameter
     """(out, R)."""
     start: tuple[Tensor, Tensor] | None
-    """The A and B that were taken out of W (PiSSA); None if W is the base model's own."""
+    """The A and B that were subtracted from W (PiSSA); None if W is the base model's own."""
 
     def __init__(self, base: Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__(base)
@@ -54,7 +54,7 @@ class LoRALinear(Wrapped):
         return product_with_update(self.base, x, bias, update)
 
     def initialise(self, init: Init, generator: torch.Generator) -> None:
-        """Give A and B their first values, with which the layer computes what it did before."""
+        """Give A and B their initial values; the output of the layer stays the same."""
         if init == "pissa":
             self._take_principal_part()
         elif self.A.is_meta:
@@ -66,13 +66,15 @@ class LoRALinear(Wrapped):
 
     @torch.no_grad()
     def _take_principal_part(self) -> None:
-        """Move what W does along its R greatest singular values into the update.
+        """Move the part of W with its R largest singular values into the update.
 
-        All is computed in float64 and rounded once: so the rest of W, which is not saved, comes out
+        All is computed in float64 and rounded once: so the rest of W, which is not saved, is
         the same when the model is adapted again, whatever the number of threads.
         """
         weight = self.base.dense()
-        rest = torch.empty_like(weight, dtype=torch.float32)  # what a file holds may be half of it
+        rest = torch.empty_like(
+            weight, dtype=torch.float32
+        )  # the stored weight may have less precision
         if not weight.is_meta:
             a, b = _principal_factors(weight.double() / self.scale, len(self.A))
             self.A.data, self.B.data = a.float(), b.float()
@@ -88,7 +90,7 @@ class LoRALinear(Wrapped):
     def update(self) -> LowRankUpdate:
         """Return the update of the base model's own weight.
 
-        If a part of that weight was taken out at the start (PiSSA), the part is subtracted again,
+        If a part of that weight was moved out at the start (PiSSA), the part is subtracted again,
         and the rank is 2R.
         """
         a, b = self.A.detach(), self.B.detach()
@@ -117,7 +119,7 @@ class DoRALinear(LoRALinear):
     """A layer whose rows have trained lengths (https://arxiv.org/abs/2402.09353).
 
     With V = W + scale · B A it computes m ∘ V x / ‖V‖ + b, the norm being that of each row. The
-    gradient takes the norm for a constant (section 4.3), and dropout is of the input of B A alone.
+    gradient treats the norm as a constant (section 4.3), and dropout affects the input of B A only.
     The norm needs W itself, so the base layer is marked as one that must keep it.
     """
 
@@ -146,7 +148,7 @@ class DoRALinear(LoRALinear):
         return (y if self.base.bias is None else y + self.base.bias).to(x.dtype)
 
     def initialise(self, init: Init, generator: torch.Generator) -> None:
-        """Give A and B their first values, and m the lengths that the rows have with them."""
+        """Give A and B their initial values, and m the lengths that the rows have with them."""
         super().initialise(init, generator)
         self.magnitude.data = self._norm()
 

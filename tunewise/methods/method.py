@@ -1,7 +1,7 @@
 """The base classes of every method: `Method`, its settings, and `Wrapped`, a layer it has changed.
 
-A method says everything about itself here: what it trains, whether that can be merged into the
-model, and how PEFT writes it. No other room of the package knows a method by its name.
+A method states everything about itself here: which weights it trains, whether they can be merged
+into the model, and how PEFT writes them. No other part of the package knows a method by its name.
 """
 
 from abc import ABC, abstractmethod
@@ -12,41 +12,42 @@ import torch
 from torch import nn
 
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
 from tunewise.peft.write import PeftAdapter
 from tunewise.settings import Settings
 
 
 class Method(Settings):
-    """A way to fine-tune: which numbers are trained, and which are added."""
+    """A way to fine-tune: which weights are trained, and which are added."""
 
     kind: str
     default_learning_rate: ClassVar[float]
-    """The rate used where none is given: a start, chosen for AdamW on the embedded model."""
+    """Default learning rate: a starting point, chosen for AdamW on the embedded model."""
     trains_everything: ClassVar[bool] = False
     """Whether every weight is trained, so that a run saves a whole model and not an adapter."""
     why_not_merged: ClassVar[str | None] = None
-    """Why what is trained cannot become weights of a plain model; None if it can (see `merge`)."""
+    """Why the trained weights cannot be merged into the model; None if they can: see `merge`."""
 
     def resolve(self, family: type[LanguageModel]) -> Self:
-        """Return the method with nothing left open that depends on the family of the model."""
+        """Return the method with the settings filled in that depend on the family of the model."""
         return self
 
     @property
     def num_virtual_ids(self) -> int:
-        """How many ids past the vocabulary stand before every sequence."""
+        """Number of virtual ids, past the vocabulary, that stand before every sequence."""
         return 0
 
     @property
     def num_prefix_positions(self) -> int:
-        """How many positions before every sequence are taken by keys and values without an id."""
+        """Number of positions before every sequence that a prefix of keys and values takes."""
         return 0
 
     @abstractmethod
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
-        """Change the model in place: freeze what is not trained, add what is.
+        """Change the model in place: freeze weights, and add layers and weights.
 
         A model on the meta device is only shaped, which is enough to count parameters.
 
@@ -55,20 +56,20 @@ class Method(Settings):
             tokenizer: reads the text of a method that starts from one.
 
         Raises:
-            ConfigError: if the method asks for what the model does not have.
+            ConfigError: if the method needs what the model does not have.
         """
 
     def to_peft(self, model: LanguageModel) -> PeftAdapter | None:
-        """Return what is trained as PEFT keeps it; None if PEFT has no such method.
+        """Return the trained weights in PEFT's format; None if PEFT has no such method.
 
         Args:
-            model: adapted by this method, in fp32.
+            model: a model that this method has adapted, in fp32.
         """
         return None
 
 
 class Wrapped(nn.Module, ABC):
-    """A layer in the place of one of the model's own, which it keeps under the name `base`."""
+    """A layer that replaces one of the model's own, and keeps that one as `base`."""
 
     base: nn.Module
 
@@ -93,7 +94,7 @@ def unwrapped(layer: nn.Module) -> nn.Module:
 
 
 def unwrapped_name(name: str) -> str:
-    """Return what a parameter of the model was called before a method wrapped its layer."""
+    """Return the name of a parameter before a method wrapped its layer."""
     return name.replace(".base.", ".")
 
 
@@ -120,17 +121,31 @@ def freeze(model: LanguageModel) -> None:
         model.head.requires_grad_(True)
 
 
+def train(part: nn.Module) -> None:
+    """Train all of a part of a model.
+
+    Raises:
+        ConfigError: if a weight is stored in fewer bits, which cannot be trained.
+    """
+    if not all(parameter.is_floating_point() for parameter in part.parameters()):
+        raise ConfigError(
+            "method: weights that are stored in fewer bits cannot be trained; choose a method that "
+            "adds weights of its own, such as lora"
+        )
+    part.requires_grad_(True)
+
+
 def train_head(model: LanguageModel) -> None:
     """Train the output layer, with a weight of its own if it shared the token embedding's."""
     model.untie_head()
-    model.head.requires_grad_(True)
+    train(model.head)
 
 
 def refuse_settings(method: Method, allowed: Collection[str]) -> None:
-    """Raise ValueError if a method that starts `from` an adapter sets what the adapter decides.
+    """Raise ValueError if a method that starts `from` an adapter sets a field that it decides.
 
     Args:
-        allowed: the fields that can be set beside it.
+        allowed: the fields that can be set.
     """
     for name, field in type(method).model_fields.items():
         if name not in ("kind", *allowed) and getattr(method, name) != field.default:

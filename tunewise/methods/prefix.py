@@ -1,8 +1,8 @@
 """Prefix tuning: trained keys and values before every sequence, in every layer (https://arxiv.org/abs/2101.00190).
 
-Attention of each layer sees [P_k; K] and [P_v; V], with P_k and P_v of P rows. The prefix
-starts as what the frozen model makes of P tokens of text, so a fresh model is the frozen one that
-has read them. It is trained as it is, without the paper's reparametrisation by an MLP.
+Attention of each layer sees [P_k; K] and [P_v; V], with P_k and P_v of P rows. The initial prefix
+is the keys and values of P tokens of text in the frozen model, so a fresh model is the frozen one
+that has read them. It is trained directly, without the paper's reparametrisation by an MLP.
 """
 
 from typing import ClassVar, Literal
@@ -35,8 +35,8 @@ class Prefix(nn.Module):
 class PrefixedAttention(Attention):
     """An attention layer that sees a prefix of keys and values before every sequence.
 
-    It takes over the layers of another. The prefix takes part as P more tokens would, whose own
-    outputs are dropped: so the mask stays the square causal one, which the kernels know by
+    It takes over the layers of another. The prefix is treated like P more tokens, whose own outputs
+    are dropped: so the mask stays the square causal one, which the kernels know by
     themselves.
     """
 
@@ -75,15 +75,15 @@ class PrefixTuning(Method):
 
     kind: Literal["prefix"] = "prefix"
     default_learning_rate: ClassVar[float] = 3e-2
-    why_not_merged: ClassVar[str | None] = "trained keys and values are no weights of a model"
+    why_not_merged: ClassVar[str | None] = "trained keys and values are not weights of a model"
     tokens: int = Field(default=12, gt=0, le=2**16)
-    """How many keys and values in each layer."""
+    """Number of keys and values in each layer."""
     text: str | None = Field(default=None, min_length=1)
     """The text to start from, repeated or cut to that number; without it, random tokens."""
 
     @property
     def num_prefix_positions(self) -> int:
-        """How many positions the prefix takes: one for each of its keys and values."""
+        """Number of positions that the prefix takes: one for each key and value."""
         return self.tokens
 
     def adapt(

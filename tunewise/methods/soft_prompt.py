@@ -14,13 +14,13 @@ from tunewise.errors import ConfigError
 from tunewise.methods.method import Method, Wrapped, freeze, refuse_settings
 from tunewise.methods.virtual_tokens import choose_ids, require_room_for_text
 from tunewise.models import LanguageModel
-from tunewise.peft.config import num_virtual_tokens
+from tunewise.peft.config import count_virtual_tokens
 from tunewise.peft.read import Folder, read_prompt, set_label_layer
 from tunewise.peft.write import PeftAdapter, virtual_tokens_adapter
 
 
 class PromptedEmbedding(Wrapped):
-    """A frozen embedding of V ids whose table goes on with P trained rows: ids V to V + P - 1."""
+    """A frozen embedding of V ids whose table continues with P trained rows: ids V to V + P - 1."""
 
     def __init__(self, base: nn.Module, prompt: Tensor) -> None:
         super().__init__(base)
@@ -54,22 +54,22 @@ class SoftPrompt(Method):
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     default_learning_rate: ClassVar[float] = 1e-2
-    why_not_merged: ClassVar[str | None] = "virtual tokens are no weights of a model"
+    why_not_merged: ClassVar[str | None] = "virtual tokens are not weights of a model"
     tokens: int = Field(default=12, gt=0, le=2**16)
-    """How many virtual tokens."""
+    """Number of virtual tokens."""
     init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
-    """Where they start: at random rows of the embedding, at a text's, or normal(0, 0.02)."""
+    """Initial values: random rows of the embedding, the rows of a text, or normal(0, 0.02)."""
     text: str | None = None
     """The text to start from, repeated or cut to the number of tokens."""
     from_: Folder | None = Field(default=None, alias="from")
-    """The folder of a soft prompt that PEFT wrote, to go on from; it says how many `tokens`."""
+    """The folder of a soft prompt that PEFT wrote, to continue from; it decides `tokens`."""
 
     @model_validator(mode="before")
     @classmethod
     def _tokens_are_those_of_the_adapter(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or values.get("from") is None:
             return values
-        length = num_virtual_tokens(Path(values["from"]).expanduser())
+        length = count_virtual_tokens(Path(values["from"]).expanduser())
         if values.get("tokens", length) != length:
             raise ValueError(f"tokens: {values['tokens']}; the adapter in `from` has {length}")
         return {**values, "tokens": length}
@@ -88,27 +88,27 @@ class SoftPrompt(Method):
 
     @property
     def num_virtual_ids(self) -> int:
-        """How many virtual tokens stand before every sequence."""
+        """Number of virtual ids that stand before every sequence."""
         return self.tokens
 
     def adapt(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None = None
     ) -> None:
-        """Freeze the model and lengthen its token embedding by the prompt."""
+        """Freeze the model and add the prompt to its token embedding."""
         require_room_for_text(self.tokens, model)
         freeze(model)
         if self.from_ is None:
             prompt = self._first_values(model, generator, tokenizer)
         else:
-            found = read_prompt(self.from_, model)
-            set_label_layer(model, found.label_layer)
-            prompt = found.prompt.to(model.get_parameter("token_embedding.weight").device)
+            stored = read_prompt(self.from_, model)
+            set_label_layer(model, stored.label_layer)
+            prompt = stored.prompt.to(model.get_parameter("token_embedding.weight").device)
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
         """Return the prompt."""
         prompt: Tensor = model.get_parameter("token_embedding.prompt")  # (P, D)
-        # PEFT asks how a prompt starts, which no longer matters.
+        # PEFT needs the initial values of a prompt, which no longer matter.
         return virtual_tokens_adapter(model, "PROMPT_TUNING", prompt, prompt_tuning_init="RANDOM")
 
     def _first_values(

@@ -1,4 +1,4 @@
-"""Virtual tokens, of a soft prompt or a prefix: the room they need and the ids they start from."""
+"""Virtual tokens of a soft prompt or a prefix: their room, and the ids of their initial values."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def choose_ids(
 
     Args:
         num_tokens: P, how many ids are needed.
-        text: the text, which the tokenizer reads; without it, ids are drawn from the generator.
+        text: the text, which the tokenizer reads; without it, the ids are random.
     """
     if text is None:
         return torch.randint(model.config.vocabulary_size, (num_tokens,), generator=generator)

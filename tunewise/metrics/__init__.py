@@ -7,7 +7,17 @@ from tunewise.metrics.overlap import BLEU, CHRF, ROUGE_1, ROUGE_2, ROUGE_L
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in (ACCURACY, F1, LOSS, PERPLEXITY, CHRF, BLEU, ROUGE_1, ROUGE_2, ROUGE_L)
+    for metric in (
+        ACCURACY,
+        F1,
+        LOSS,
+        PERPLEXITY,
+        CHRF,
+        BLEU,
+        ROUGE_1,
+        ROUGE_2,
+        ROUGE_L,
+    )
 }
 
 __all__ = ["METRICS", "Metric", "Prediction", "interval"]

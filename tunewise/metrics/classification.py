@@ -1,4 +1,4 @@
-"""Accuracy, F1 and the tables of labels: how many are right, and which are taken for which."""
+"""Accuracy, F1, the scores of each label, and the confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def _right(predictions: Sequence[Prediction]) -> Statistics:
 
 
 def _label_counts(predictions: Sequence[Prediction]) -> Statistics:
-    """Return, for K labels, which one each example hits, expects and predicts: 0 or 1, (E, 3K)."""
+    """Return, for K labels, whether each example hits, expects or predicts it: 0 or 1, (E, 3K)."""
     expected, predicted = _labels(predictions)
     labels, codes = np.unique(expected + predicted, return_inverse=True)  # (K,), (2E,)
     shape = (2, len(predictions), len(labels))
@@ -63,7 +63,7 @@ F1 = Metric(
 def per_class(
     predictions: Sequence[Prediction], labels: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Return precision, recall, F1 and support of each label; 0 where nothing can be divided.
+    """Return precision, recall, F1 and support of each label; 0 instead of a division by 0.
 
     Args:
         labels: the order to show them in; others that occur follow, by alphabet.
@@ -93,9 +93,9 @@ def confusion_matrix(
 
 
 def _confusion(predictions: Sequence[Prediction], order: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return how often each label (row) was taken for each (column), (K, K).
+    """Return how often each label (column) was predicted where each (row) was expected, (K, K).
 
-    scikit-learn has this and all that follows from it, for a second and 97 MiB in every run.
+    scikit-learn has these metrics too, but its import takes a second and 97 MiB in every run.
     """
     place = {label: index for index, label in enumerate(order)}
     counts = np.zeros((len(order), len(order)), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Loss and perplexity: how likely the model finds what was expected."""
+"""Loss and perplexity: how likely the expected answers are to the model."""
 
 import math
 from collections.abc import Sequence

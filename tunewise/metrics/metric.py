@@ -16,51 +16,51 @@ NUM_RESAMPLES = 1000
 Statistics = npt.NDArray[np.float64]
 """Numbers of each example, (E, S), or their sums over examples, (S,)."""
 
-Unit = Literal["share", "fraction", "hundred", "nats", "factor"]
+MetricUnit = Literal["share", "fraction", "hundred", "nats", "factor"]
 """The unit of a value, by which it is shown: a share of examples (0 to 1, in per cent), a fraction
 (0 to 1, as it is), a score of a hundred, nats, or a factor from 1."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one example: enough to compute any metric again without the model."""
+    """The model's answer to one example: enough to compute any metric again without the model."""
 
     example_id: str
     expected: str
     predicted: str
-    """The likeliest label, or the text written; empty where nothing is answered, as in plain
-    language modelling."""
+    """The likeliest label, or the written text; empty if the task has no answer, as in language
+    modelling."""
     log_likelihood: float
     """log p(expected), natural logarithm, summed over its scored tokens."""
     num_scored: int
     """Number of tokens (or labels: one) that were scored."""
     prompt: str = ""
-    """The prompt, where a text was written."""
+    """The prompt of a written text."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number computed from predictions, by way of sums over examples.
+    """A number computed from predictions, by sums of statistics over examples.
 
-    Counting an example takes long, adding counts does not: so an interval, which is a thousand
+    Counting an example is slow, adding counts is fast: so an interval, which is a thousand
     values on resampled examples, counts each example once.
     """
 
     name: str
     higher_is_better: bool
     of: Literal["label", "likelihood", "text"]
-    """What it is computed from; for `text` the model has to write its answers."""
-    unit: Unit
+    """The part of a prediction that it is computed from; for `text` the model has to write it."""
+    unit: MetricUnit
     statistics: Callable[[Sequence[Prediction]], Statistics]
-    """Returns what is counted in each example, (E, S)."""
+    """Returns the statistics of each example, (E, S)."""
     value: Callable[[Statistics], float]
     """Returns the metric from the sums over examples, (S,)."""
     description: str
     bounds: tuple[float, float] = (0.0, math.inf)
-    """The least and the greatest value possible."""
+    """The smallest and the largest possible value."""
     is_right: Callable[[Prediction], bool] | None = None
-    """Returns whether an example is right, where the value is the share of those that are: two such
-    shares are compared by McNemar's test."""
+    """Returns whether an example is right, if the value is the share of right ones: two such shares
+    are compared by McNemar's test."""
 
     def compute(self, predictions: Sequence[Prediction]) -> float:
         """Return the value over all predictions."""
@@ -75,13 +75,13 @@ class Metric:
     def check(self) -> None:
         """Raise ConfigError, naming the extra, if it needs a library that is not installed.
 
-        That is worth knowing before a model is trained for hours.
+        So this is known before a model is trained for hours.
         """
         self.compute([Prediction("check", "a", "a", -1.0, 1)])
 
 
 def with_count(values: Sequence[float]) -> Statistics:
-    """Return statistics (E, 2) of which `mean` makes the mean: each value, and 1."""
+    """Return the statistics (E, 2) for `mean`: each value, and 1."""
     return np.array([(value, 1.0) for value in values])
 
 
@@ -102,7 +102,7 @@ def bootstrap(
 
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: the value is
     computed on 1,000 samples drawn from the examples with replacement. It covers the choice of
-    test examples, not the chance in training, which takes several seeds.
+    test examples, not the randomness of training, which takes several seeds.
     """
     generator = np.random.default_rng(seed)
     number = len(statistics)

@@ -1,7 +1,7 @@
-"""chrF, BLEU (sacrebleu) and ROUGE (rouge-score): how much of the expected text is written.
+"""chrF, BLEU (sacrebleu) and ROUGE (rouge-score): the overlap of written and expected texts.
 
-Both libraries come with `pip install 'tunewise[text]'`. The scales are theirs, which are those that
-papers print: chrF and BLEU 0 to 100, ROUGE 0 to 1.
+Both libraries come with `pip install 'tunewise[text]'`. The scales are theirs, and those of
+papers: chrF and BLEU 0 to 100, ROUGE 0 to 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tunewise.errors import ConfigError
 from tunewise.metrics.metric import Metric, Prediction, Statistics, mean, with_count
 
 NUM_KEPT = 10_000
-"""Pairs of texts whose counts are kept: a value, its interval and all of ROUGE use the same."""
+"""Pairs of texts whose counts are kept, since a value and its interval use the same."""
 
 
 def _chrf_counts(predictions: Sequence[Prediction]) -> Statistics:
@@ -103,7 +103,7 @@ def _text_metric(
     description: str,
     unit: Literal["fraction", "hundred"],
 ) -> Metric:
-    """Return a metric of texts that are written, of which more is better."""
+    """Return a metric of written texts, of which higher values are better."""
     bounds = (0, 1) if unit == "fraction" else (0, 100)
     return Metric(name, True, "text", unit, statistics, value, description, bounds)
 

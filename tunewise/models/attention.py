@@ -1,4 +1,4 @@
-"""Causal attention over packed tokens: many sequences in one flat row, none looking into another.
+"""Causal attention over packed tokens: many sequences in one flat row, none of which sees another.
 
 Shapes: N packed tokens, B sequences of T tokens in a group, D model_dim, H query heads, G heads of
 keys and values, K head_dim.
@@ -27,7 +27,7 @@ from tunewise.models.packed import (
 
 
 class Heads(NamedTuple):
-    """What attention compares and mixes."""
+    """Queries, keys and values of packed tokens."""
 
     query: Tensor
     """(N, H·K)."""
@@ -58,18 +58,18 @@ class Attention(nn.Module):
         """Return (N, D) from (N, D).
 
         Args:
-            past: keys and values of what came before, which those of `x` are added to.
+            past: keys and values of the earlier tokens, to which those of `x` are added.
         """
         y: Tensor = self.out(self.context(x, places, past))
         return y
 
     def context(self, x: Tensor, places: Places, past: Past | None = None) -> Tensor:
-        """Return what the output layer reads, (N, H·K): the values that each token sees, mixed."""
+        """Return the input of the output layer, (N, H·K): the mixed values that each token sees."""
         heads = Heads(self.query(x), self.key(x), self.value(x))
         return self.mix(self._placed(heads, places.positions), places.groups, past)
 
     def _placed(self, heads: Heads, positions: Tensor) -> Heads:
-        """Return queries and keys normed and turned by their positions, where the shape asks."""
+        """Return queries and keys normed and turned by their positions, if the shape says so."""
         shape, query, key = self.shape, heads.query, heads.key
         if shape.head_norm_epsilon is None and shape.rotary is None:
             return heads

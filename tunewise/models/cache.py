@@ -1,8 +1,8 @@
-"""The key-value cache: what a model has read, so that it computes new tokens only.
+"""The key-value cache: keys and values of earlier tokens, so that only new ones are computed.
 
-A row holds a sequence. Rows end in the same column, however long they are: prompts stand flush
-right, and every row goes on in the next column, so a step is written with one slice and a window
-of the last tokens is one slice too. What lies left of a row's first token is never seen.
+A row holds a sequence. Rows end in the same column, however long they are: prompts are aligned to
+the right, and every row continues in the next column, so a step is written with one slice, and a
+window of the last tokens is one slice too. Columns left of a row's first token are never seen.
 
 Shapes: B rows, H heads, T columns, K head_dim.
 """
@@ -34,7 +34,7 @@ class Cache:
         lengths: lengths of the prompts, in the order in which they will be read.
         room: maximum number of tokens after a prompt.
         max_rows: maximum number of rows at once.
-        num_before: number of keys and values that a trained prefix puts before those of a prompt.
+        num_before: number of keys and values of a trained prefix before those of a prompt.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Cache:
         return Part(rows, first, mask)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Make row i what row `rows[i]` was; only rows that change their place are copied."""
+        """Replace row i by row `rows[i]`, for all i; only rows that move are copied."""
         self.starts = [self.starts[row] for row in rows]
         moves = [(to, source) for to, source in enumerate(rows) if to != source]
         if moves:
@@ -185,4 +185,7 @@ def compact_rows(ended: Sequence[bool]) -> list[int]:
     The last rows move into the gaps of ended ones; all others stay in their place.
     """
     live = [row for row, has_ended in enumerate(ended) if not has_ended]
-    return [live.pop() if ended[row] else row for row in range(len(live))]
+    rows = []
+    for place in range(len(live)):
+        rows.append(live.pop() if ended[place] else place)  # the last one that is left
+    return rows

@@ -1,4 +1,4 @@
-"""The models known by name: their shapes, so that counting needs no file, and their homes."""
+"""Known models: their shapes, so that counting needs no file, and the source of their files."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ POCKET = "pocket"
 
 
 class KnownModel(NamedTuple):
-    """A model with a name of its own."""
+    """A model that is known by a name."""
 
     config: ModelConfig
     home: str
-    """Where its files are: a hub id, or the package itself."""
+    """The source of its files: a hub id, or the package itself."""
 
 
 def _gpt2(model_dim: int, num_heads: int, num_layers: int) -> GPT2Config:

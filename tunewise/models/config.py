@@ -1,4 +1,4 @@
-"""The shape of a language model, in our words; a family adds what it alone has."""
+"""Shapes of language models: the sizes that all families have; a family adds its own."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tunewise.settings import Settings
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """What one attention layer is made of."""
+    """The sizes and options of one attention layer."""
 
     model_dim: int
     num_heads: int
@@ -24,14 +24,14 @@ class AttentionShape:
     scale: float | None = None
     """Factor of the logits; None is 1 / sqrt(head_dim)."""
     window: int | None = None
-    """How many tokens back a token sees, itself included; None sees the whole sequence."""
+    """Number of tokens that a token sees, itself included; None for the whole sequence."""
     input_bias: bool = False
-    """Whether query, key and value carry a bias."""
+    """Whether query, key and value have a bias."""
     output_bias: bool = False
     rotary: Rotary | None = None
-    """How queries and keys are turned by their position; None leaves them."""
+    """Rotary positions of queries and keys; None for none."""
     head_norm_epsilon: float | None = None
-    """The epsilon of an RMS norm over each head of queries and keys; None is no norm."""
+    """The epsilon of an RMS norm over each head of queries and keys; None for no norm."""
 
 
 class ModelConfig(Settings):
@@ -40,13 +40,13 @@ class ModelConfig(Settings):
     family: str
     vocabulary_size: int = Field(gt=0)
     context_length: int = Field(gt=0)
-    """How many positions the model knows."""
+    """Number of positions of the model."""
     model_dim: int = Field(gt=0)
     num_heads: int = Field(gt=0)
     num_kv_heads: int | None = Field(default=None, gt=0)
-    """Heads of keys and values; without it, as many as query heads."""
+    """Heads of keys and values; default: as many as query heads."""
     head_dim: int | None = Field(default=None, gt=0)
-    """The width of a head; without it, the model's is divided among the heads."""
+    """The width of a head; default: the model's width divided by the number of heads."""
     num_layers: int = Field(gt=0)
     mlp_dim: int = Field(gt=0)
     norm_epsilon: float = Field(default=1e-5, ge=0)
@@ -64,7 +64,7 @@ class ModelConfig(Settings):
         return self
 
     def attention_shape(self, layer: int) -> AttentionShape:
-        """Return what the attention of a block is made of; a family says more than these sizes.
+        """Return the shape of the attention of a block; a family adds more than these sizes.
 
         Args:
             layer: the number of the block, from 0.

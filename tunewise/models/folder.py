@@ -1,4 +1,4 @@
-"""Models as Hugging Face folders: found by name, read, and written for transformers to read."""
+"""Model folders in Hugging Face layout: found by name, read, and written."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from tunewise.settings import validate
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
 MAX_LAYERS = 1000
 MAX_SIZE = 2**24
-"""Of a vocabulary, a width, a context: what config.json claims is built before weights are read."""
+"""Largest vocabulary, width or context in a config.json: they are allocated before weights are
+read."""
 HUB_FILES = [
     "config.json",
     "model*.safetensors",
@@ -64,8 +65,8 @@ def read_config(folder: Path) -> ModelConfig:
     """Return the shape of the model in a folder.
 
     Raises:
-        ModelError: if config.json is missing, broken, of an unknown family, or asks for what the
-            family's code here does not do.
+        ModelError: if config.json is missing, broken, of an unknown family, or has a value that
+            is not supported.
         ConfigError: if a field of it has an impossible value.
     """
     path = folder / "config.json"
@@ -78,19 +79,19 @@ def read_config(folder: Path) -> ModelConfig:
     family = FAMILIES[kind]
     config_type = family.config_type
     for field, needed in family.fixed.items():
-        if (found := values.get(field, needed)) != needed:
-            raise ModelError(f"{path}: {field} is {found!r}; only {needed!r} is supported")
+        if (value := values.get(field, needed)) != needed:
+            raise ModelError(f"{path}: {field} is {value!r}; only {needed!r} is supported")
     try:
         ours = config_type.from_hugging_face(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a {kind} configuration: {error!r}") from error
     for field, value in ours.items():
-        most = MAX_LAYERS if field == "num_layers" else MAX_SIZE
+        maximum = MAX_LAYERS if field == "num_layers" else MAX_SIZE
         kind_of_field = config_type.model_fields[field].annotation
         is_size = kind_of_field is int or (kind_of_field == int | None and value is not None)
-        if is_size and not (type(value) is int and 0 < value <= most):
+        if is_size and not (type(value) is int and 0 < value <= maximum):
             raise ModelError(
-                f"{path}: {field} is {value!r}; a whole number from 1 to {most:,} is needed"
+                f"{path}: {field} is {value!r}; a whole number from 1 to {maximum:,} is needed"
             )
     return validate(config_type, ours, str(path))
 
@@ -109,7 +110,7 @@ def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:
 
 
 def load_model(folder: Path, num_labels: int | None = None) -> LanguageModel:
-    """Return the model of a folder, with weights as they are stored.
+    """Return the model of a folder, with weights as stored.
 
     Args:
         num_labels: for a classifier whose label layer is in the folder; without it the model has
@@ -125,7 +126,7 @@ def load_model(folder: Path, num_labels: int | None = None) -> LanguageModel:
 def save_model(
     model: LanguageModel, folder: Path, end_of_text: int, labels: Sequence[str] = ()
 ) -> None:
-    """Write config.json and model.safetensors, which transformers and we read again.
+    """Write config.json and model.safetensors, for transformers and for `load_model`.
 
     Args:
         end_of_text: id of the token that ends a text.
@@ -145,8 +146,8 @@ def save_model(
         }
     elif not model.head_is_tied:
         values["tie_word_embeddings"] = False
-    # transformers reads every tensor in this precision, so it is the highest there is.
-    stored = {parameter.dtype for parameter in model.parameters()}
+    # transformers reads every tensor in this precision, so it is the highest of them.
+    stored = {p.dtype for p in model.parameters() if p.is_floating_point()}
     dtype = torch.float32 if torch.float32 in stored else stored.pop()
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)

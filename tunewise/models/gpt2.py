@@ -20,7 +20,7 @@ class GPT2Config(ModelConfig):
     family: Literal["gpt2"] = "gpt2"
 
     def attention_shape(self, layer: int) -> AttentionShape:
-        """Return what the attention of a block is made of."""
+        """Return the shape of the attention of a block."""
         return replace(super().attention_shape(layer), input_bias=True, output_bias=True)
 
     @classmethod

@@ -24,9 +24,9 @@ class GPTNeoConfig(ModelConfig):
 
     family: Literal["gpt_neo"] = "gpt_neo"
     window: int = Field(default=256, gt=0)
-    """How many tokens a local layer sees, the token itself included."""
+    """Number of tokens that a local layer sees, the token itself included."""
     attention: tuple[Literal["global", "local"], ...]
-    """What each layer sees."""
+    """The kind of attention of each layer."""
 
     @model_validator(mode="after")
     def _every_layer_has_its_attention(self) -> Self:
@@ -37,7 +37,7 @@ class GPTNeoConfig(ModelConfig):
         return self
 
     def attention_shape(self, layer: int) -> AttentionShape:
-        """Return what the attention of a block is made of."""
+        """Return the shape of the attention of a block."""
         return replace(
             super().attention_shape(layer),
             scale=1.0,

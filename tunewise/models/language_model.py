@@ -1,4 +1,4 @@
-"""What every family is made of: embeddings, pre-norm blocks, a final norm, an output layer.
+"""The base class of all families: embeddings, pre-norm blocks, a final norm, an output layer.
 
 A family (`gpt2.py`, `gpt_neo.py`) is a configuration, a choice of parts, and the names of both in
 Hugging Face's files. The forward pass takes packed tokens: a `Batch`.
@@ -54,9 +54,9 @@ class Block(nn.Module):
     def forward_rows(
         self, rows: Tensor, x: Tensor, places: Places, past: Past | None = None
     ) -> Tensor:
-        """Return (M, D): what `forward` makes of some rows (M,), which the others are read for.
+        """Return the result of `forward` for some rows (M,) only, (M, D).
 
-        Nothing of the other rows is computed but their keys and values.
+        Of the other rows, only keys and values are computed.
         """
         mixed = self.attention.context(self.attention_norm(x), places, past)
         x = x.index_select(0, rows)
@@ -94,16 +94,16 @@ class LanguageModel(nn.Module):
     label_architecture: ClassVar[str]
     """Hugging Face's name of the model with an output layer over labels."""
     name_prefix: ClassVar[str]
-    """What Hugging Face puts before the name of every tensor but the output layer's; some files
-    omit it."""
+    """Hugging Face's prefix of the name of every tensor but the output layer's; some files omit
+    it."""
     block_name: ClassVar[str]
-    """Hugging Face's name of a block, with {} for its number, after the prefix."""
+    """Hugging Face's name of a block, with {} for its number, after the name prefix."""
     tensor_names: ClassVar[tuple[Mapped, ...]]
     """The tensors of a Hugging Face checkpoint, the output layer left out."""
     fixed: ClassVar[Mapping[str, Any]]
-    """Fields of a Hugging Face config.json that can have only this value here."""
+    """Fields of a Hugging Face config.json of which only this value is supported here."""
     buffers_of_old_files: ClassVar[str]
-    """A pattern of tensors that old checkpoints hold and nobody needs, such as causal masks."""
+    """A pattern of tensors in old checkpoints that are not needed, such as causal masks."""
 
     def __init__(
         self,
@@ -126,24 +126,24 @@ class LanguageModel(nn.Module):
         self.dropout = 0.0
         self.checkpointing = False
         self.first_position = 0
-        """The position of a sequence's first token; trained keys and values take those before."""
+        """The position of a sequence's first token; a trained prefix takes those before it."""
         if config.tied:
             self.tie_head()
 
     def hidden(self, batch: Batch, cache: Cache | None = None) -> Tensor:
         """Return the hidden states of all tokens, (N, D), after the final norm.
 
-        A batch whose `states` are known, see `frozen_states`, goes on from there.
+        A batch whose `states` are known, see `frozen_states`, starts from them.
 
         Args:
-            cache: what the model has read before, which these tokens are added to.
+            cache: keys and values of the earlier tokens, to which those of the batch are added.
         """
         return self._hidden(batch, cache, rows=None)
 
     def scored_hidden(self, batch: Batch, cache: Cache | None = None) -> Tensor:
         """Return the hidden states of the scored tokens alone, (M, D); see `hidden`.
 
-        The last block computes no others but for their keys and values.
+        Of the other tokens, the last block computes only keys and values.
         """
         return self._hidden(batch, cache, rows=batch.scored)
 
@@ -163,9 +163,10 @@ class LanguageModel(nn.Module):
 
     @property
     def frozen_depth(self) -> int:
-        """How many blocks, from the first on, hold nothing that is trained.
+        """The number of blocks, from the first on, that hold no trained weight.
 
-        0 if an embedding is trained; one more than there are if the final norm is frozen too.
+        It is 0 if an embedding is trained, and one more than the number of blocks if the final norm
+        is frozen too.
         """
         if _is_trained(self.token_embedding) or _is_trained(self.position_embedding):
             return 0
@@ -173,7 +174,7 @@ class LanguageModel(nn.Module):
         return next((depth for depth, part in enumerate(parts) if _is_trained(part)), len(parts))
 
     def frozen_states(self, batch: Batch, scored_only: bool = False) -> Tensor:
-        """Return what the first `frozen_depth` blocks make of tokens, (N, D); see `hidden`.
+        """Return the output of the first `frozen_depth` blocks, (N, D); see `hidden`.
 
         Args:
             scored_only: whether only the states of the scored tokens, (M, D), are returned.
@@ -204,7 +205,7 @@ class LanguageModel(nn.Module):
         """Return (N, D) from (N, D), through blocks by number; after the last comes the norm.
 
         Args:
-            rows: (M,) those that are wanted, and returned as (M, D); None wants all.
+            rows: (M,) the rows to return, as (M, D); None for all.
         """
         last = len(self.blocks) - 1
         if rows is not None and last not in parts:
@@ -242,7 +243,7 @@ class LanguageModel(nn.Module):
             yield from expand(mapped, self.config.num_layers)
 
     def ignores(self, name: str) -> bool:
-        """Return whether a checkpoint's tensor is of no use here and may be passed over."""
+        """Return whether a checkpoint's tensor is not needed here and may be skipped."""
         heads = ("lm_head.weight", "score.weight")
         return name in heads or re.fullmatch(self.buffers_of_old_files, name) is not None
 
@@ -269,7 +270,7 @@ class LanguageModel(nn.Module):
             nn.init.normal_(head.weight, std=INITIAL_STD, generator=generator)
 
     def set_dropout(self, dropout: float) -> None:
-        """Set the three usual places: after the embeddings, on attention weights, on residuals."""
+        """Set the dropout after the embeddings, on attention weights and on residuals."""
         self.dropout = dropout
         for module in self.modules():
             if isinstance(module, (Block, Attention)):
@@ -279,23 +280,34 @@ class LanguageModel(nn.Module):
         """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters."""
         self.compute_dtype = dtype
         for parameter in self.parameters():
+            if not parameter.is_floating_point():  # a weight in fewer bits
+                continue
             wanted = torch.float32 if parameter.requires_grad else dtype
-            # A file may hold it transposed: it is turned and rounded in one copy.
+            # A file may hold it transposed: one copy transposes and rounds it.
             stored = parameter.data.to(wanted, memory_format=torch.contiguous_format)
             parameter.data = stored.contiguous()
+
+    def dense(self, name: str) -> Tensor:
+        """Return a parameter by its name; a linear layer's weight in full, however it is stored."""
+        path, _, attribute = name.rpartition(".")
+        layer = self.get_submodule(path)
+        if isinstance(layer, Linear) and attribute == "weight":
+            return layer.dense()
+        values: Tensor = getattr(layer, attribute)
+        return values
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the name and parameter of everything that is trained."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def count_parameters(self) -> tuple[int, int]:
-        """Return how many numbers the model holds in all, and how many of them are trained."""
+        """Return the number of all parameters, and of the trained ones."""
         total = sum(parameter.numel() for parameter in self.parameters())
         return total, sum(parameter.numel() for _, parameter in self.trainable())
 
 
 def _embedding(num_embeddings: int, model_dim: int) -> nn.Embedding:
-    """Return an embedding of arbitrary values, as `Linear` has at first."""
+    """Return an embedding of arbitrary values, to be filled later."""
     weight = torch.empty(num_embeddings, model_dim)
     return nn.Embedding(num_embeddings, model_dim, _weight=weight)
 

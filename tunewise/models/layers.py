@@ -1,10 +1,12 @@
-"""The layers that hold weights. Each computes in the precision of what flows through it.
+"""Layers that hold weights. Each computes in the precision of its input.
 
 Trained weights are kept in fp32 and rounded to the compute precision where they are used; frozen
 ones are stored in the compute precision, so that the rounding costs nothing.
 
 Shapes, in all of `models`: N packed tokens, D model_dim, H heads, K head_dim, V vocabulary.
 """
+
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -17,46 +19,47 @@ from tunewise.models.fast.recompute import recomputed
 class Linear(nn.Linear):
     """y = x Wᵀ + b, with W of shape (out, in).
 
-    Only this class knows how W is stored: others ask for `product`, or for W itself by `dense`.
+    Only this class knows how W is stored: others ask for `product`, or for W itself by `dense`. So
+    one that stores it in fewer bits has its own `replace_weight` and `dense`, and no more.
     """
 
     prepacked: Tensor | None = None
-    """W in the order of oneDNN's blocks, while it is there; see `models/fast/prepacked.py`."""
+    """W in the order of oneDNN's blocks, or None; see `models/fast/prepacked.py`."""
     is_only_multiplied = True
-    """Whether nothing but the product reads W, so that only its prepacked form is needed."""
+    """False if something besides the product reads W (DoRA's norm), so that prepacking keeps W."""
 
     @classmethod
-    def holding(cls, weight: Tensor, bias: Tensor | None = None) -> "Linear":
+    def holding(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         """Return a frozen layer of a weight (out, in) and a bias (out,), or none."""
         out_dim, in_dim = weight.shape
         layer = cls(in_dim, out_dim, bias=bias is not None, device="meta")
-        layer.weight = nn.Parameter(weight, requires_grad=False)
+        layer.replace_weight(weight)
         if bias is not None:
             layer.bias = nn.Parameter(bias, requires_grad=False)
         return layer
 
     def replace_weight(self, weight: Tensor) -> None:
-        """Take a frozen weight (out, in) of its own, whichever layer shared the one before."""
+        """Replace the weight by a frozen one (out, in) that no other layer shares."""
         self.weight = nn.Parameter(weight, requires_grad=False)
 
     def reset_parameters(self) -> None:
-        """Draw fresh values, but not on the meta device: that imports 800 modules, for a second."""
+        """Draw fresh values, but not on the meta device, where it would import 800 modules."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
     @property
     def in_dim(self) -> int:
-        """The width of what comes in."""
+        """The width of the input."""
         return self.in_features
 
     @property
     def out_dim(self) -> int:
-        """The width of what goes out."""
+        """The width of the output."""
         return self.out_features
 
     @property
     def device(self) -> torch.device:
-        """Where the weight is."""
+        """The device of the weight."""
         return self.weight.device
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +75,7 @@ class Linear(nn.Linear):
         return y
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Return W, (out, in), in a precision; without one, as it is stored."""
+        """Return W, (out, in), in a precision; without one, as stored."""
         return self.weight if dtype is None else self.weight.to(dtype)
 
 

@@ -1,4 +1,4 @@
-"""Names of tensors: theirs in a Hugging Face checkpoint, and ours."""
+"""Names of tensors, in a Hugging Face checkpoint ("theirs") and here ("ours")."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ class TensorName(NamedTuple):
     """One tensor of a checkpoint and where it goes."""
 
     theirs: str
-    """Its name there, without the prefix."""
+    """Name in the checkpoint, without the name prefix."""
     ours: tuple[str, ...]
     """Our parameters; several if theirs is fused: its output axis is split, in this order."""
     transposed: bool = False

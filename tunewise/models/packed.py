@@ -1,4 +1,4 @@
-"""Packed rows as attention sees them: which tokens belong together, and their heads.
+"""Packed rows in attention: groups of sequences of equal length, and their heads.
 
 Sequences of equal length that lie next to each other form a group, and a group is one call of a
 kernel on a (sequences, heads, length, head_dim) view. Nothing is padded: `pack` puts sequences of
@@ -14,7 +14,7 @@ from tunewise.data.packing import Group
 
 
 class Places(NamedTuple):
-    """Where the tokens of a packed row stand."""
+    """The positions and sequences of the tokens of a packed row."""
 
     positions: Tensor
     """(N,) the position of each token in its sequence; a trained prefix takes those before it."""
@@ -46,8 +46,8 @@ def repeat_heads(heads: Tensor, num_heads: int) -> Tensor:
 def band_mask(length: int, window: int | None, like: Tensor) -> Tensor | None:
     """Return (T, T), 0 where a token (row) sees another (column) and -inf where it does not.
 
-    It sees those with 0 <= row - column < window. None stands for the whole past, which the kernels
-    have a mask of their own for.
+    It sees those with 0 <= row - column < window. None stands for the whole past, for which the
+    kernels have a mask of their own.
     """
     if window is None or length <= window:
         return None

@@ -1,7 +1,7 @@
-"""Weights from and to Hugging Face checkpoints, in safetensors only: no file can run code.
+"""Weights of Hugging Face checkpoints, in safetensors only: no file can run code.
 
-Foreign conventions end here: GPT-2's fused and transposed matrices are parted and turned when they
-are read, and put together again when they are written.
+Foreign conventions end here: GPT-2's fused and transposed matrices are split and transposed when
+they are read, and fused and transposed again when they are written.
 """
 
 import json
@@ -25,15 +25,15 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16")
 MAX_HEADER = 2**23
-"""Bytes of a header: some 100,000 tensors. One that tells of millions takes all memory to read."""
+"""Largest header, in bytes: some 100,000 tensors. One of millions would fill the memory."""
 
 
 def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = False) -> None:
     """Put the tensors of a checkpoint folder into a model, which may be on the meta device.
 
     Nothing is copied: each parameter is a view, which may be transposed, into a mapping of the file
-    of its own. Its pages are read when `set_precision` turns it into what is computed with, and are
-    given back with it, so that a file and what is made of it are never in memory together.
+    of its own. Its pages are read when `set_precision` converts it to the compute precision, and
+    are freed with it, so that a file and its converted copy are never in memory together.
 
     Args:
         keep_label_head: whether the model is a classifier whose label layer is in the checkpoint;
@@ -66,27 +66,26 @@ def read_weights(model: LanguageModel, folder: Path, keep_label_head: bool = Fal
 
 def write_weights(model: LanguageModel, file: Path) -> None:
     """Write a model's weights as Hugging Face names them; a tied output layer is left out."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
     tensors: dict[str, Tensor] = {}
     for stored in model.stored_tensors():
-        whole = torch.cat([parameters[name].detach() for name in stored.ours])
+        whole = torch.cat([model.dense(name).detach() for name in stored.ours])
         tensors[model.name_prefix + stored.theirs] = whole.T if stored.transposed else whole
     if model.num_labels is not None:
-        tensors[LABEL_HEAD] = parameters["head.weight"].detach()
+        tensors[LABEL_HEAD] = model.dense("head.weight").detach()
     elif not model.head_is_tied:
-        tensors[LANGUAGE_HEAD] = parameters["head.weight"].detach()
+        tensors[LANGUAGE_HEAD] = model.dense("head.weight").detach()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, file, metadata={"format": "pt"})
 
 
 def _read(model: LanguageModel, stored: TensorName, stored_slice: Any, where: str) -> None:
-    """Check one tensor's type and shape and make it the parameters it stands for."""
+    """Check one tensor's type and shape, and set the parameters that it holds."""
     expected = [model.get_parameter(name) for name in stored.ours]
     shape = [sum(p.shape[0] for p in expected), *expected[0].shape[1:]]
     shape = shape[::-1] if stored.transposed else shape
     if stored_slice.get_shape() != shape:
         found = stored_slice.get_shape()
-        raise ModelError(f"{where} has shape {found}; config.json asks for {shape}")
+        raise ModelError(f"{where} has shape {found}; config.json requires {shape}")
     if stored_slice.get_dtype() not in FLOATS:
         raise ModelError(f"{where} holds {stored_slice.get_dtype()}; F32, F16 or BF16 is needed")
     tensor = stored_slice[:]
@@ -98,7 +97,7 @@ def _read(model: LanguageModel, stored: TensorName, stored_slice: Any, where: st
 
 
 def _files_of_tensors(folder: Path, name_prefix: str) -> dict[str, tuple[str, Path]]:
-    """Return every tensor by its name without the prefix: its full name and its file."""
+    """Return every tensor by its name without the name prefix: its full name and its file."""
     where: dict[str, tuple[str, Path]] = {}
     for path in weight_files(folder):
         with opened(path) as file:
@@ -118,7 +117,9 @@ def opened(path: Path) -> Iterator[Any]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER:
-            raise ModelError(f"{path}: a header of {length:,} bytes; at most {MAX_HEADER:,} are")
+            raise ModelError(
+                f"{path}: a header of {length:,} bytes; at most {MAX_HEADER:,} are allowed"
+            )
         with safe_open(path, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError) as error:

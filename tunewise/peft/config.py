@@ -1,4 +1,4 @@
-"""adapter_config.json as PEFT writes it: read, and refused where it is not understood."""
+"""PEFT's adapter_config.json: it is read, and refused if a field is not understood."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tunewise.errors import ModelError
 from tunewise.models.weights import read_json
-from tunewise.peft.names import CONFIG_FILE
+from tunewise.peft.names import ADAPTER_CONFIG_FILE
 
 PeftType = Literal["LORA", "PROMPT_TUNING"]
 
@@ -27,7 +27,7 @@ UNDERSTOOD: Mapping[PeftType, frozenset[str]] = {
         "tokenizer_name_or_path", "tokenizer_kwargs",
     }),
 }
-"""Fields that are read, that the tensors show as well, or that only matter to training in PEFT."""
+"""Fields that are read, that the tensors show too, or that only affect training in PEFT."""
 UNDERSTOOD_IN_ALL = frozenset({
     "peft_type", "task_type", "peft_version", "auto_mapping", "inference_mode",
     "base_model_name_or_path", "revision",
@@ -42,37 +42,38 @@ ALLOWED_VALUES: Mapping[str, tuple[Any, ...]] = {
 """Fields that can have only these values here. Any field that is not understood must be off."""
 
 
-def read_config(folder: Path, peft_type: PeftType) -> dict[str, Any]:
+def read_adapter_config(folder: Path, peft_type: PeftType) -> dict[str, Any]:
     """Return the fields of a folder's adapter_config.json.
 
     Raises:
         ModelError: if there is none, or it has a field that is not understood here.
     """
-    path = folder / CONFIG_FILE
+    path = folder / ADAPTER_CONFIG_FILE
     if not path.is_file():
         raise ModelError(
-            f"{folder}: no {CONFIG_FILE}; `from` is a folder that PEFT's save_pretrained wrote"
+            f"{folder}: no {ADAPTER_CONFIG_FILE}; "
+            "`from` is a folder that PEFT's save_pretrained wrote"
         )
     config = read_json(path)
-    if (found := config.get("peft_type")) != peft_type:
-        raise ModelError(f"{path}: peft_type is {found!r}; this method reads {peft_type!r}")
+    if (written := config.get("peft_type")) != peft_type:
+        raise ModelError(f"{path}: peft_type is {written!r}; this method reads {peft_type!r}")
     for field, value in config.items():
         if not _is_supported(field, value, peft_type):
             raise ModelError(f"{path}: {field} is {value!r}, which is not supported")
     return config
 
 
-def num_virtual_tokens(folder: Path) -> int:
+def count_virtual_tokens(folder: Path) -> int:
     """Return the length of the soft prompt in a folder."""
-    found = read_config(folder, "PROMPT_TUNING").get("num_virtual_tokens")
-    if not isinstance(found, int) or found < 1:
-        raise ModelError(f"{folder / CONFIG_FILE}: num_virtual_tokens is {found!r}")
-    return found
+    number = read_adapter_config(folder, "PROMPT_TUNING").get("num_virtual_tokens")
+    if not isinstance(number, int) or number < 1:
+        raise ModelError(f"{folder / ADAPTER_CONFIG_FILE}: num_virtual_tokens is {number!r}")
+    return number
 
 
 def alpha_of(theirs: str, config: Mapping[str, Any], folder: Path) -> float:
-    """Return the alpha of a layer of transformers: of the first pattern that its name ends in."""
-    where = folder / CONFIG_FILE
+    """Return the alpha of a layer of transformers, by the first pattern that its name ends in."""
+    where = folder / ADAPTER_CONFIG_FILE
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, Mapping):
         raise ModelError(f"{where}: alpha_pattern is {patterns!r}; an object is needed")

@@ -1,4 +1,4 @@
-"""Low-rank updates: of several of our layers joined into one of PEFT's, and split again.
+"""Joint low-rank updates: those of several of our layers become one of PEFT's, and are split.
 
 GPT-2's `c_attn` holds query, key and value. With updates of ranks R1, R2 and R3 its joint update is
 exact and has rank R1 + R2 + R3: the A stand above each other, and B is block-diagonal.
@@ -16,7 +16,7 @@ from tunewise.models.layers import row_lengths
 
 
 class LowRankUpdate(NamedTuple):
-    """The update of one layer: scale · B A, or DoRA's. Of rank 0 there is none."""
+    """The update of one layer: scale · B A, or DoRA's. Rank 0 means that there is none."""
 
     a: Tensor
     """(R, in), in fp32."""
@@ -33,8 +33,8 @@ def join_updates(
     """Return the joint update of layers that lie above each other in one of transformers.
 
     Args:
-        updates: those of our layers, in order; None for a layer without one.
-        weights: (out, in), the frozen weights of our layers.
+        updates: the updates of our layers, in order; None for a layer without one.
+        weights: the frozen weights of our layers, each (out, in).
     """
     first = next(update for update in updates if update is not None)
     factors_a, factors_b, magnitudes = [], [], []
@@ -58,7 +58,7 @@ def split_update(joint: LowRankUpdate, out_dims: Sequence[int]) -> list[LowRankU
     """Return the update of each of the layers that a layer of transformers holds.
 
     Each gets its rows of B, and A. If B is block-diagonal, so that a component is zero in one layer
-    and not in another, the first does without it: what `join_updates` has joined is split again.
+    and not in another, it is left out of the first: so this undoes `join_updates`.
     """
     rows = torch.split(joint.b, list(out_dims))  # (out_i, R) each
     used = torch.stack([own.any(dim=0) for own in rows])  # (layers, R)

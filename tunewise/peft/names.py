@@ -1,6 +1,6 @@
 """Names in PEFT's folders: of files, of tensors, and of the layers of transformers.
 
-"Theirs" is the name of a layer in transformers, "ours" the names of what it holds here.
+"Theirs" is the name of a layer in transformers, "ours" the names of our layers that it holds.
 """
 
 import re
@@ -11,7 +11,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.folder import find_folder
 
-CONFIG_FILE = "adapter_config.json"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 LAYERS_NAME_PREFIX = "base_model.model."
@@ -35,11 +35,11 @@ class LayerInBlock(NamedTuple):
 
     block: int
     name: str
-    """What it is called within the block."""
+    """Name of the layer within the block."""
 
 
 def layers_of_transformers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
-    """Return our names of what each layer of transformers holds, by its name there."""
+    """Return our names of the layers that each layer of transformers holds, by its name there."""
     layers = {
         model.name_prefix + stored.theirs.removesuffix(".weight"): tuple(
             name.removesuffix(".weight") for name in stored.ours
@@ -51,7 +51,7 @@ def layers_of_transformers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
 
 
 def layer_in_block(theirs: str, model: LanguageModel) -> LayerInBlock | None:
-    """Return where in the blocks a layer of transformers lies; None if it is in no block."""
+    """Return the block and the name of a layer of transformers; None if it is in no block."""
     before, after = map(re.escape, (model.name_prefix + model.block_name).split("{}"))
     match = re.fullmatch(rf"{before}(\d+){after}\.(.+)", theirs)
     return None if match is None else LayerInBlock(int(match[1]), match[2])
@@ -63,10 +63,10 @@ def weights_are_transposed(model: LanguageModel) -> bool:
 
 
 def base_model_name(model: str) -> str:
-    """Return what transformers loads a model by: its id on the hub, or its folder's whole path.
+    """Return the name by which transformers loads a model: its hub id, or its folder's full path.
 
     Args:
-        model: what it is called in a configuration.
+        model: its name in a configuration.
     """
     if model in KNOWN_MODELS and model != POCKET:
         return KNOWN_MODELS[model].home

@@ -1,4 +1,4 @@
-"""Adapters as PEFT writes them, read for a model of ours; what is not understood is refused."""
+"""Reading of PEFT's adapters for a model of ours; what is not understood is refused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tunewise.errors import ModelError
 from tunewise.models import LanguageModel
 from tunewise.models.layers import row_lengths
 from tunewise.models.weights import LABEL_HEAD, read_tensors
-from tunewise.peft.config import PeftType, alpha_of, num_virtual_tokens, read_config
+from tunewise.peft.config import PeftType, alpha_of, count_virtual_tokens, read_adapter_config
 from tunewise.peft.joint import LowRankUpdate, split_update
 from tunewise.peft.names import (
     LAYERS_NAME_PREFIX,
@@ -35,7 +35,7 @@ Folder = Annotated[Path, AfterValidator(lambda path: Path(expanduser(path)).abso
 
 @dataclass(frozen=True)
 class LoRAFolder:
-    """What a folder of LoRA holds."""
+    """The content of a folder of LoRA."""
 
     updates: dict[str, LowRankUpdate]
     """The updates by our names of the layers."""
@@ -45,7 +45,7 @@ class LoRAFolder:
 
 @dataclass(frozen=True)
 class PromptFolder:
-    """What a folder of a soft prompt holds."""
+    """The content of a folder of a soft prompt."""
 
     prompt: Tensor
     """(P, D), in fp32."""
@@ -57,14 +57,14 @@ def read_lora(folder: Path, model: LanguageModel) -> LoRAFolder:
     """Return the updates in a folder, one for each of our layers (see `split_update`).
 
     Raises:
-        ModelError: if the folder is not a LoRA that can be had here, or not one of this model.
+        ModelError: if the folder is not a LoRA that is supported here, or not one of this model.
     """
     contents = _read(folder, "LORA", LAYERS_NAME_PREFIX)
     label_layer = contents.take_label_layer(model)
     contents.take_output_layer_copy(model)
     updates: dict[str, LowRankUpdate] = {}
     for theirs, ours in layers_of_transformers(model).items():
-        weights = [model.get_parameter(f"{name}.weight") for name in ours]
+        weights = [model.dense(f"{name}.weight") for name in ours]
         joint = contents.take_update(theirs, weights)
         if joint is None:
             continue
@@ -91,7 +91,7 @@ def read_prompt(folder: Path, model: LanguageModel) -> PromptFolder:
     label_layer = contents.take_label_layer(model)
     prompt = contents.tensors.pop(PROMPT, torch.empty(0))
     contents.refuse_rest()
-    needed = [num_virtual_tokens(folder), model.config.model_dim]
+    needed = [count_virtual_tokens(folder), model.config.model_dim]
     if list(prompt.shape) != needed:
         raise ModelError(f"{folder}: {PROMPT!r} has shape {list(prompt.shape)}; {needed} is needed")
     return PromptFolder(prompt, label_layer)
@@ -111,13 +111,13 @@ class _Contents:
     folder: Path
     config: Mapping[str, Any]
     tensors: dict[str, Tensor]
-    """By their names without the name prefix."""
+    """The tensors by their names without the name prefix."""
 
     def take_update(self, theirs: str, weights: Sequence[Tensor]) -> LowRankUpdate | None:
         """Return the update of a layer of transformers; None if it has none.
 
         Args:
-            weights: (out, in), those of our layers in it.
+            weights: the weights of our layers in it, each (out, in).
         """
         names = f"{theirs}.{LORA_A}", f"{theirs}.{LORA_B}"
         if not self.tensors.keys() >= set(names):
@@ -131,8 +131,8 @@ class _Contents:
             )
         magnitude = self.tensors.pop(f"{theirs}.{MAGNITUDE}", None)  # (out,)
         if magnitude is not None and magnitude.shape != (out_dim,):
-            found = list(magnitude.shape)
-            raise ModelError(f"{self.folder}: {MAGNITUDE!r} of {theirs!r} has shape {found}")
+            shape = list(magnitude.shape)
+            raise ModelError(f"{self.folder}: {MAGNITUDE!r} of {theirs!r} has shape {shape}")
         root = sqrt if self.config.get("use_rslora") else float
         scale = alpha_of(theirs, self.config, self.folder) / root(len(a))
         return LowRankUpdate(a, b, scale, magnitude)
@@ -146,7 +146,7 @@ class _Contents:
             raise ModelError(
                 f"{self.folder}: has a layer over {len(weight)} labels; the task has none"
             )
-        needed = model.get_parameter("head.weight").shape
+        needed = model.dense("head.weight").shape
         if weight.shape != needed:
             raise ModelError(
                 f"{self.folder}: the label layer has shape {list(weight.shape)}; "
@@ -157,7 +157,7 @@ class _Contents:
     def take_output_layer_copy(self, model: LanguageModel) -> None:
         """Raise ModelError unless a copy of the output layer, if there is one, is the model's."""
         copy = self.tensors.pop(OUTPUT_LAYER_COPY, None)
-        head = model.get_parameter("head.weight")
+        head = model.dense("head.weight")
         if copy is None or head.is_meta:
             return
         is_same = copy.shape == head.shape and torch.allclose(
@@ -179,7 +179,7 @@ class _Contents:
 
 
 def _read(folder: Path, peft_type: PeftType, name_prefix: str) -> _Contents:
-    config = read_config(folder, peft_type)
+    config = read_adapter_config(folder, peft_type)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ModelError(

@@ -1,6 +1,6 @@
-"""Adapters written as PEFT keeps them, for `peft.PeftModel.from_pretrained`.
+"""Writing of adapters in PEFT's format, for `peft.PeftModel.from_pretrained`.
 
-A method returns its `PeftAdapter`, made by one of the functions here from what it has trained by
+A method returns its `PeftAdapter`, made by one of the functions here from its trained tensors and
 our names of the layers; `write_adapter` writes it to a folder.
 """
 
@@ -20,7 +20,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.weights import LABEL_HEAD
 from tunewise.peft.joint import LowRankUpdate, join_updates
 from tunewise.peft.names import (
-    CONFIG_FILE,
+    ADAPTER_CONFIG_FILE,
     IA3_SCALE,
     LAYERS_NAME_PREFIX,
     LORA_A,
@@ -37,14 +37,14 @@ from tunewise.peft.names import (
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """What a method has trained, in PEFT's words, without the label layer."""
+    """The trained tensors of a method in PEFT's format, without the label layer."""
 
     fields: Mapping[str, Any]
     """The fields of adapter_config.json that belong to the method."""
     tensors: Mapping[str, Tensor]
     """The tensors by their whole names."""
     name_prefix: str
-    """What stands before the label layer's name."""
+    """The name prefix of the label layer."""
 
 
 def write_adapter(
@@ -53,8 +53,8 @@ def write_adapter(
     """Write adapter_config.json and adapter_model.safetensors.
 
     Args:
-        model: the model that was trained, whose label layer goes along.
-        base_model: what transformers loads the base model by.
+        model: the model that was trained, whose label layer is written too.
+        base_model: the name by which transformers loads the base model.
     """
     fields = {
         "task_type": "CAUSAL_LM" if model.num_labels is None else "SEQ_CLS",
@@ -65,12 +65,12 @@ def write_adapter(
     tensors = dict(adapter.tensors)
     if model.num_labels is not None:
         fields["modules_to_save"] = ["score"]
-        label_layer = model.get_parameter("head.weight").detach()
+        label_layer = model.dense("head.weight").detach()
         tensors[adapter.name_prefix + LABEL_HEAD] = label_layer
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     text = json.dumps(dict(sorted(fields.items())), indent=2) + "\n"
-    (folder / CONFIG_FILE).write_text(text, "utf-8")
+    (folder / ADAPTER_CONFIG_FILE).write_text(text, "utf-8")
 
 
 def lora_adapter(
@@ -79,16 +79,16 @@ def lora_adapter(
     scaled_by_root: bool,
     dropout: float,
 ) -> PeftAdapter:
-    """Return the LORA that holds updates.
+    """Return a LORA adapter of low-rank updates.
 
     Args:
-        updates: by our names of the layers.
+        updates: the updates by our names of the layers.
         scaled_by_root: whether PEFT is to compute a scale as alpha / sqrt(R), and not alpha / R.
     """
     joint: dict[str, LowRankUpdate] = {}
     for theirs, ours in layers_of_transformers(model).items():
         if any(name in updates for name in ours):
-            weights = [model.get_submodule(name).get_parameter("weight") for name in ours]
+            weights = [model.dense(f"{name}.weight") for name in ours]
             joint[theirs] = join_updates([updates.get(name) for name in ours], weights)
     tensors = {}
     for theirs, update in joint.items():
@@ -117,10 +117,11 @@ def lora_adapter(
 
 
 def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapter:
-    """Return the IA3 that holds vectors. In a layer of theirs, those of ours without one get ones.
+    """Return an IA3 adapter of vectors; our layers without one get a vector of ones.
 
     Args:
-        scales: by our names of the layers, (out, 1) if outputs are scaled and (1, in) if inputs.
+        scales: the vectors by our names of the layers, (out, 1) if outputs are scaled and (1, in)
+            if inputs.
     """
     joint: dict[str, Tensor] = {}
     for theirs, ours in layers_of_transformers(model).items():
@@ -128,7 +129,7 @@ def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapt
             parts = [
                 scales[name]
                 if name in scales
-                else torch.ones(len(model.get_submodule(name).get_parameter("weight")), 1)
+                else torch.ones(len(model.dense(f"{name}.weight")), 1)
                 for name in ours
             ]
             joint[theirs] = torch.cat(parts)
@@ -147,10 +148,10 @@ def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapt
 def virtual_tokens_adapter(
     model: LanguageModel, peft_type: str, values: Tensor, **fields: Any
 ) -> PeftAdapter:
-    """Return the PROMPT_TUNING or PREFIX_TUNING that holds virtual tokens.
+    """Return a PROMPT_TUNING or PREFIX_TUNING adapter of virtual tokens.
 
     Args:
-        values: (P, ...), what each virtual token consists of.
+        values: (P, ...), the numbers of each virtual token.
         fields: further fields of adapter_config.json.
     """
     shape = {
@@ -178,7 +179,7 @@ def _targets(layers: list[str], model: LanguageModel) -> dict[str, Any]:
 
 
 def _pattern(values: Mapping[str, float], model: LanguageModel) -> tuple[float, dict[str, float]]:
-    """Return the commonest value of all layers, and the others by the ends of their names."""
+    """Return the most common value of all layers, and the others by the ends of their names."""
     common = mode(values.values())
     by_name: dict[str, dict[str, float]] = {}
     for layer, value in values.items():

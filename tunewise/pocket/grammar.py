@@ -239,9 +239,11 @@ class _Writer:
 
     def _options(self, name: str, side: int) -> Words:
         family = f"{name} {self.kind.family}"
-        shared = self.kind.words.get(name, ()) + RULES.get(name, ()) + RULES.get(family, ())
-        polar = [POLAR[key][side] for key in (name, family) if key in POLAR]
-        return sum(polar, shared)
+        options = self.kind.words.get(name, ()) + RULES.get(name, ()) + RULES.get(family, ())
+        for key in (name, family):
+            if key in POLAR:
+                options += POLAR[key][side]
+        return options
 
     def _pick(self, options: Words) -> str:
         """Return one of the options, preferably one that was not used before."""

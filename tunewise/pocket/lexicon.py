@@ -1,4 +1,4 @@
-"""The words and rules of the review grammar, read from the text files beside this one.
+"""The words and rules of the review grammar, read from the text files in this folder.
 
 A file holds one entry a line; a line in brackets names the entries below it, and `#` begins a
 comment. An entry listed twice is drawn twice as often.

@@ -9,7 +9,7 @@ from tunewise.studies.compare import CellResult, Comparison
 from tunewise.studies.overrides import title_of
 
 Value = str | float | int
-"""What a field of cells.csv holds; NaN where there is no number."""
+"""A field of cells.csv; NaN where there is no number."""
 
 PUBLISHED_COSTS = {
     "trainable": "trainable parameters",
@@ -28,13 +28,13 @@ class Column:
     values: dict[str, Callable[[CellResult], Value]]
     """The columns of cells.csv, by name."""
     sort_by: str
-    """The name in `values` of what the page sorts by."""
+    """The name in `values` of the column that the page sorts by."""
     is_clocked: bool = False
     """Whether a repeated run of the study may measure another value: time and memory."""
     is_words: bool = False
 
     def sort_value(self, row: CellResult) -> str:
-        """Return what the page sorts a row by: the value in cells.csv."""
+        """Return the value in cells.csv, by which the page sorts a row."""
         return csv_value(self.values[self.sort_by](row))
 
 
@@ -44,7 +44,7 @@ def csv_value(value: Value) -> str:
 
 
 def build_columns(comparison: Comparison) -> list[Column]:
-    """Return the columns; what decides comes first: verdict, the study's metric, the costs."""
+    """Return the columns, the deciding ones first: verdict, the study's metric, the costs."""
     columns = [_text("verdict", "verdict", lambda row: _verdict(comparison, row))]
     if comparison.study.tune or comparison.study.search:
         columns.append(_text("chosen values", "chosen", _chosen))
@@ -68,7 +68,7 @@ def build_columns(comparison: Comparison) -> list[Column]:
 
 def slowest_epoch(row: CellResult) -> float:
     """Return the seconds of the slowest epoch of any seed."""
-    seconds = (one for run in row.runs for one in run.result.time.epoch_seconds)
+    seconds = (epoch for run in row.runs for epoch in run.result.time.epoch_seconds)
     return max(seconds, default=math.nan)
 
 

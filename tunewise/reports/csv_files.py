@@ -10,7 +10,7 @@ from tunewise.studies.compare import Comparison
 
 
 def cells_csv(comparison: Comparison) -> str:
-    """Return the table of cells: a line per cell, what is measured by the clock last."""
+    """Return the table of cells: a line per cell, with measured times and memory last."""
     columns = sorted(build_columns(comparison), key=lambda column: column.is_clocked)
     fields = {name: value for column in columns for name, value in column.values.items()}
     rows = [[row.name, *(value(row) for value in fields.values())] for row in comparison.rows]
@@ -80,4 +80,4 @@ CSV_FILES: dict[str, Callable[[Comparison], str]] = {
     "candidates.csv": candidates_csv,
     "classes.csv": classes_csv,
 }
-"""What writes each file, by the file's name."""
+"""The function that writes each file, by the file's name."""

@@ -58,12 +58,12 @@ class Figure:
     title: str
     plot: Any
     views: list[CostView] = field(default_factory=list)
-    """What a reader can choose between; the first is drawn at first."""
+    """The views that a reader can choose from; the first is drawn at first."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a cell looks in every figure."""
+    """The style of a cell in every figure."""
 
     color: str
     dash: str

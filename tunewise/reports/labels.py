@@ -9,13 +9,13 @@ from tunewise.studies.compare import CellResult
 
 @dataclass(frozen=True)
 class LabelResult:
-    """How well one cell predicts one label."""
+    """The results of one cell on one label."""
 
     label: str
     scores: dict[str, float]
     """Precision, recall, F1 and support on the test split; the mean over seeds."""
     predicted_as: dict[str, int]
-    """How often each label was predicted where this one was expected; the sum over seeds."""
+    """Number of times each label was predicted where this one was expected; the sum over seeds."""
 
 
 def label_results(row: CellResult) -> list[LabelResult]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunewise.reports.answer import find_warnings, summarize
+from tunewise.reports.summary import find_warnings, summarize
 from tunewise.reports.tables import Table, cells_table, effects_table, pairs_table
 from tunewise.studies.compare import Comparison
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
-from tunewise.reports.answer import find_warnings, summarize
 from tunewise.reports.csv_files import CSV_FILES
 from tunewise.reports.figure import Figure
 from tunewise.reports.sections import Folded, Section
+from tunewise.reports.summary import find_warnings, summarize
 from tunewise.reports.tables import Heading, Table
 from tunewise.studies.compare import Comparison
 
 HERE = Path(__file__).parent
 MADE_BY = "Made by tunewise."
-"""Tells a report from other files, which are not overwritten."""
+"""Marks a file as a report; other files are not overwritten."""
 
 
 class Html(str):

@@ -26,7 +26,7 @@ from tunewise.studies.compare import COSTS, CellResult, Comparison
 from tunewise.studies.study import Cost
 
 COST_UNITS: dict[Cost, float] = {"trainable": 1.0, "memory": 2**30, "time": 1.0}
-"""What a cost is divided by for the plot: memory is shown in GiB."""
+"""Divisor of a cost for the plot: memory is shown in GiB."""
 
 
 def plot_quality_against_cost(comparison: Comparison) -> Figure:

@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 PICTURES = "figures"
 """Name of the folder with an image of each figure."""
-FORMATS = ("svg", "png")
+IMAGE_FORMATS = ("svg", "png")
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a study and return the path of its page; an older report is replaced.
+    """Write the report of a study and return the path of its page; an older report is overwritten.
 
     In the study's folder: report.md, cells.csv and the other tables, and figures/ with each figure
     as SVG and PNG if Kaleido and a Chrome browser are installed.
@@ -54,7 +54,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:
-    """Write each figure as images, if what draws them is installed."""
+    """Write each figure as images, if Kaleido and a browser are installed."""
     if not figures:
         return
     try:
@@ -65,7 +65,7 @@ def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:
         return
     folder.mkdir(exist_ok=True)
     try:
-        for form in FORMATS:
+        for form in IMAGE_FORMATS:
             write_images(
                 fig=[figure.plot for figure in figures],
                 file=[folder / f"{figure.name}.{form}" for figure in figures],

@@ -30,14 +30,14 @@ from tunewise.studies.trials import COMMAND_FILE
 from tunewise.yaml import dump_yaml
 
 MAX_EXAMPLES = 10
-"""Largest number of test examples shown with the answer of each cell."""
+"""Most test examples that are shown with the predictions of each cell."""
 MAX_OPEN_PAIRS = 15
-"""Largest number of pairs shown without a click."""
+"""Most pairs that are shown without a click."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What a reader opens by a click on its summary: a table or a text."""
+    """A table or a text that a reader opens by a click on its summary."""
 
     summary: str
     content: Table | str
@@ -180,7 +180,7 @@ def _confusion(comparison: Comparison) -> Section:
 
 
 def _examples(comparison: Comparison) -> Section:
-    """Return some test examples with what each cell answered, by its first seed."""
+    """Return some test examples with the prediction of each cell's first seed."""
     rows = finished_rows(comparison)
     predictions = [prediction for row in rows for prediction in row.runs[0].predictions]
     numbers: Sequence[int]
@@ -209,7 +209,7 @@ def _most_disputed(rows: Sequence[CellResult]) -> list[int]:
 
 
 def _repetition(comparison: Comparison) -> Section:
-    """Return what is needed to repeat the study: command, study file, settings of each cell."""
+    """Return the command, the study file and the settings of each cell, to repeat the study."""
     path = comparison.folder / COMMAND_FILE
     command = path.read_text("utf-8") if path.is_file() else ""
     study = comparison.study.model_dump(mode="json", exclude_defaults=True)

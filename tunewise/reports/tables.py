@@ -10,7 +10,7 @@ from tunewise.reports.labels import label_results
 from tunewise.studies.compare import CellResult, Comparison, Pair
 
 Kind = Literal["number", "words", "text"]
-"""How a column is set: numbers to the right, words to the left, long texts over several lines."""
+"""Alignment of a column: numbers right, words left, long texts over several lines."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Table:
     """A table whose cells are text."""
 
     name: str
-    """Its id on the page."""
+    """Id of the table on the page."""
     header: list[Heading]
     rows: list[list[str]]
     sort_values: list[list[str]] = field(default_factory=list)
-    """What each cell is sorted by; nothing for a table that the page does not sort."""
+    """The value that sorts each cell; empty for a table that the page does not sort."""
     marked_row: int | None = None
-    """The row that stands out."""
+    """The row that is highlighted."""
 
     @property
     def titles(self) -> list[str]:
@@ -43,7 +43,7 @@ class Table:
 
 
 def cells_table(comparison: Comparison) -> Table:
-    """Return what was measured for each cell, with the recommended one marked."""
+    """Return the measurements of each cell, with the recommended one marked."""
     columns, rows = build_columns(comparison), comparison.rows
     recommended = [index for index, row in enumerate(rows) if row is comparison.recommended]
     return Table(

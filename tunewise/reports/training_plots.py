@@ -26,7 +26,7 @@ from tunewise.studies.trials import Trial
 from tunewise.training.loop import Step
 
 MAX_POINTS = 300
-"""Largest number of points of a curve; a longer one is averaged in bins."""
+"""Most points of a curve; a longer one is averaged in bins."""
 
 Point = tuple[float, float]
 """x and y."""

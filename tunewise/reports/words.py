@@ -1,4 +1,4 @@
-"""Numbers and lists of names as a report writes them for people."""
+"""Text of a report: how numbers, intervals and lists of names are written."""
 
 import math
 
@@ -6,11 +6,11 @@ from tunewise.metrics import METRICS
 from tunewise.studies.statistics import Interval
 
 MISSING = "\N{EN DASH}"
-"""Stands where there is no number."""
+"""Shown where there is no number."""
 
 
 def format_value(metric: str, value: float) -> str:
-    """Return a metric's value: a share of right labels in percent, others as papers print them."""
+    """Return a metric's value: a share of examples in percent, others as papers print them."""
     if math.isnan(value):
         return MISSING
     if is_share(metric):
@@ -40,13 +40,13 @@ def format_difference(metric: str, interval: Interval) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Return whether a metric is a share of right labels, between 0 and 1, shown in percent."""
-    return metric in METRICS and METRICS[metric].of == "label"
+    """Return whether a metric is a share of examples, between 0 and 1, shown in percent."""
+    return metric in METRICS and METRICS[metric].unit == "share"
 
 
 def _decimals(metric: str, value: float) -> int:
     """Return how many decimals to show; a judge's score, not in METRICS, is out of 100."""
-    is_out_of_100 = metric not in METRICS or METRICS[metric].bounds[1] == 100
+    is_out_of_100 = metric not in METRICS or METRICS[metric].unit == "hundred"
     return 1 if is_out_of_100 or abs(value) >= 100 else 3
 
 

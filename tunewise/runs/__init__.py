@@ -1,1 +1,1 @@
-"""The parts of one run: what it begins with, its model, its folder, and how it resumes."""
+"""The parts of one run: its preparation, its model, its folder, and how it resumes."""

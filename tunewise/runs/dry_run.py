@@ -16,9 +16,9 @@ from tunewise.data.packing import targets_of
 from tunewise.data.rows import SPLITS, Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_device
-from tunewise.runs.answer import check_metrics
 from tunewise.runs.memo import Shared
 from tunewise.runs.parameters import count_parameters
+from tunewise.runs.predictions import check_metrics
 from tunewise.runs.prepare import prepare
 
 NUM_SHOWN = 3
@@ -26,8 +26,8 @@ NUM_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Neighbouring tokens that are all scored, or all given."""
+class ScoredText:
+    """The text of neighbouring tokens, all of which are scored, or none."""
 
     text: str
     scored: bool
@@ -35,10 +35,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Shown:
-    """An example as the model meets it."""
+    """An example as the model reads it."""
 
     id: str
-    pieces: list[Piece]
+    pieces: list[ScoredText]
     label: str
     """The label that a classifier has to answer; empty where text is scored."""
 
@@ -50,10 +50,10 @@ class Lengths:
     examples: int
     median: float
     most: float
-    """95 % are no longer."""
+    """The 95th percentile."""
     longest: int
     truncated: float
-    """The share of examples that lose tokens."""
+    """Fraction of the examples that lose tokens."""
     labels: dict[str, int]
     """Number of examples of each label."""
 
@@ -67,14 +67,14 @@ class DryRun(NamedTuple):
 
 
 def dry_run(config: RunConfig, data: Path | None) -> DryRun:
-    """Return the first training examples as the model meets them, and the lengths of each split.
+    """Return the first training examples as the model reads them, and the lengths of each split.
 
     Raises:
         TunewiseError: as the run itself would, before its first update.
     """
     check_metrics(config)
     prepared = prepare(config, data, choose_device(), Shared(), SPLITS)
-    # For what the method asks for and the model does not have: shapes alone tell.
+    # Raises if the method needs what the model does not have: shapes are enough to see it.
     count_parameters(config, prepared.config.task)
     by_id = {example.id: example for example in prepared.examples["train"]}
     shown = [
@@ -91,7 +91,7 @@ def _shown(example: Example, sequence: Encoded, tokenizer: Tokenizer) -> Shown:
     scored = [False, *(targets_of(sequence)[:-1] != IGNORE)]  # (T,): is this token predicted?
     bounds = [0, *(i for i in range(1, len(scored)) if scored[i] != scored[i - 1]), len(scored)]
     pieces = [
-        Piece(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))
+        ScoredText(_text(sequence.ids[start:stop].tolist(), tokenizer), bool(scored[start]))
         for start, stop in pairwise(bounds)
     ]
     return Shown(example.id, pieces, example.target if sequence.label is not None else "")

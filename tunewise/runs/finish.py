@@ -15,7 +15,6 @@ from tunewise.memory import peak_bytes
 from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
-from tunewise.runs.answer import compute
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
     PREDICTIONS_FILE,
@@ -23,6 +22,7 @@ from tunewise.runs.folder import (
     write_result,
 )
 from tunewise.runs.model import save_trained
+from tunewise.runs.predictions import compute
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import (
     Best,
@@ -56,14 +56,14 @@ def finish(
     evaluation_seconds: float,
     version: str,
 ) -> Result:
-    """Write what a run leaves, and return its result; its checkpoints are deleted.
+    """Write the files of a finished run, delete its checkpoints, and return its result.
 
     Args:
         best: the best state, which is in the model.
         tested: one prediction per example of the test split; None if it was not read.
-        frozen_seconds: spent on the output of frozen blocks.
-        evaluation_seconds: spent on all evaluations.
-        version: of this package.
+        frozen_seconds: time spent on the output of frozen blocks.
+        evaluation_seconds: time spent on all evaluations.
+        version: the version of this package.
     """
     config, device, predictions = prepared.config, prepared.device, tested or ()
     write_predictions(folder / PREDICTIONS_FILE, predictions)
@@ -110,8 +110,8 @@ def finish(
 
 
 def label_tables(config: RunConfig, predictions: Sequence[Prediction]) -> Tables | None:
-    """Return how well each label is predicted; None for a task without labels."""
-    if not config.task.answer.has_labels:
+    """Return the scores and confusions of each label; None for a task without labels."""
+    if not config.task.answer_kind.has_labels:
         return None
     labels = config.task.label_names or ()
     scores = per_class(predictions, labels)

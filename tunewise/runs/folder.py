@@ -1,4 +1,4 @@
-"""The folder of a run: what it leaves on disk, and how it is read again."""
+"""The folder of a run: its files, how they are written and read, and its lock."""
 
 import fcntl
 import json
@@ -28,7 +28,7 @@ ADAPTER_FILE = Path("adapter/adapter.safetensors")
 MODEL_FOLDER = "model"
 
 Line = Step | Evaluation
-"""What a line of metrics.jsonl says."""
+"""A line of metrics.jsonl."""
 LINE: TypeAdapter[Line] = TypeAdapter(Line)
 PREDICTION = TypeAdapter(Prediction)
 
@@ -37,24 +37,24 @@ def run_folder(out: Path | None, name: str, resume: bool) -> Path:
     """Return the folder of a run: `out`, or the first free one of runs/NAME, runs/NAME-2, ...
 
     Args:
-        resume: a run's folder may hold what it has left; without `out` it is the last one of NAME.
+        resume: the folder may be that of a run; without `out` it is the last one of NAME.
 
     Raises:
         ConfigError: if `out` holds anything else already, or cannot be made.
     """
     folder = out or _numbered(name, resume)
     if not resume or not folder.is_dir() or not _holds_something(folder):
-        return new_folder(folder, "--resume goes on with a run")
+        return new_folder(folder, "--resume continues a run")
     if not (folder / CONFIG_FILE).is_file():
         raise ConfigError(f"--out {folder}: has no {CONFIG_FILE}, so it is not the folder of a run")
     return folder
 
 
 def new_folder(folder: Path, hint: str = "give another") -> Path:
-    """Return a folder that is made, or is there and empty.
+    """Make a folder, unless it is there and empty, and return it.
 
     Args:
-        hint: what to do about one that is not.
+        hint: what the error advises if it is not empty.
 
     Raises:
         ConfigError: if it holds anything already, or cannot be made.
@@ -80,7 +80,7 @@ def _numbered(name: str, resume: bool) -> Path:
 
 
 def _holds_something(folder: Path) -> bool:
-    """Return whether there is more than a run leaves that is stopped at once."""
+    """Return whether the folder holds more than a lock and an unfinished config.yaml."""
     return any(path.name not in (LOCK_FILE, f"{CONFIG_FILE}.part") for path in folder.iterdir())
 
 
@@ -89,7 +89,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block lasts.
 
     Raises:
-        ConfigError: if one is in it, or nothing can be written there.
+        ConfigError: if another process holds it, or nothing can be written there.
     """
     with naming_the_file(folder):
         lock = (folder / LOCK_FILE).open("a")  # what a link leads to keeps its content
@@ -105,13 +105,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Add a line to metrics.jsonl; what is not a finite number becomes null."""
+    """Append a line to metrics.jsonl; a number that is not finite becomes null."""
     with naming_the_file(path), path.open("a", encoding="utf-8") as file:
         file.write(_json(line))
 
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Write the lines of metrics.jsonl, in place of those that are there."""
+    """Overwrite metrics.jsonl with these lines."""
     write_whole(path, "".join(map(_json, lines)))
 
 
@@ -141,7 +141,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Write result.json, there whole or not at all."""
+    """Write result.json whole or not at all."""
     text = json.dumps(result.model_dump(mode="json"), indent=2) + "\n"
     write_whole(folder / RESULT_FILE, text)
 
@@ -160,7 +160,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 def write_error(folder: Path, error: Exception) -> None:
-    """Write down why a run ended."""
+    """Write error.json: why a run failed."""
     folder.mkdir(parents=True, exist_ok=True)
     message = str(error) or type(error).__name__
     failure = Failure(error=message, traceback=format_exception(error))
@@ -168,7 +168,7 @@ def write_error(folder: Path, error: Exception) -> None:
 
 
 def read_error(folder: Path) -> str | None:
-    """Return why a run ended, or None if it did not fail.
+    """Return why a run failed, or None if it did not.
 
     Raises:
         ConfigError: if the file is not one that a run writes.
@@ -195,7 +195,7 @@ def read_lines(path: Path) -> list[Line]:
 
 @contextmanager
 def _written_by_a_run(path: Path) -> Iterator[None]:
-    """Tell in one line what is wrong with a file that is not as a run leaves it."""
+    """Raise a ConfigError of one line if the block finds a file that a run did not write so."""
     try:
         yield
     except ValidationError as error:

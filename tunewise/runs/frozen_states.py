@@ -9,10 +9,15 @@ from tunewise.training.frozen_blocks import with_frozen_states
 
 
 def add_frozen_states(prepared: Prepared, model: LanguageModel) -> Prepared:
-    """Return a run whose sequences have the output of frozen first blocks, where that is kept."""
+    """Return `prepared` with the output of frozen first blocks added to its sequences.
+
+    Nothing is added if no block is frozen, or the states are larger than `train.frozen_cache`.
+    """
     config, encoded = prepared.config, prepared.encoded
-    # Choices are read behind each prompt anew: only training sees the sequences themselves.
-    splits: tuple[Split, ...] = tuple(encoded) if config.task.answer.reads_sequences else ("train",)
+    # Choices are evaluated behind each prompt again: only training uses these sequences.
+    splits: tuple[Split, ...] = (
+        tuple(encoded) if config.task.answer_kind.reads_sequences else ("train",)
+    )
     sequences = {split: encoded[split].sequences for split in splits}
     tokens_per_pass, limit = config.train.tokens_per_pass, config.train.frozen_cache
     known = with_frozen_states(model, sequences, tokens_per_pass, limit)

@@ -11,13 +11,13 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ONE_REQUEST_SECONDS = 1.0
-"""Signals that follow one within this time belong to it: terminals and schedulers signal every
-process of a group, and these each other."""
+"""Signals within this time of the first belong to it: terminals and schedulers signal every
+process of a group, and these signal each other."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[list[float]]:
-    """Give a list that is empty until SIGINT or SIGTERM asks to stop; asked again, stop at once.
+    """Yield a list that is empty until SIGINT or SIGTERM asks to stop; a second one stops at once.
 
     Outside the main thread, where signals cannot be caught, it stays empty.
     """
@@ -38,7 +38,7 @@ def stop_requests() -> Iterator[list[float]]:
 
 @contextmanager
 def on_stop_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call a function.
+    """Let SIGINT and SIGTERM call `handler` while the block lasts.
 
     Outside the main thread, where signals cannot be caught, nothing changes.
     """

@@ -7,21 +7,21 @@ from typing import Any, Generic, TypeVar
 Thing = TypeVar("Thing")
 
 MAX_THINGS = 32
-"""Number of things kept: enough for rows and token ids of two tasks, and what set-ups take."""
+"""Most things kept: enough for the rows, token ids and estimates of two tasks."""
 
 
 class Key(Generic[Thing]):
-    """The base of keys: frozen dataclasses whose fields are all that decides a thing."""
+    """Base class of keys: frozen dataclasses whose fields decide what the thing is."""
 
 
 class Shared:
-    """Keeps the things that were asked for last: rows, tokenizers, token ids."""
+    """Keeps the things that were used last: rows, tokenizers, token ids."""
 
     def __init__(self) -> None:
         self._things: OrderedDict[Key[Any], Any] = OrderedDict()
 
     def get(self, key: Key[Thing], make: Callable[[], Thing]) -> Thing:
-        """Return the thing of this key, which is made if it is not there."""
+        """Return the thing of this key, making it if it is not there."""
         if key not in self._things:
             self._things[key] = make()
         self._things.move_to_end(key)

@@ -1,4 +1,4 @@
-"""The model of a run: made, saved, and loaded again."""
+"""The model of a run: how it is made, saved and loaded again."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,7 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
 
     Raises:
         ModelError: if the weights cannot be read, or do not go with the tokenizer.
-        ConfigError: if the method asks for what the model does not have.
+        ConfigError: if the method needs what the model does not have.
     """
     generator = torch.Generator().manual_seed(config.seed)
     model = load_model(source)
@@ -47,7 +47,7 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
 def save_trained(
     model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer
 ) -> None:
-    """Write what was trained: a whole model if that is everything, else an adapter.
+    """Write the trained weights: the whole model if all are trained, else an adapter.
 
     Raises:
         ConfigError: if it cannot be written.
@@ -61,7 +61,7 @@ def save_trained(
         path = folder / ADAPTER_FILE
         path.parent.mkdir(exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
-        # The configuration goes along, so that the file means something without the folder.
+        # With the configuration in it, the file can be understood without the folder.
         save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
 
 
@@ -116,7 +116,7 @@ def _read_adapter(model: LanguageModel, path: Path) -> None:
         raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")
     for name, parameter in trained.items():
         if tensors[name].shape != parameter.shape:
-            found, asked = list(tensors[name].shape), list(parameter.shape)
-            raise ModelError(f"{path}: tensor {name!r} has shape {found}; {asked} is needed")
+            shape, expected = list(tensors[name].shape), list(parameter.shape)
+            raise ModelError(f"{path}: tensor {name!r} has shape {shape}; {expected} is needed")
         # A copy, since a product's last bits may depend on where in memory a row begins.
         parameter.data = tensors[name].clone()

@@ -8,7 +8,7 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Split
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
-from tunewise.runs.answer import compute, metrics_while_training, predict_examples
+from tunewise.runs.predictions import compute, metrics_while_training, predict_examples
 from tunewise.runs.prepare import Prepared
 from tunewise.training.parallel import from_main, share_work
 
@@ -25,12 +25,12 @@ def predict_split(
     """Return one prediction per example of a split, by the model as it is now.
 
     Args:
-        metrics: what is to be computed from them; texts are written only if one needs them.
+        metrics: the metrics to be computed; texts are written only if one needs them.
     """
     examples = prepared.examples[split]
     work = partial(_predict_some, prepared, model, split, metrics)
-    if prepared.config.task.answer.depends_on_place:
-        # What is drawn depends on an example's place among all.
+    if prepared.config.task.answer_kind.depends_on_place:
+        # What is sampled depends on the place of the example among all, so nothing is divided.
         return from_main(work, examples)
     return share_work(examples, lambda example: len(example.prompt), work)
 

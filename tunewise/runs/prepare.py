@@ -1,4 +1,4 @@
-"""The beginning of a run: its configuration with nothing left open, and its rows as token ids."""
+"""Preparation of a run: its configuration is resolved and its rows become token ids."""
 
 import logging
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything about a run but its model."""
+    """Everything that a run needs but its model."""
 
     name: str
     config: RunConfig
-    """With nothing left open."""
+    """The resolved configuration; see `resolve`."""
     source: Path
     """The folder of the base model."""
     shape: ModelConfig
@@ -61,7 +61,7 @@ class ExamplesKey(Key[list[Example]]):
 
 @dataclass(frozen=True)
 class EncodedKey(Key[EncodedSplit]):
-    """Examples as a model's tokenizer and a layout make sequences of them."""
+    """Examples, encoded with the tokenizer of a model in a layout."""
 
     examples: ExamplesKey
     model: Path
@@ -75,7 +75,7 @@ def prepare(
     shared: Shared,
     splits: Sequence[Split],
 ) -> Prepared:
-    """Read the rows of some splits, and turn them into token ids.
+    """Read the rows of some splits, turn them into token ids, and return all that a run needs.
 
     Args:
         data: the folder in which a named task's rows are searched.
@@ -107,11 +107,11 @@ def prepare(
 def resolve(
     config: RunConfig, shape: ModelConfig, training: Sequence[Example], device: torch.device
 ) -> RunConfig:
-    """Return the configuration with nothing left open.
+    """Return the resolved configuration: nothing in it depends on the rows or the machine.
 
-    That is the labels, the precision, the layers that a method changes, the model's whole path.
-
-    This is what a run keeps, to be repeated or loaded from any folder with the same result.
+    It names the labels, the precision, the layers that a method changes and the full path of the
+    model. A run keeps it, so that it can be repeated, or loaded from any folder, with the same
+    result.
     """
     dtype = choose_dtype(config.train.precision, device)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
@@ -138,7 +138,7 @@ def layout_of(config: RunConfig, shape: ModelConfig) -> Layout:
 
 
 def max_sequence_length(config: RunConfig, shape: ModelConfig) -> int:
-    """Return the most ids of a sequence: `train.max_length`, else the task's, else what fits.
+    """Return the most ids of a sequence: `train.max_length`, else the task's, else the context.
 
     The positions that the keys and values of prefix tuning take are subtracted: they have no ids.
 
@@ -161,7 +161,7 @@ def max_sequence_length(config: RunConfig, shape: ModelConfig) -> int:
 def encode_split(
     task: Task, split: Split, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
 ) -> EncodedSplit:
-    """Return the examples of a split as sequences; how many had to be cut is logged."""
+    """Return the examples of a split as sequences, and warn if some had to be cut."""
     encoded = task.encode(examples, tokenizer, layout)
     if encoded.num_truncated:
         logger.warning(

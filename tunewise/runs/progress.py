@@ -18,7 +18,7 @@ from rich.progress import (
 from tunewise.training.loop import Step
 
 NUM_LINES = 10
-"""How many plain lines a run prints, beside one per evaluation."""
+"""Number of plain lines that a run prints, beside one per evaluation."""
 
 
 class Progress:
@@ -72,7 +72,7 @@ class Progress:
 def progress_counter(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show on a terminal how many things are done, while the block lasts.
 
-    Gives a function that is called with how many are done, and how many there will be.
+    Yields a function to call with how many are done, and how many there will be.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)

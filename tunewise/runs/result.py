@@ -25,7 +25,7 @@ class Record(BaseModel):
 
 
 class Parameters(Record):
-    """How many numbers the model holds, and how many were trained."""
+    """Number of parameters of the model, and of the trained ones."""
 
     total: int
     trainable: int
@@ -63,7 +63,7 @@ class Memory(Record):
 
 
 class Estimate(Record):
-    """What was expected before the model was read; see `tunewise estimate`."""
+    """Memory and time that were estimated before the run; see `tunewise estimate`."""
 
     peak_bytes: int
     epoch_seconds: float
@@ -76,14 +76,14 @@ class Estimate(Record):
 
 
 class Tokens(Record):
-    """Tokens that went through the model in training, each as often as it did."""
+    """Tokens that the model was trained on; a token counts once per epoch."""
 
     trained: int
     per_second: float
 
 
 class SplitSize(Record):
-    """What became of a split's rows."""
+    """The size of a split: its examples and tokens, and what was cut."""
 
     examples: int
     sequences: int
@@ -91,21 +91,21 @@ class SplitSize(Record):
     truncated: int
     """Examples that lost tokens to max_length."""
     tokens_cut: int
-    """How many tokens they lost."""
+    """Tokens that they lost."""
 
 
 class ClassScores(Record):
-    """How well one label is predicted, from 0 to 1."""
+    """Precision, recall and F1 of one label, from 0 to 1."""
 
     precision: float
     recall: float
     f1: float
     support: float
-    """How often the label is expected."""
+    """Number of examples in which the label is expected."""
 
 
 class Confusion(Record):
-    """Which labels are taken for which."""
+    """Confusion matrix: which label is predicted where which is expected."""
 
     labels: list[str]
     counts: list[list[int]]
@@ -113,14 +113,14 @@ class Confusion(Record):
 
 
 class Tables(Record):
-    """How a classifier does label by label, on the test split."""
+    """Scores of a classifier label by label, on the test split."""
 
     per_class: dict[str, ClassScores]
     confusion: Confusion
 
 
 class Environment(Record):
-    """What it ran on."""
+    """The software and hardware of the run."""
 
     python: str
     torch: str
@@ -131,7 +131,7 @@ class Environment(Record):
 
 
 class Result(Record):
-    """result.json."""
+    """The content of result.json."""
 
     name: str
     status: Literal["finished"]
@@ -150,12 +150,12 @@ class Result(Record):
     estimate: Estimate | None = None
     tokens: Tokens
     updates_left_out: int = 0
-    """How many updates had a loss or gradient that was not finite; see `train.on_nan`."""
+    """Number of updates with a loss or gradient that was not finite; see `train.on_nan`."""
     environment: Environment
 
 
 class Failure(Record):
-    """error.json."""
+    """The content of error.json."""
 
     error: str
     traceback: list[str]

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def begin_or_resume(config: RunConfig, folder: Path) -> None:
-    """Write the configuration of a new run; of one that is resumed, check that it is the same.
+    """Write the configuration of a new run; check that a resumed run has the same.
 
     Raises:
         ConfigError: if the folder's run has another configuration; the first difference is shown.
@@ -53,15 +53,15 @@ def begin_or_resume(config: RunConfig, folder: Path) -> None:
 
 def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
     """Return a hash of the tokens and targets of each split."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for split, rows in encoded.items():
         digest = hashlib.sha256()
         for sequence in rows.sequences:
             head = f"{sequence.example_id} {sequence.prompt_length} {sequence.label} "
             digest.update(head.encode("utf-8", "surrogatepass"))
             digest.update(sequence.ids.tobytes())
-        found[split] = digest.hexdigest()
-    return found
+        hashes[split] = digest.hexdigest()
+    return hashes
 
 
 def last_checkpoint_hint(folder: Path) -> str:
@@ -72,16 +72,16 @@ def last_checkpoint_hint(folder: Path) -> str:
 
 
 def read_steps(folder: Path) -> list[Step]:
-    """Return the updates that a run has made, as its metrics.jsonl has them."""
+    """Return the updates in the metrics.jsonl of a run."""
     return [line for line in read_lines(folder / METRICS_FILE) if isinstance(line, Step)]
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a run has done before it goes on: nothing, if it is new."""
+    """The progress of a run before it is resumed; empty for a new one."""
 
     lines: list[Line]
-    """Its lines of metrics.jsonl."""
+    """The lines of metrics.jsonl."""
     evaluation_seconds: float
 
     @property
@@ -144,7 +144,7 @@ class Saver:
         return Resumed(lines, last.state.evaluation_seconds)
 
     def write_if_due(self, number: int, evaluation_seconds: float, now: bool) -> None:
-        """Write a checkpoint if it is time for one; if it cannot be written, warn and go on.
+        """Write a checkpoint if it is time for one; warn if it cannot be written.
 
         Args:
             number: how many updates have been made.

@@ -1,7 +1,7 @@
 """Experiment trackers: a run's updates and metrics in TensorBoard, Weights & Biases or MLflow.
 
 Each is one of Accelerate's own (https://huggingface.co/docs/accelerate/usage_guides/tracking). They
-are sent what a run writes into metrics.jsonl, and change nothing of it.
+receive what a run writes into metrics.jsonl, and do not change the run.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 PROJECT = "tunewise"
 """The project under which Weights & Biases and MLflow keep runs together."""
 TRACKED_FIELDS = ("loss", "learning_rate", "grad_norm")
-"""The fields of an update that are sent."""
+"""The fields of an update that are sent to trackers."""
 
 
 def check_trackers(config: RunConfig) -> None:
@@ -56,7 +56,7 @@ class Tracking:
             self.send_metrics("train", values, line.number)
 
     def send_metrics(self, group: str, values: Mapping[str, float], number: int) -> None:
-        """Send some values after an update; what is not a finite number is left out."""
+        """Send some values after an update; those that are not finite are left out."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         named = {f"{group}/{name}": value for name, value in finite.items()}
         self._each(lambda tracker: tracker.log(named, step=number))
@@ -77,7 +77,7 @@ class Tracking:
 
 @contextmanager
 def open_trackers(config: RunConfig, folder: Path) -> Iterator[Tracking]:
-    """Give the trackers of a run while the block lasts; they have been sent the configuration.
+    """Yield the trackers of a run while the block lasts; they have received its configuration.
 
     Args:
         folder: the folder of the run, whose name is what trackers call the run.
@@ -94,9 +94,9 @@ def open_trackers(config: RunConfig, folder: Path) -> Iterator[Tracking]:
 
 
 def _start(name: Tracker, config: RunConfig, folder: Path) -> Any:
-    """Return a tracker of Accelerate's that has been sent the configuration.
+    """Return a started tracker of Accelerate's that has received the configuration.
 
-    A resumed run is sent from its first update, as a new one, so that no update is shown twice.
+    A resumed run is sent again from its first update, so that no update is shown twice.
     """
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 

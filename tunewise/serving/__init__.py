@@ -1,4 +1,4 @@
-"""Finished runs behind an HTTP server: texts, many in one batch, and labels."""
+"""The HTTP server of finished runs: it writes texts, many in one batch, and classifies rows."""
 
 from tunewise.serving.server import ServeConfig, serve
 

@@ -67,7 +67,7 @@ def make_app(
     async def chat(request: Request) -> Response:
         asked = await _body(request, ChatRequest)
         predictor = _predictor(engine, asked.model)
-        example = prompts.conversation(predictor.config.task, asked.messages)
+        example = prompts.read_conversation(predictor.config.task, asked.messages)
         ids = await asyncio.to_thread(predictor.prompt_ids, example)
         texts = RequestedTexts(engine, asked, [ids], max_length)
         return await respond(request, asked, texts, responses.Chat(asked.model), [""])
@@ -76,7 +76,7 @@ def make_app(
     async def classify(request: Request) -> responses.JSON:
         asked = await _body(request, ClassifyRequest)
         task = _predictor(engine, asked.model).config.task
-        rows = [prompts.row(task, row, number) for number, row in enumerate(asked.rows)]
+        rows = [prompts.read_row(task, row, number) for number, row in enumerate(asked.rows)]
         futures = [asyncio.wrap_future(future) for future in engine.classify(asked.model, rows)]
         answers = await while_connected(request, _all(futures))
         data = [
@@ -98,7 +98,7 @@ async def _body(request: Request, kind: type[AnySettings]) -> AnySettings:
     """Return the body of a request.
 
     Raises:
-        ConfigError: if it is not what the route takes.
+        ConfigError: if its fields are not those of the route.
         Refusal: if it is not JSON.
     """
     try:
@@ -130,7 +130,7 @@ def _prompt_ids(asked: CompletionRequest, predictor: Predictor) -> list[Ids]:
 
 
 def _echo(asked: CompletionRequest, predictor: Predictor, prompt: str | list[int]) -> str:
-    """Return what a text begins with: its prompt, if the request asks for it."""
+    """Return the beginning of a text: its prompt if the request asks for it, else ""."""
     if not asked.echo:
         return ""
     return prompt if isinstance(prompt, str) else predictor.tokenizer.decode(prompt)

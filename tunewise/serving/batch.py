@@ -29,7 +29,7 @@ class TextPiece:
     num_tokens: int
     """Number of tokens written so far."""
     finish: EndReason | Literal["error"] | None = None
-    """Why the text has ended with this piece; None if it goes on."""
+    """Why the text has ended with this piece; None if it continues."""
 
 
 @dataclass(eq=False)
@@ -44,10 +44,10 @@ class TextJob:
     send: Callable[[TextPiece], None]
     """Takes the pieces; it is called in the engine's thread."""
     cancelled: bool = False
-    """Whether nobody waits for the text any more."""
+    """Whether the client has left, so that the text is not needed."""
     generator: torch.Generator = field(init=False)
     sampling: DecodingConfig = field(init=False)
-    """`decoding` without what does not affect the next token: equal ones are computed together."""
+    """The fields of `decoding` that affect the next token: equal ones are computed together."""
 
     def __post_init__(self) -> None:
         self.generator = self.text.draw.generator()
@@ -61,7 +61,7 @@ class TextJob:
         return self.text.max_new_tokens - len(self.text.output)
 
     def add(self, token: int) -> bool:
-        """Add a token to the output, send what it shows, and return whether the text has ended."""
+        """Add a token to the output, send the new text, and return whether the text has ended."""
         output = self.text.output
         output.append(token)
         num_tokens = len(output)
@@ -121,7 +121,7 @@ class TextBatch:
 
     @torch.inference_mode()
     def drop_cancelled(self) -> None:
-        """Remove the texts that nobody waits for."""
+        """Remove the texts whose clients have left."""
         cancelled = [job.cancelled for job in self.jobs]
         if any(cancelled):
             self._keep(compact_rows(cancelled))
@@ -138,7 +138,7 @@ class TextBatch:
 
 
 def _add_tokens(jobs: Sequence[TextJob], logits: Tensor) -> list[int]:
-    """Add the next token to every text, and return the rows of those that go on, compacted.
+    """Add the next token to every text, and return the rows of those that continue, compacted.
 
     Args:
         logits: (B, V) of the next tokens.

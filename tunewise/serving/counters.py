@@ -1,4 +1,4 @@
-"""Counters of what a server has done, in Prometheus' text format.
+"""Counters of a server: its requests, tokens and times, in Prometheus' text format.
 
 The format: https://prometheus.io/docs/instrumenting/exposition_formats/.
 """

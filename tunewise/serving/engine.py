@@ -1,4 +1,4 @@
-"""The thread that computes: the next token of all texts, then the labels of some rows, and again.
+"""The engine: a thread that computes the next token of all texts, then labels of rows, in turn.
 
 A request waits at most until the present pass has ended, unless its batch is full.
 """
@@ -56,7 +56,7 @@ class Engine:
     """Loaded runs, and the texts and rows that they are working on.
 
     Args:
-        predictors: by the name that a request gives; `SharedWeights` holds what they share.
+        predictors: the models by the name that a request gives; see `SharedWeights`.
         max_batch: maximum number of texts written at once by one group of models.
         max_queue: maximum number of texts, or rows, that wait.
     """
@@ -240,7 +240,7 @@ class Engine:
 
 
 def _group_models(predictors: Mapping[str, Predictor]) -> list[_Group]:
-    """Return the models that write, those that can be mixed in one group.
+    """Return the groups of the models that write; models that can be mixed are in one group.
 
     Their shapes, tokenizers and precisions must agree. A prefix stands before every row of a cache,
     so a model with one is alone.

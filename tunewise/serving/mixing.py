@@ -1,8 +1,8 @@
-"""Models of one shape as one model: each row of a batch passes the layers of its own run.
+"""Mixing of models of one shape: each row of a batch passes the layers of its own run.
 
-What runs share, such as the frozen base, is kept once and computed once for all rows; a low-rank
-update is added to the rows of its run. Everything else that a run has changed, up to whole layers,
-is computed for its rows alone. Attention holds no weights, so all share it.
+Layers that runs share, such as the frozen base, are kept once and computed once for all rows; a
+low-rank update is added to the rows of its run. Everything else that a run has changed, up to whole
+layers, is computed for its rows alone. Attention holds no weights, so all share it.
 
 Shapes: N tokens, M rows, S the sum of ranks, V vocabulary.
 """
@@ -30,7 +30,7 @@ class SharedWeights:
         self._known: dict[str, list[Tensor]] = {}
 
     def share(self, model: LanguageModel) -> None:
-        """Replace those weights of a model that an earlier one has too by that one's."""
+        """Replace each weight of a model that equals one of an earlier model by that one."""
         for name, parameter in model.named_parameters():
             known = self._known.setdefault(unwrapped_name(name), [])
             equal = (other for other in known if _are_equal(other, parameter.data))
@@ -40,12 +40,12 @@ class SharedWeights:
                 parameter.data = shared
 
 
-def _are_equal(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
 
 
 class Mix:
-    """Models with equal configurations and without label layers, as one.
+    """Several models as one, with equal configurations and without label layers.
 
     Args:
         models: models that went through `SharedWeights.share`: layers that do not share memory are
@@ -83,7 +83,7 @@ class Mix:
 
 
 class _Owners:
-    """Which model each row of the present pass belongs to."""
+    """The model that each row of the present pass belongs to."""
 
     def set(self, owners: Tensor) -> None:
         """Set the numbers (N,) of the rows' models."""
@@ -176,11 +176,11 @@ def _round_updates(model: LanguageModel) -> None:
 
 def _distinct_bases(layers: Sequence[nn.Module]) -> list[_Base]:
     """Return the layers below low-rank updates that do not share memory."""
-    found: dict[object, _Base] = {}
+    bases: dict[object, _Base] = {}
     for number, layer in enumerate(layers):
         base = layer.base if _is_update(layer) else layer
-        found.setdefault(_memory_of(base), _Base(base, [])).models.append(number)
-    return list(found.values())
+        bases.setdefault(_memory_of(base), _Base(base, [])).models.append(number)
+    return list(bases.values())
 
 
 def _memory_of(layer: nn.Module) -> object:

@@ -1,4 +1,4 @@
-"""From requests to a task's inputs: conversations to examples, texts to rows."""
+"""Inputs of a task, from requests: conversations become examples, and texts become rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,10 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Row
 from tunewise.errors import ConfigError, DataError
 from tunewise.serving.requests import InputRow, Message
-from tunewise.tasks import (
-    Classification,
-    Cloze,
-    Generation,
-    Instruction,
-    Summarization,
-    Task,
-)
-from tunewise.tasks.template import columns_of
+from tunewise.tasks import Instruction, Task
 
 
-def conversation(task: Task, messages: Sequence[Message]) -> Example:
+def read_conversation(task: Task, messages: Sequence[Message]) -> Example:
     """Return the example that a task makes of a conversation.
 
     A single message of the user is a row: the `instruction` of an instruction task, or the only
@@ -40,19 +32,19 @@ def conversation(task: Task, messages: Sequence[Message]) -> Example:
             for m in messages
         ]
         return task.prompt_of(Row({"messages": turns}, "messages"))
-    if single and task.answer.writes_text and len(columns := _columns(task)) == 1:
-        return task.prompt_of(Row({columns[0]: messages[0].text}, "messages"))
+    if single and task.answer_kind.writes_text and len(task.prompt_columns) == 1:
+        return task.prompt_of(Row({task.prompt_columns[0]: messages[0].text}, "messages"))
     return Example("messages", "\n\n".join(message.text for message in messages), "")
 
 
-def row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
+def read_row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
     """Return a row that a task with labels can read.
 
     Raises:
         DataError: if the task cannot read it, or it is a text and the task reads several columns.
         ConfigError: if the task has no labels.
     """
-    if not task.answer.has_labels:
+    if not task.answer_kind.has_labels:
         raise ConfigError(f"the task {task.name!r} is of kind {task.kind}, which has no labels")
     values = _one_column(task, asked, number) if isinstance(asked, str) else asked
     task.prompt_of(Row(values, f"input {number}"))
@@ -60,20 +52,7 @@ def row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:
 
 
 def _one_column(task: Task, text: str, number: int) -> dict[str, Any]:
-    columns = _columns(task)
-    if len(columns) > 1:
-        needed = ", ".join(columns)
+    if len(task.prompt_columns) > 1:
+        needed = ", ".join(task.prompt_columns)
         raise DataError(f"input {number}: a text; an object with {needed} is needed")
-    return dict.fromkeys(columns, text)
-
-
-def _columns(task: Task) -> list[str]:
-    """Return the columns that a task's template, or a classification's text, is made of."""
-    match task:
-        case Classification(template=None, text=column):
-            return [column]
-        case Classification(template=str(template)) | Cloze(template=template):
-            return columns_of(template)
-        case Generation(text=None, template=template) | Summarization(template=template):
-            return columns_of(template)
-    return []
+    return dict.fromkeys(task.prompt_columns, text)

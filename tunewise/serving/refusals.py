@@ -1,4 +1,4 @@
-"""Errors that requests get, in the shape of OpenAI's."""
+"""Error responses, in the format of OpenAI's API."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from tunewise.errors import TunewiseError
 from tunewise.serving import responses
 from tunewise.serving.engine import BusyError
 
-BROKEN = "something broke here; the server's log has more"
+BROKEN = "internal error of the server; its log says more"
 """Message of an error that is the server's own fault."""
 
 
@@ -23,7 +23,7 @@ class Refusal(HTTPException):
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make an application answer every error in OpenAI's shape."""
+    """Make an application send every error in OpenAI's format."""
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(TunewiseError, _unprocessable)
     app.add_exception_handler(BusyError, _busy)

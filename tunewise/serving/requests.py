@@ -32,13 +32,13 @@ NEUTRAL: Mapping[str, Any] = {
     "verbosity": None,
     "web_search_options": None,
 }
-"""Unsupported fields of OpenAI's API, with the value that asks for nothing and is accepted."""
+"""Unsupported fields of OpenAI's API, with the value that has no effect and is accepted."""
 IGNORED = ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user")
 """Fields of OpenAI's API that do not affect a response, and are accepted with any value."""
 
 
 class StreamOptions(Settings):
-    """What a stream includes."""
+    """The options of a stream."""
 
     include_usage: bool = False
     """Whether its last event holds the numbers of tokens."""
@@ -57,7 +57,7 @@ class TextRequest(Settings):
     """Number of texts for each prompt; 1 if None."""
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=0)
-    """Seed of sampling; without one, every request draws other texts."""
+    """Seed of sampling; without one, every request samples different texts."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

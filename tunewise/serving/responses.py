@@ -1,4 +1,4 @@
-"""Bodies of responses, in the shapes of OpenAI's API (https://platform.openai.com/docs/api-reference)."""
+"""Bodies of responses, in the format of OpenAI's API (https://platform.openai.com/docs/api-reference)."""
 
 import time
 from abc import ABC, abstractmethod

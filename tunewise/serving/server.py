@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 class ServeConfig(Settings):
-    """Where a server listens, and its limits."""
+    """The settings of a server: its address, token and limits."""
 
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 is every address of this machine."""
+    """Address to listen on; 0.0.0.0 is every address of this machine."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port to listen at; 0 takes a free one."""
+    """Port to listen on; 0 takes a free one."""
     token: SecretStr | None = Field(default=None, min_length=1)
     """Bearer token that requests need."""
     max_batch: int = Field(default=16, gt=0)
@@ -36,7 +36,7 @@ class ServeConfig(Settings):
 
 
 def serve(names: Sequence[str], config: ServeConfig) -> None:
-    """Answer requests until SIGINT or SIGTERM; those that came before it are still answered.
+    """Answer requests until SIGINT or SIGTERM, then answer those that have arrived, and return.
 
     Args:
         names: folders of runs, or models; a request names one of them.
@@ -73,7 +73,7 @@ def serve(names: Sequence[str], config: ServeConfig) -> None:
 
 
 def load_all(names: Sequence[str]) -> dict[str, Predictor]:
-    """Return runs and models by name; at most one at a time has its own copy of a base."""
+    """Load runs and models and return them by name; equal weights are in memory once."""
     weights, predictors = SharedWeights(), {}
     for name in names:
         predictors[name] = predictor = load(name)

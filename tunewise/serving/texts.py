@@ -19,7 +19,7 @@ from tunewise.serving.engine import Engine
 from tunewise.serving.refusals import BROKEN, Refusal
 from tunewise.serving.requests import MAX_TEXTS, TextRequest
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 class NumberedPiece(NamedTuple):
@@ -61,7 +61,11 @@ class RequestedTexts:
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, numbered)
 
     def start(self) -> None:
-        """Queue the texts. Raises BusyError if too many are waiting."""
+        """Queue the texts.
+
+        Raises:
+            BusyError: if too many are waiting.
+        """
         self._engine.write(self._name, self._jobs)
 
     async def pieces(self) -> AsyncIterator[NumberedPiece]:
@@ -82,7 +86,7 @@ class RequestedTexts:
 def _decoding_after(
     asked: TextRequest, engine: Engine, prompt_length: int, max_length: int
 ) -> DecodingConfig:
-    """Return how a text is written after a prompt.
+    """Return the decoding settings for a text after a prompt.
 
     Args:
         max_length: maximum number of tokens of the prompt and the text together.
@@ -111,7 +115,7 @@ async def respond(
     """Return texts in one response, or as a stream of their pieces.
 
     Args:
-        echoes: what the texts after each prompt begin with.
+        echoes: the beginning of the texts after each prompt.
     """
     texts.start()
     so_far = [echo for echo in echoes for _ in range(texts.per_prompt)]
@@ -142,7 +146,7 @@ async def _events(
     """Yield server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
     Args:
-        echoes: what each text begins with.
+        echoes: the beginning of each text.
     """
     first = [True] * texts.count
     async for number, piece in texts.pieces():
@@ -161,7 +165,7 @@ def _event(data: responses.JSON) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def while_connected(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
     """Return the result of some work, which is cancelled if the client disconnects before."""
 
     async def disconnect() -> None:

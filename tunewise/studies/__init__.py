@@ -1,1 +1,1 @@
-"""Many runs, one question: what is compared, how it is run, and what came of it."""
+"""Studies: many runs that answer one question, from their plan to their comparison."""

@@ -51,7 +51,7 @@ from tunewise.studies.trials import (
 SIGNIFICANT = 0.05
 """Corrected p-value below which a difference is significant."""
 JUDGE_BOUNDS = 0.0, 100.0
-"""Scale of a judge's scores, which are no metric of ours."""
+"""Scale of a judge's scores, which are not in METRICS."""
 COSTS: dict[Cost, str] = {
     "trainable": "trainable parameters",
     "memory": "peak memory",
@@ -85,7 +85,7 @@ class CellResult:
     edges: list[str]
     """The tuned fields whose winning value is the first or last of its range."""
     failures: list[str]
-    """Why candidates and seeds failed, a line each."""
+    """The errors of candidates and seeds that failed, a line each."""
     metrics: dict[str, Interval]
     """Each metric of the test split: over seeds, or with one seed over test examples."""
 
@@ -136,7 +136,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a report shows."""
+    """The comparison of a study's cells: everything that a report shows."""
 
     folder: Path
     study: Study
@@ -168,7 +168,7 @@ def compare(folder: Path) -> Comparison:
     """Return the comparison of a study's cells, by the runs in its folder that have finished.
 
     Raises:
-        ConfigError: if it is not the folder of a study, or its runs answered different examples.
+        ConfigError: if it is not the folder of a study, or its runs have different test examples.
     """
     path = folder / STUDY_FILE
     if not path.is_file():
@@ -263,7 +263,7 @@ def _cost_of(kind: Cost, result: Result) -> float:
 
 
 def _check_same_examples(rows: Sequence[CellResult]) -> None:
-    """Raise ConfigError unless all runs answered the same test examples."""
+    """Raise ConfigError unless all runs have the same test examples."""
     first_by_examples: dict[tuple[tuple[str, str], ...], StoredRun] = {}
     for row in rows:
         for run in row.runs:
@@ -272,7 +272,7 @@ def _check_same_examples(rows: Sequence[CellResult]) -> None:
     if len(first_by_examples) > 1:
         first, second, *_ = first_by_examples.values()
         raise ConfigError(
-            f"{first.folder} and {second.folder} answered different test examples, so their "
+            f"{first.folder} and {second.folder} have different test examples, so their "
             "figures cannot be compared; run one of them again on the same rows"
         )
 
@@ -295,13 +295,13 @@ def _compare_two(
     terms = [Term(1.0, measured[first.name]), Term(-1.0, measured[second.name])]
     difference, p = combine(terms)
     test = "paired bootstrap"
-    if metric.name == "accuracy" and len(first.runs) == len(second.runs) == 1:
-        p, test = mcnemar(_is_right(first.runs[0]), _is_right(second.runs[0])), "McNemar"
+    if metric.is_right is not None and len(first.runs) == len(second.runs) == 1:
+        right, also_right = (
+            [metric.is_right(prediction) for prediction in row.runs[0].predictions]
+            for row in (first, second)
+        )
+        p, test = mcnemar(right, also_right), "McNemar"
     return Pair(first.name, second.name, difference, test, p, corrected=p)
-
-
-def _is_right(run: StoredRun) -> list[bool]:
-    return [prediction.expected == prediction.predicted for prediction in run.predictions]
 
 
 def _is_worse(row: CellResult, best: CellResult, pairs: Sequence[Pair]) -> bool:

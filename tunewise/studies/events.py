@@ -1,4 +1,4 @@
-"""Events: what the runs of a study report while they last, and what takes them."""
+"""Events: the progress that the runs of a study report, and the type of their receiver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """How far a run is, or how it ended."""
+    """The progress of a run, or its end."""
 
     run: str
     """Name of the run's folder."""
@@ -16,7 +16,7 @@ class Event:
     seconds: float
     """Time since it was started or resumed."""
     ended: str = ""
-    """Its value or its error in a few words, once it has ended."""
+    """The value or the error of the run in a few words, once it has ended."""
     value: float | None = None
     """Best validation value, once it has finished."""
 

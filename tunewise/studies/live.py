@@ -1,4 +1,4 @@
-"""The console of a study: a table of what is to be run, then progress bars or plain lines."""
+"""The console of a study: a table of the runs to do, then progress bars or plain lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +25,7 @@ from tunewise.studies.trials import candidates_of, seeds_of
 
 
 def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console: Console) -> int:
-    """Print what each cell has done and has to do, and what that is expected to take.
+    """Print the runs done and to do of each cell with their estimates, and return the number to do.
 
     Args:
         folder: the study's folder.
@@ -55,7 +55,7 @@ def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console:
             seconds += (to_try + to_do) * estimate.seconds / jobs
         else:
             memory = duration = ""
-            all_known = all_known and not to_try + to_do
+            all_known = all_known and to_try + to_do == 0
         counts = map(str, (tried, to_try, done, to_do))
         table.add_row(Text(cell.name), *counts, memory, duration)
         num_runs += len(candidates) + study.seeds
@@ -70,22 +70,22 @@ def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console:
 
 
 def estimate_cells(study: Study, folder: Path, data: Path | None, jobs: int) -> dict[str, Estimate]:
-    """Return what one run is expected to take, for each cell that has not finished.
+    """Return the estimate of one run, for each cell that has not finished.
 
     A cell that cannot be run is left out: its runs will report why.
     """
     shared, threads = Shared(), torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))  # as many as a run will have
-    found = {}
+    estimates = {}
     for cell in study.cells():
         seeds = seeds_of(study, cell, folder)
         if seeds and all(trial.status == "finished" for trial in seeds):
             continue
         with suppress(TunewiseError):
             prepared = prepare(cell.config, data, choose_device(), shared, SPLITS)
-            found[cell.name] = estimate_run(prepared, shared)
+            estimates[cell.name] = estimate_run(prepared, shared)
     torch.set_num_threads(threads)
-    return found
+    return estimates
 
 
 @contextmanager
@@ -130,7 +130,8 @@ class _ProgressDisplay:
         self._bars.remove_task(self._running.pop(event.run))
         del self._shares[event.run]
         self._num_done += 1
-        self._num_failed += event.value is None
+        if event.value is None:
+            self._num_failed += 1
         if event.value is not None and (
             self._best is None or self._metric.better(event.value, than=self._best[0])
         ):

@@ -1,4 +1,4 @@
-"""Overrides: values of a configuration's fields, as grids of them and as names.
+"""Overrides: values of a configuration's fields, grids of them, and names made from them.
 
 A study varies and tunes fields by their dotted paths (`method.rank`). The names of cells,
 candidates and run folders are made from the values that were chosen.

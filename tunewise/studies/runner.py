@@ -35,7 +35,7 @@ from tunewise.studies.trials import (
     candidates_of,
     seeds_of,
 )
-from tunewise.studies.workers import POLL_SECONDS, Work, workers
+from tunewise.studies.workers import POLL_SECONDS, WorkItem, workers
 from tunewise.training.loop import Step
 
 LEFT_AT_START = (LOCK_FILE, f"{STUDY_FILE}.part")
@@ -46,7 +46,7 @@ def open_folder(folder: Path, resume: bool) -> None:
     """Make a study's folder, or check that an existing one can be resumed.
 
     Raises:
-        ConfigError: if it holds something and is not to be resumed, or cannot be made.
+        ConfigError: if it holds something and `resume` is false, or if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def open_folder(folder: Path, resume: bool) -> None:
     if holds_something and not resume:
         raise ConfigError(
             f"--out {folder}: holds something already, and nothing is overwritten; "
-            "--resume goes on with a study"
+            "--resume continues a study"
         )
     if holds_something and not (folder / STUDY_FILE).is_file():
         raise ConfigError(
@@ -70,9 +70,9 @@ def run_study(
     """Run everything of a study that has not finished; return the failures, a line each.
 
     All candidates come first, then each cell's seeds with the values of its best candidate. A run
-    that fails is recorded in its folder, and the others go on. Of an earlier session, what has
-    finished stays as it is, what was stopped resumes from its checkpoint, and what failed is tried
-    again from the start.
+    that fails is recorded in its folder, and the others continue. In a resumed study, finished runs
+    stay as they are, stopped runs resume from their checkpoints, and failed runs are tried again
+    from the start.
 
     Args:
         folder: the study's folder; see `open_folder`.
@@ -104,7 +104,7 @@ def _command(folder: Path, data: Path | None) -> str:
     return shlex.join([*words, "--out", f"{folder}-again"])
 
 
-def _work_left(trials: Sequence[Trial], data: Path | None) -> list[Work]:
+def _work_left(trials: Sequence[Trial], data: Path | None) -> list[WorkItem]:
     return [partial(run_trial, trial, data) for trial in trials if trial.status != "finished"]
 
 
@@ -143,7 +143,7 @@ def run_trial(
     """Run or resume one trial; return its best validation value, or None if it failed.
 
     Args:
-        watch: sees each evaluation, those of a trial that has finished before too.
+        watch: called at each evaluation, also at those of a trial that has finished before.
     """
     progress = _TrialProgress(trial, notify, watch)
     if (result := read_result(trial.folder)) is not None:

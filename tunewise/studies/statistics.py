@@ -32,7 +32,7 @@ class Interval:
     high: float = math.nan
 
     def clip(self, bounds: tuple[float, float]) -> "Interval":
-        """Return the interval without what lies outside the bounds."""
+        """Return the interval with its ends moved into the bounds."""
         return Interval(self.mean, max(self.low, bounds[0]), min(self.high, bounds[1]))
 
     def negate(self) -> "Interval":
@@ -57,7 +57,7 @@ class Measurement:
 
     @property
     def seed_variance(self) -> float:
-        """Variance of the mean over seeds, s² / S; 0 with one seed, which shows none."""
+        """Variance of the mean over seeds, s² / S; 0 with one seed."""
         count = len(self.values)
         return float(self.values.var(ddof=1) / count) if count > 1 else 0.0
 
@@ -89,7 +89,7 @@ def interval_over_seeds(
 
 @dataclass(frozen=True)
 class Term:
-    """A set-up's part in a weighted sum of means."""
+    """One term of a weighted sum of means."""
 
     weight: float
     measurement: Measurement

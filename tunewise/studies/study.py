@@ -51,7 +51,7 @@ class Search(Settings):
     trials: int = Field(gt=0)
     """Candidates per cell: the same budget for each."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How values are chosen: by a tree-structured Parzen estimator, or at random."""
+    """The way values are chosen: by a tree-structured Parzen estimator, or at random."""
     pruner: Literal["none", "median", "halving"] = "none"
     """When a poor candidate is stopped early, at an evaluation: never (`none`), if its value is
     worse than the median of the candidates before it, or by successive halving."""
@@ -97,7 +97,7 @@ class Study(Settings):
     search: Search | None = None
     """In place of `tune`: candidates chosen by Optuna."""
     seeds: int = Field(default=1, gt=0)
-    """How often each cell is run: with the seeds base.seed, base.seed + 1, ..."""
+    """Number of runs of each cell, with the seeds base.seed, base.seed + 1, ..."""
     cost: Cost = "trainable"
     """The cost that decides among cells without a significant difference in quality: trainable
     parameters, peak memory, or time per epoch."""

@@ -1,7 +1,7 @@
-"""Trials: every configuration that a study runs, and what its folder says of it.
+"""Trials: the configurations that a study runs, with their status in the study's folder.
 
 A cell's candidates are tried first, with one seed each. Then the cell is run once per seed, with
-the values of the best candidate. What has been done is read from the study's folder alone.
+the values of the best candidate. The status of each is read from its folder.
 """
 
 import math
@@ -38,7 +38,7 @@ class Trial:
     title: str
     """The cell's name, followed by the values of a candidate."""
     name: str
-    """What distinguishes it from the cell's other trials: a candidate's values, or `seed 1`."""
+    """Name among the cell's trials: a candidate's values, or `seed 1`."""
     overrides: Overrides
     """The fields that a candidate sets; empty for a seed."""
     config: RunConfig
@@ -48,7 +48,7 @@ class Trial:
     value: float = math.nan
     """Best validation value of the metric that chooses; nan unless finished."""
     error: str = ""
-    """Why it failed."""
+    """The error with which it failed."""
 
 
 class SearchEntry(Settings):
@@ -78,7 +78,7 @@ def candidates_of(study: Study, cell: Cell, folder: Path) -> list[Trial]:
 
 
 def new_candidate(study: Study, cell: Cell, overrides: Overrides, folder: Path) -> Trial:
-    """Return the candidate for a cell that sets these fields, whatever its folder holds."""
+    """Return the candidate for a cell that sets these fields; its status is not read."""
     name = title_of(overrides)
     title = f"{cell.name}, {name}"
     config = study.config(cell.name, cell.overrides, overrides)
@@ -128,7 +128,7 @@ def find_winner(cell: Cell, candidates: Sequence[Trial]) -> Trial | None:
 
 
 def find_edges(study: Study, winner: Trial | None) -> list[str]:
-    """Return the fields whose winning value lies at the end of what was tried."""
+    """Return the fields whose winning value lies at the end of the range that was tried."""
     if winner is None:
         return []
     return [field for field, value in winner.overrides.items() if _is_at_end(study, field, value)]

@@ -1,4 +1,4 @@
-"""The processes that do the work of a study, and how they stop together."""
+"""Worker processes of a study: they do its work, and stop together."""
 
 import logging
 import multiprocessing
@@ -22,18 +22,18 @@ from tunewise.studies.events import Notify
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""Time between two looks at the progress of other processes."""
+"""Time between two checks of the events of other processes."""
 
-Work = Callable[[Shared, Notify], object]
-"""A piece of work. It is called with what it may share with other work of its process, and with
-where to report its progress. To reach another process it must be picklable: a `functools.partial`
+WorkItem = Callable[[Shared, Notify], object]
+"""A piece of work. It is called with the memory that the work of its process shares, and with the
+receiver of its events. To reach another process it must be picklable: a `functools.partial`
 of a module's function."""
-DoAll = Callable[[Sequence[Work]], None]
+DoAll = Callable[[Sequence[WorkItem]], None]
 
 
 @contextmanager
 def workers(jobs: int, notify: Notify) -> Iterator[DoAll]:
-    """Give a function that does several pieces of work: in this process, or in `jobs` others.
+    """Yield a function that does several pieces of work: in this process, or in `jobs` others.
 
     SIGINT and SIGTERM are passed on to the other processes. Each finishes its update, writes a
     checkpoint and starts nothing more.
@@ -44,7 +44,7 @@ def workers(jobs: int, notify: Notify) -> Iterator[DoAll]:
     if jobs == 1:
         shared = Shared()
 
-        def do_one_by_one(pieces: Sequence[Work]) -> None:
+        def do_one_by_one(pieces: Sequence[WorkItem]) -> None:
             for work in pieces:
                 work(shared, notify)
 
@@ -59,7 +59,7 @@ def workers(jobs: int, notify: Notify) -> Iterator[DoAll]:
         ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
     ):
 
-        def do_side_by_side(pieces: Sequence[Work]) -> None:
+        def do_side_by_side(pieces: Sequence[WorkItem]) -> None:
             futures: set[Future[None]] = {pool.submit(_do_in_worker, work) for work in pieces}
             try:
                 while futures:
@@ -102,7 +102,7 @@ class _Worker:
         if is_first and self._is_busy:
             raise KeyboardInterrupt
 
-    def do(self, work: Work) -> None:
+    def do(self, work: WorkItem) -> None:
         """Do a piece of work, unless this process was asked to stop while the work was waiting."""
         self._is_busy = True
         try:
@@ -130,12 +130,12 @@ def _start_worker(events: Any, threads: int, parent: int) -> None:
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _do_in_worker(work: Work) -> None:
+def _do_in_worker(work: WorkItem) -> None:
     _worker.do(work)
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process once its parent process is gone, however that ended."""
+    """End this process once its parent process has ended."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)

@@ -1,9 +1,10 @@
 """The kinds of task, one file each. To add one, write its file and name it in `AnyTask`."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
+from tunewise.settings import union_by_kind
 from tunewise.tasks.classification import Classification
 from tunewise.tasks.cloze import Cloze
 from tunewise.tasks.generation import Generation
@@ -18,9 +19,7 @@ AnyTask = Annotated[
     Field(discriminator="kind"),
 ]
 
-TASKS: dict[str, type[Task]] = {
-    task.model_fields["kind"].default: task for task in get_args(get_args(AnyTask)[0])
-}
+TASKS: dict[str, type[Task]] = union_by_kind(AnyTask)
 """Each kind of task by its name."""
 
 __all__ = [

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -31,9 +31,9 @@ class Classification(Task):
     label: str = "label"
     """The column with the label: a string, a whole number or a truth value."""
     labels: dict[str, str] | None = Field(default=None, min_length=2)
-    """Each label as it stands in the rows, and its name; without it, those of the training rows."""
+    """Each label as it is in the rows, and its name; default: the labels of the training rows."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
     _labels_are_text = field_validator("labels", mode="before")(labels_as_text)
 
@@ -45,15 +45,19 @@ class Classification(Task):
         return labels
 
     @property
-    def answer(self) -> LabelAnswer:
+    def answer_kind(self) -> LabelAnswer:
         """A label of a new output layer."""
         return LabelAnswer()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        texts = columns_of(self.template) if self.template else [self.text]
-        return (*texts, self.label)
+        return (*self.prompt_columns, self.label)
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of."""
+        return (self.text,) if self.template is None else tuple(columns_of(self.template))
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -97,14 +101,14 @@ class Classification(Task):
 
     def _labels_of(self, rows: list[Row]) -> dict[str, str]:
         """Return the labels that occur, in order: numbers by value, text by alphabet."""
-        found = {label_value(row, self.label) for row in rows}
-        if len(found) < 2:
-            only = found.pop()
+        labels = {label_value(row, self.label) for row in rows}
+        if len(labels) < 2:
+            only = labels.pop()
             raise DataError(
                 f"{rows[0].origin}: every training row has the label {only!r}; two are needed"
             )
-        numbers = all(re.fullmatch(r"-?\d+", label) for label in found)
-        ordered = sorted(found, key=int) if numbers else sorted(found)
+        numbers = all(re.fullmatch(r"-?\d+", label) for label in labels)
+        ordered = sorted(labels, key=int) if numbers else sorted(labels)
         return {label: label for label in ordered}
 
     def _name_of(self, row: Row, names: dict[str, str]) -> str:

@@ -1,13 +1,13 @@
-"""Cloze: the answer is what the model would write next, among a few texts, the verbalizers.
+"""Cloze: the answer is the likeliest continuation among a few texts, the verbalizers.
 
-Schick and Schütze, https://arxiv.org/abs/2001.07676. There is no new output layer: what the model
-knows of the words "yes" and "no" is asked for and trained.
+Schick and Schütze, https://arxiv.org/abs/2001.07676. There is no new output layer: the
+model's knowledge of words such as "yes" and "no" is used and trained.
 """
 
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -24,17 +24,17 @@ from tunewise.tasks.template import Template, columns_of
 
 
 class Cloze(Task):
-    """A question put as a template, and a text for the answer of each label."""
+    """A question as a template, and a verbalizer for each label."""
 
     kind: Literal["cloze"] = "cloze"
     template: Template
-    """What is asked, with columns in braces: `Is "{text}" good or bad? It is`."""
+    """The question, with columns in braces: `Is "{text}" good or bad? It is`."""
     label: str = "label"
     """The column with the label: a string, a whole number or a truth value."""
     verbalizers: dict[str, str] = Field(min_length=2)
-    """Each label as it stands in the rows, and the text that answers with it, such as `" yes"`."""
+    """Each label as it is in the rows, and the text that stands for it, such as `" yes"`."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
     _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
 
@@ -45,18 +45,23 @@ class Cloze(Task):
         if empty := [text for text in texts if not text.strip()]:
             raise ValueError(f"{empty[0]!r} is empty")
         if len({text.strip() for text in texts}) < len(texts):
-            raise ValueError("two are the same but for spaces around them")
+            raise ValueError("two are the same apart from spaces around them")
         return verbalizers
 
     @property
-    def answer(self) -> ChoiceAnswer:
+    def answer_kind(self) -> ChoiceAnswer:
         """The likeliest of the verbalizers."""
         return ChoiceAnswer(tuple(self.verbalizers.values()))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        return (*columns_of(self.template), self.label)
+        return (*self.prompt_columns, self.label)
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of."""
+        return tuple(columns_of(self.template))
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return one example per row."""
@@ -73,7 +78,7 @@ class Cloze(Task):
     def prompt_of(self, row: Row) -> Example:
         """Return the question that a row makes, and the texts that may answer it."""
         filled = self.fill(self.template, row)
-        return Example.asking(row.id, filled.prompt, filled.cue, self.answer.choices)
+        return Example.asking(row.id, filled.prompt, filled.cue, self.answer_kind.choices)
 
     def encode(
         self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
@@ -83,17 +88,17 @@ class Cloze(Task):
         Raises:
             ConfigError: if a verbalizer is so long that it would be cut, or begins another one.
         """
-        verbalizers = self.answer.ids(tokenizer)
+        verbalizers = self.answer_kind.ids(tokenizer)
         longest = max(map(len, verbalizers))
         if longest > layout.text_length // 2:
             raise ConfigError(
                 f"task.verbalizers: the longest has {longest} tokens; at most half of the "
                 f"{layout.text_length} tokens of a sequence are for the answer"
             )
-        for one, other in permutations(verbalizers, 2):
-            if other[: len(one)] == one:
+        for shorter, longer in permutations(verbalizers, 2):
+            if longer[: len(shorter)] == shorter:
                 raise ConfigError(
-                    f"task.verbalizers: the tokens of {tokenizer.decode(one)!r} begin those of "
-                    f"{tokenizer.decode(other)!r}, so it would always be likelier"
+                    f"task.verbalizers: the tokens of {tokenizer.decode(shorter)!r} begin those of "
+                    f"{tokenizer.decode(longer)!r}, so it would always be likelier"
                 )
         return encode_answered(examples, tokenizer, layout, end=False)

@@ -1,6 +1,6 @@
 """Generation: a text is completed from its first lines, or a prompt gets its completion."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,22 +19,27 @@ class Generation(TextTask):
     text: str | None = None
     """The column with whole texts, of which the first `given_lines` are the prompt."""
     given_lines: int = Field(default=3, gt=0)
-    """How many lines of a whole text are given."""
+    """Number of lines of a whole text that are the prompt."""
     template: Template = "{prompt}"
-    """Where there is no `text`: what is given, with columns in braces."""
+    """Without `text`: the prompt, with columns in braces."""
     completion: Template = "{completion}"
-    """Where there is no `text`: what is to be written, with columns in braces."""
+    """Without `text`: the completion, with columns in braces."""
     judge_whole: bool = False
-    """Whether metrics compare whole texts, the given part included, as published for sonnets."""
+    """Whether metrics compare whole texts, the prompt included, as published for sonnets."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "bleu")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "bleu")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         if self.text is not None:
             return (self.text,)
-        return (*columns_of(self.template), *columns_of(self.completion))
+        return (*self.prompt_columns, *columns_of(self.completion))
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of; none for the first lines of a whole text."""
+        return tuple(columns_of(self.template)) if self.text is None else ()
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
@@ -57,7 +62,7 @@ class Generation(TextTask):
         return Example.asking(row.id, MarkedText("".join(lines[: self.given_lines])))
 
     def compared_texts(self, example: Example, output: str) -> ComparedTexts:
-        """Return what was expected and what was written, as metrics compare them."""
+        """Return the expected and the written text, as metrics compare them."""
         if not self.judge_whole:
             return super().compared_texts(example, output)
         prompt = example.prompt + example.cue

@@ -1,14 +1,15 @@
-"""Instructions and their responses, in any of the shapes that such data have.
+"""Instruction: instructions and their responses, in any of the usual formats.
 
 Alpaca rows (https://github.com/tatsu-lab/stanford_alpaca) have `instruction`, `input` (which may be
 empty) and `output`; others have `prompt` and `completion`, or `messages` (a list of `role` and
-`content`), or ShareGPT's `conversations` (of `from` and `value`). A row's columns tell which.
+`content`), or ShareGPT's `conversations` (of `from` and `value`). The format is recognised by
+a row's columns.
 """
 
 import logging
 import reprlib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 
@@ -39,13 +40,13 @@ class Turn(NamedTuple):
 
 
 class Instruction(TextTask):
-    """A prompt in Alpaca's words, with or without an input, and the response."""
+    """A prompt in Alpaca's format, with or without an input, and the response."""
 
     kind: Literal["instruction"] = "instruction"
     instruction: str = "instruction"
-    """The column with what is to be done."""
+    """The column with the instruction."""
     input: str = "input"
-    """The column with what it is to be done to; a row may lack it, or leave it empty."""
+    """The column with the input; it may be missing or empty."""
     output: str = "output"
     """The column with the response."""
     with_input: Template = (
@@ -53,12 +54,12 @@ class Instruction(TextTask):
         "context. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
     )
-    """The prompt where there is an input."""
+    """The prompt of a row with an input."""
     without_input: Template = (
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
     )
-    """The prompt where there is none."""
+    """The prompt of a row without an input."""
     turns: dict[Role, str] = Field(
         default={
             "system": "{content}\n\n",
@@ -66,10 +67,10 @@ class Instruction(TextTask):
             "assistant": "### Response:\n{content}\n\n",
         }
     )
-    """How the turns of a conversation are written; the assistant's last is the response. Special
+    """Templates of the turns of a conversation; the assistant's last is the response. Special
     tokens may be named here, and in any template."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "chrf", "rougeL")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "rougeL")
 
     @field_validator("turns")
     @classmethod
@@ -85,7 +86,7 @@ class Instruction(TextTask):
         return (self.instruction, self.output)
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row; the shape of one's own rows is logged."""
+        """Return one example per row; the format of the user's own rows is logged."""
         if split == "train" and self.path is not None:
             logger.info("%s: read as %s", self.path, self._shape(self.rows(split, data)[0]))
         return super().examples(split, data)
@@ -105,7 +106,7 @@ class Instruction(TextTask):
         return self.prompt_of(row).with_target(MarkedText(text))
 
     def prompt_of(self, row: Row) -> Example:
-        """Return what a row asks; of a conversation, all that comes before the response."""
+        """Return the prompt of a row; of a conversation, everything before the response."""
         shape = self._shape(row)
         if shape == "messages":
             return self._conversation(row)
@@ -132,7 +133,7 @@ class Instruction(TextTask):
         )
 
     def _conversation(self, row: Row) -> Example:
-        """Return what a conversation asks; the assistant's turn at its end is the response."""
+        """Return the prompt of a conversation; the assistant's turn at its end is the response."""
         turns = self._turns(row)
         asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
         if not asked:
@@ -149,7 +150,7 @@ class Instruction(TextTask):
         return [self._turn(turn, row) for turn in _list(row)]
 
     def _turn(self, turn: Any, row: Row) -> Turn:
-        """Return a message in our words, whichever format it is in."""
+        """Return a message with our name of its role, in either format."""
         values = turn if isinstance(turn, dict) else {}
         name = values.get("role", values.get("from"))
         role = ROLES.get(name) if isinstance(name, str) else None
@@ -166,6 +167,6 @@ def _list(row: Row) -> list[Any]:
     column = "messages" if "messages" in row.values else "conversations"
     turns = row.values[column]
     if not isinstance(turns, list):
-        found = reprlib.repr(turns)
-        raise DataError(f"{row.origin}: column {column!r} holds {found}; a list is needed")
+        shown = reprlib.repr(turns)
+        raise DataError(f"{row.origin}: column {column!r} holds {shown}; a list is needed")
     return turns

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tunewise.data.encode import EncodedSplit, encode_texts_whole
 from tunewise.data.example import Example
@@ -14,17 +14,17 @@ from tunewise.tasks.task import Task
 
 
 class LanguageModeling(Task):
-    """A text to be learnt. A long one is cut into consecutive pieces: books can be trained on."""
+    """A text to learn. A long one is cut into consecutive pieces: books can be trained on."""
 
     kind: Literal["language_modeling"] = "language_modeling"
     text: str = "text"
     """The column with the text; a .txt file is one text."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    metrics: tuple[str, ...] = ("loss", "perplexity")
 
     @property
-    def answer(self) -> NoAnswer:
-        """Nothing: a text is only learnt."""
+    def answer_kind(self) -> NoAnswer:
+        """No answer: a text is only learned."""
         return NoAnswer()
 
     @property

@@ -1,4 +1,4 @@
-"""The tasks known by name: one YAML file each in `catalog/`, whose folder is the list."""
+"""Named tasks: one YAML file each in the folder `catalog/`."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def named_task(name: str) -> dict[str, Any]:
     """Return the settings of a named task.
 
     Raises:
-        ConfigError: if there is none of this name.
+        ConfigError: if no task has this name.
     """
     path = CATALOG / f"{name}.yaml"
     if name not in task_names():

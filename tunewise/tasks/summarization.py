@@ -1,6 +1,6 @@
 """Summarization: an article, and its summary after "TL;DR:" (Radford et al. 2019, section 3.6)."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tunewise.data.example import Example
 from tunewise.data.rows import Row
@@ -13,16 +13,21 @@ class Summarization(TextTask):
 
     kind: Literal["summarization"] = "summarization"
     template: Template = "{article}\nTL;DR:"
-    """What is given, with columns in braces."""
+    """The prompt, with columns in braces."""
     summary: Template = " {highlights}"
-    """What is to be written, with columns in braces."""
+    """The summary, with columns in braces."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "rouge1", "rouge2", "rougeL")
+    metrics: tuple[str, ...] = ("loss", "perplexity", "rouge1", "rouge2", "rougeL")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        return (*columns_of(self.template), *columns_of(self.summary))
+        return (*self.prompt_columns, *columns_of(self.summary))
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of."""
+        return tuple(columns_of(self.template))
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""

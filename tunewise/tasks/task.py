@@ -1,4 +1,4 @@
-"""The base of all tasks: settings, where the rows are, and the examples made of them."""
+"""The base class of all tasks: settings, the source of the rows, and their examples."""
 
 import os
 import string
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
@@ -20,6 +20,7 @@ from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.evaluation.answers import AnswerKind
+from tunewise.metrics import METRICS
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
 from tunewise.tasks.template import Filled, fill
@@ -41,23 +42,23 @@ class Task(Settings):
     path: Path | None = None
     """A file of rows, or a folder of splits; without it, the data folder is searched for `name`."""
     hub: HubData | None = None
-    """Where the data are on the Hugging Face hub, in case they are in no folder here."""
+    """The data set on the Hugging Face hub, used if the data are in no folder here."""
     samples: int | dict[Split, int] | None = None
-    """How many rows of each split to use, drawn by `sample_seed`: one number, or one per split."""
+    """Number of rows to use, sampled by `sample_seed`: one for all splits, or one per split."""
     sample_seed: int = Field(default=0, ge=0)
-    """Which rows are drawn; the same in all runs, whatever their seed, unless you change it."""
+    """Seed of that sample; it does not depend on the seed of a run."""
     train_size: float | None = Field(default=None, gt=0, lt=1)
-    """The share of the training rows to train on; the others validate, in place of the data's own
-    validation rows. Without it those are used, or, if there are none, 20 % of the training rows."""
+    """Fraction of the training rows to train on; the others are the validation rows, in place of
+    the data's own. Default: the data's own validation rows, or 20 % of the training rows."""
     max_length: int | None = Field(default=None, gt=1)
-    """The most tokens of a sequence, unless `train.max_length` is set."""
+    """Most tokens of a sequence, unless `train.max_length` is set."""
     lowercase: bool = False
     """Whether to read all text in lower case."""
     punctuation: bool = True
     """Whether to keep punctuation (the ASCII marks)."""
 
-    metrics: ClassVar[tuple[str, ...]]
-    """The metrics that suit it; the first chooses the best state unless the configuration says."""
+    metrics: tuple[str, ...]
+    """The metrics; the first chooses the best state, unless `train.metric` is set."""
 
     @field_validator("path")
     @classmethod
@@ -83,9 +84,19 @@ class Task(Settings):
             raise ValueError("at least one row of each split is needed")
         return samples
 
+    @model_validator(mode="after")
+    def _metrics_suit_the_answer(self) -> Self:
+        known = [name for name, metric in METRICS.items() if self.answer_kind.suits(metric)]
+        if wrong := [name for name in self.metrics if name not in known]:
+            hint = nearest(wrong[0], known)
+            raise ValueError(f"metrics: no metric {wrong[0]!r} for this kind of task; {hint}")
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("metrics: the list is empty or names a metric twice")
+        return self
+
     @property
     @abstractmethod
-    def answer(self) -> AnswerKind:
+    def answer_kind(self) -> AnswerKind:
         """The kind of its answers: labels, choices among texts, texts, or nothing."""
 
     @property
@@ -93,20 +104,25 @@ class Task(Settings):
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
 
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a prompt is made of; none where it depends on the row."""
+        return ()
+
     def rows(self, split: Split, data: Path | None, group: str | None = None) -> list[Row]:
         """Return the rows of a split.
 
         Args:
             data: the data folder.
-            group: a column whose values shall have the same shares in all splits made here.
+            group: a column whose values keep their shares in all splits made here.
 
         Raises:
-            DataError: if there are none, or broken ones.
+            DataError: if there are none, or a row is broken.
         """
         return rows_of(self.source(data), split, group, self.train_size)
 
     def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
-        """Return as many of the examples as the task asks for; labels keep their shares."""
+        """Return as many of the examples as `samples` says; labels keep their shares."""
         count = self.samples.get(split) if isinstance(self.samples, dict) else self.samples
         if count is None:
             return examples
@@ -114,10 +130,10 @@ class Task(Settings):
         return subset(examples, count, self.sample_seed, groups)
 
     def source(self, data: Path | None) -> Source:
-        """Return where the task's rows are.
+        """Return the source of the task's rows.
 
         Raises:
-            DataError: if they are nowhere.
+            DataError: if there is none.
         """
         if self.path is not None:
             if not os.path.exists(self.path):  # pathlib's fails on too long a name
@@ -153,15 +169,15 @@ class Task(Settings):
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The labels, in the order of the output layer; None where it is over the vocabulary."""
+        """The labels, in the order of the output layer; None if that is over the vocabulary."""
         return None
 
     def resolve(self, examples: Sequence[Example]) -> "Task":
-        """Return the task with nothing left open that its training examples decide."""
+        """Return the task with the settings filled in that its training examples decide."""
         return self
 
     def prompt_of(self, row: Row) -> Example:
-        """Return what a row asks; the row need not hold the answer.
+        """Return an example of a row's prompt; the answer may be missing.
 
         Raises:
             ConfigError: if the task answers nothing.

@@ -1,4 +1,4 @@
-"""Templates: text with the names of columns in braces, `{premise}`. They are data, never code."""
+"""Templates: text with the names of columns in braces, `{premise}`. They are never run as code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Filled:
         return self.prompt + self.cue
 
 
-class Piece(NamedTuple):
-    """A literal piece of a template, and the column after it."""
+class TemplatePart(NamedTuple):
+    """A literal part of a template, and the column after it."""
 
     literal: str
     column: str | None
-    """None behind the last column."""
+    """None after the last column."""
     has_star: bool
 
 
@@ -40,10 +40,10 @@ def columns_of(template: str) -> list[str]:
     Raises:
         ValueError: if the braces do not pair or hold anything but a name, or two names have a star.
     """
-    pieces = _pieces(template)
-    if sum(piece.has_star for piece in pieces) > 1:
+    parts = _parts(template)
+    if sum(part.has_star for part in parts) > 1:
         raise ValueError(f"only one column of a template may have a star: {template!r}")
-    return [piece.column for piece in pieces if piece.column is not None]
+    return [part.column for part in parts if part.column is not None]
 
 
 def fill(template: str, value: Callable[[str], str]) -> Filled:
@@ -55,15 +55,15 @@ def fill(template: str, value: Callable[[str], str]) -> Filled:
     Args:
         value: returns the value of a column.
     """
-    pieces = _pieces(template)
-    starred = [index for index, piece in enumerate(pieces) if piece.has_star]
-    named = [index for index, piece in enumerate(pieces) if piece.column is not None]
+    parts = _parts(template)
+    starred = [index for index, part in enumerate(parts) if part.has_star]
+    named = [index for index, part in enumerate(parts) if part.column is not None]
     last = (starred or named)[-1]
     prompt, cue = MarkedText(), MarkedText()
-    for index, piece in enumerate(pieces):
-        text = MarkedText.literal(piece.literal)
-        if piece.column is not None:
-            text += MarkedText(value(piece.column))
+    for index, part in enumerate(parts):
+        text = MarkedText.literal(part.literal)
+        if part.column is not None:
+            text += MarkedText(value(part.column))
         if index <= last:
             prompt += text
         else:
@@ -71,20 +71,20 @@ def fill(template: str, value: Callable[[str], str]) -> Filled:
     return Filled(prompt, cue)
 
 
-def _pieces(template: str) -> list[Piece]:
-    """Return the pieces of a template, of which only the last may have no column."""
-    pieces: list[Piece] = []
+def _parts(template: str) -> list[TemplatePart]:
+    """Return the parts of a template, of which only the last may have no column."""
+    parts: list[TemplatePart] = []
     literal = ""
     for text, name, specification, conversion in Formatter().parse(template):
-        literal += text  # two braces end a piece of the formatter's, and none of ours
+        literal += text  # two braces end a part of the formatter's, but not one of ours
         if name is None:
             continue
         column = name.removesuffix("*")
         if not column or "*" in column or specification or conversion:
             raise ValueError(f"braces hold the name of a column, as in {{text}}: {template!r}")
-        pieces.append(Piece(literal, column, has_star=column != name))
+        parts.append(TemplatePart(literal, column, has_star=column != name))
         literal = ""
-    return [*pieces, Piece(literal, None, has_star=False)] if literal else pieces
+    return [*parts, TemplatePart(literal, None, has_star=False)] if literal else parts
 
 
 def _in_quotes(template: Any) -> Any:

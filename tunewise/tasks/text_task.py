@@ -1,4 +1,4 @@
-"""Tasks that are answered with a text of any length: what their kinds have in common."""
+"""The base class of tasks whose answer is a text of any length."""
 
 import logging
 from abc import abstractmethod
@@ -24,15 +24,15 @@ class TextTask(Task):
     """A prompt and the text that answers it."""
 
     loss_on: LossOn = "answer"
-    """Which tokens are learnt: those of the answer, or those of the prompt too (`everything`)."""
+    """The scored tokens: those of the answer, or those of the prompt too (`everything`)."""
     max_answer: int | None = Field(default=None, gt=0)
-    """The most characters of an answer; rows with a longer one are dropped, and their number is
+    """Most characters of an answer; rows with a longer one are dropped, and their number is
     logged."""
     decoding: DecodingConfig = DecodingConfig()
     """Settings of the decoding of answers."""
 
     @property
-    def answer(self) -> TextAnswer:
+    def answer_kind(self) -> TextAnswer:
         """A text, written as `decoding` says."""
         return TextAnswer(self.decoding, self.compared_texts)
 
@@ -63,5 +63,5 @@ class TextTask(Task):
         return encode_answered(examples, tokenizer, layout, self.loss_on)
 
     def compared_texts(self, example: Example, output: str) -> ComparedTexts:
-        """Return what was expected and what was written, as metrics compare them."""
+        """Return the expected and the written text, as metrics compare them."""
         return ComparedTexts(example.target.strip(), output.strip())

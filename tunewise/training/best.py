@@ -1,4 +1,4 @@
-"""The best state of a training run: the weights that are kept when it is over."""
+"""The best state of a training run: the trained weights at its best evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tunewise.training.loop import Step
 
 @dataclass
 class BestState:
-    """The trained weights at the best evaluation so far, and what was measured there."""
+    """The trained weights at the best evaluation so far, and its metrics."""
 
     metric: Metric
     """The metric that decides."""
@@ -25,7 +25,7 @@ class BestState:
     step: int = 0
     epoch: int = 0
     evaluations_since: int = 0
-    """How many evaluations in a row have brought no better value."""
+    """Number of evaluations in a row without a better value."""
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
@@ -35,7 +35,7 @@ class BestState:
         """Keep the model's trained weights if they are the best so far, and return whether.
 
         Args:
-            metrics: of an evaluation of the model; the one that decides is among them.
+            metrics: the metrics of an evaluation, among them the one that decides.
             step: the update after which it was evaluated; None before any.
         """
         value = metrics[self.metric.name]

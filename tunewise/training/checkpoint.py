@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to resume as if it had never been stopped, in one file.
+"""Checkpoints: one file each, from which a run resumes as if it had never been stopped.
 
-A checkpoint is written beside the one before it and only then takes its place in the row, so there
-is a good one at any moment. Its name holds a hash of its content: a file that was cut short or has
-changed on the disk does not go with its name, and the one before it is taken.
+A checkpoint is written completely before an older one is deleted, so there is a good one at any
+moment. Its name holds a hash of its content: a file that was cut short or has
+changed on the disk does not match its name, and the one before it is used.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ NUM_KEPT = 2
 CHUNK_BYTES = 2**24
 
 
-class Record(BaseModel):
-    """A part of what a checkpoint keeps beside tensors."""
+class CheckpointRecord(BaseModel):
+    """Base class of the values in a checkpoint, beside its tensors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BestRecord(Record):
-    """What a checkpoint keeps of the best state, beside its weights and metrics."""
+class BestRecord(CheckpointRecord):
+    """The best state in a checkpoint, without its weights and metrics."""
 
     value: float
     step: int
@@ -45,8 +45,8 @@ class BestRecord(Record):
     evaluations_since: int
 
 
-class RunState(Record):
-    """What a checkpoint keeps of a run, beside tensors."""
+class RunState(CheckpointRecord):
+    """The state of a run in a checkpoint, without tensors."""
 
     rows: dict[str, str]
     """The fingerprint of each split's rows."""
@@ -62,7 +62,7 @@ class Checkpoint:
     """The state of a run between two updates."""
 
     number: int
-    """How many updates have been made."""
+    """Number of updates that have been made."""
     tensors: dict[str, Tensor]
     state: RunState
 
@@ -107,7 +107,7 @@ def restore(
     optimizer: Optimizer,
     best: BestState,
 ) -> None:
-    """Restore a state, all of it: the next update is what it would have been."""
+    """Put a whole state back: the next update is then the same as without a stop."""
     tensors, kept = checkpoint.tensors, checkpoint.state.best
     for name, parameter in model.trainable():
         parameter.copy_(tensors[f"weights.{name}"])
@@ -132,7 +132,7 @@ def restore(
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint into a folder and drop all but the last two.
+    """Write a checkpoint into a folder and delete all but the last two.
 
     Raises:
         OSError: if it cannot be written, with those before it left as they are.
@@ -144,7 +144,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     with temporary_file(folder / "writing.part") as temporary:
         try:
             save_file(tensors, temporary, metadata=values)
-        except SafetensorError as error:  # safetensors has its own for the system's
+        except SafetensorError as error:  # safetensors raises its own error for one of the system
             raise OSError(str(error)) from error
         sync(temporary)
         temporary.replace(folder / f"{checkpoint.number:09}-{_digest(temporary)}.safetensors")
@@ -156,14 +156,14 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 def read_last(folder: Path) -> Checkpoint | None:
     """Return the last sound checkpoint of a folder; None if there is none.
 
-    A damaged one is passed over, with a warning.
+    A damaged one is skipped, with a warning.
 
     Raises:
         TunewiseError: if the file is undamaged, and not a checkpoint.
     """
     for path in _all(folder):
         if _digest(path) != path.stem.partition("-")[2]:
-            logger.warning("%s: damaged, so the checkpoint before it is taken", path)
+            logger.warning("%s: damaged, so the checkpoint before it is used", path)
             continue
         with opened(path) as file:
             values = file.metadata()

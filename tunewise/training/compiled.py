@@ -1,4 +1,4 @@
-"""Blocks through torch.compile, for training."""
+"""Compiled blocks: torch.compile for training."""
 
 from collections.abc import Callable
 from typing import ParamSpec
@@ -14,10 +14,10 @@ P = ParamSpec("P")
 
 
 def compile_blocks(model: LanguageModel) -> None:
-    """Have the blocks compiled as they are first trained; they evaluate and write as they were.
+    """Compile each block when it is first trained; evaluation and generation stay uncompiled.
 
     The number of tokens differs from pass to pass, so shapes are dynamic. Attention is left out:
-    its groups of equal lengths are hardly ever the same twice, and each would be compiled anew.
+    its groups of equal lengths are hardly ever the same twice, and each would be compiled again.
 
     Raises:
         ConfigError: if there is no C++ compiler.

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Settings of training: `train` in a configuration."""
 
 import logging
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tunewise.device import Precision
 from tunewise.errors import ConfigError
 from tunewise.settings import Settings
-from tunewise.training.objectives import CrossEntropy, Objective
+from tunewise.training.objectives import AnyObjective, CrossEntropy
 from tunewise.training.optimizers import AnyOptimizer
 from tunewise.training.optimizers.adam import AdamW
 
@@ -23,10 +23,10 @@ NEW_NAMES = {"prefix_cache": "frozen_cache"}
 
 
 class EarlyStopping(Settings):
-    """When to stop before the last epoch."""
+    """Early stopping: training may end before the last epoch."""
 
     patience: int = Field(default=2, gt=0)
-    """How many evaluations in a row may pass without a new best value."""
+    """Number of evaluations in a row without a new best value after which training stops."""
 
 
 class TrainConfig(Settings):
@@ -38,29 +38,31 @@ class TrainConfig(Settings):
     batch_size: int = Field(default=8, gt=0)
     """Sequences per optimizer update."""
     max_length: int | None = Field(default=None, gt=1)
-    """The most tokens of a sequence; without it, as many as the model has positions."""
+    """Most tokens of a sequence; default: the task's, else the model's context length."""
     length_window: int | None = Field(default=None, gt=0)
-    """Updates among which sequences are dealt out by length; without it, order is chance alone."""
+    """Updates among which sequences are distributed by length; without it, the order is random."""
 
     # Updates.
+    objective: AnyObjective = CrossEntropy()
+    """What an update learns: a kind alone, or one of these with its settings."""
     optimizer: AnyOptimizer = AdamW()
     """A name alone, such as `optimizer: sgd`, or one of these with its settings."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """The highest rate; without it, the method's own default."""
+    """The highest learning rate; default: that of the method."""
     min_learning_rate: float = Field(default=0.0, ge=0)
-    """Where warm-up starts, and where the linear and cosine schedules end."""
+    """The learning rate at which warm-up starts, and the linear and cosine schedules end."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """The way down after warm-up."""
+    """The course of the learning rate after warm-up."""
     warmup: float = Field(default=0.05, ge=0, le=1)
-    """The share of all updates during which the rate rises."""
+    """Fraction of all updates during which the learning rate rises."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Applied to matrices; not to biases and norms."""
+    """Weight decay of matrices; biases and norms have none."""
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """The greatest norm of an update's gradient; null for no clipping."""
+    """Largest norm of an update's gradient; null for no clipping."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """On embeddings, attention weights and residuals of the model."""
+    """Dropout of the model's embeddings, attention weights and residuals."""
     on_nan: Literal["stop", "skip"] = "stop"
-    """What to do where a loss or gradient is not finite: stop, or leave the update out."""
+    """The action if a loss or gradient is not finite: stop, or skip the update."""
 
     # Evaluation.
     evaluate_every: int | None = Field(default=None, gt=0)
@@ -72,37 +74,32 @@ class TrainConfig(Settings):
 
     # Memory and speed.
     tokens_per_pass: int = Field(default=8192, gt=0)
-    """The most tokens of one forward pass: bounds memory; the result does not depend on it."""
+    """Most tokens of one forward pass: bounds memory; the result does not depend on it."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: bf16 where the device computes it natively."""
     checkpointing: bool = False
     """Compute each block again in the backward pass: less memory, a third more work."""
     frozen_cache: float = Field(default=4.0, ge=0)
-    """GiB on the disk for the output of frozen first blocks, computed once; 0 computes it anew."""
+    """GiB on the disk for the output of frozen first blocks, computed once; 0 for no cache."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the blocks in training; auto is off, since nowhere was it found to pay."""
+    """torch.compile of the blocks in training; auto is off, since no measurement was faster."""
 
     # Checkpoints and trackers.
     checkpoint_every: int | None = Field(default=None, gt=0)
-    """Updates between checkpoints for `--resume`, beside those by the clock."""
+    """Updates between checkpoints for `--resume`, in addition to those by time."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints."""
     trackers: tuple[Tracker, ...] = ()
-    """Where updates and metrics are shown while they come, beside the run's own folder."""
+    """Experiment trackers to which updates and metrics are sent during the run."""
 
     @model_validator(mode="before")
     @classmethod
     def _by_new_names(cls, values: Any) -> Any:
         return with_new_names(values) if isinstance(values, Mapping) else values
 
-    @property
-    def objective(self) -> Objective:
-        """What an update learns; a setting as soon as there is a second objective."""
-        return CrossEntropy()
-
 
 def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of training with each of them under the name it has today.
+    """Return settings of training with old names replaced by new ones; a warning says so once.
 
     Raises:
         ConfigError: if one is given under its old name and its new one.

@@ -1,8 +1,8 @@
-"""The output of frozen first blocks, computed once and read in later epochs and runs.
+"""Frozen states: the output of frozen first blocks, computed once for all epochs and runs.
 
-What lies below the first trained block is the same in every epoch, and in every run that shares the
-model, the tokens and the depth. It is kept in a file that is mapped into memory. A classifier whose
-blocks are all frozen needs one vector per example.
+The output below the first trained block is the same in every epoch, and in every run that shares
+the model, the tokens and the depth. It is kept in a file that is mapped into memory. A classifier
+whose blocks are all frozen needs one vector per example.
 """
 
 import hashlib
@@ -25,6 +25,10 @@ from tunewise.models import LanguageModel
 
 logger = logging.getLogger(__name__)
 
+STATES_FOLDER = "prefix"
+"""The folder in the cache, by its name in earlier versions, so that their files are used and
+deleted."""
+
 
 def with_frozen_states(
     model: LanguageModel,
@@ -38,8 +42,8 @@ def with_frozen_states(
     time, or if it would take more than `limit`.
 
     Args:
-        tokens_per_pass: the most tokens of one forward pass.
-        limit: how many GiB the outputs may take on the disk, in all; 0 for none.
+        tokens_per_pass: most tokens of one forward pass.
+        limit: GiB that the cache may take on the disk; 0 for no cache.
     """
     if limit == 0 or model.dropout > 0 or model.frozen_depth == 0:
         return {split: list(sequences) for split, sequences in splits.items()}
@@ -67,7 +71,7 @@ def _with_states(
             size / GIB,
         )
         return list(sequences)
-    path = cache_folder() / "prefix" / _key_of_split(key, sequences)
+    path = cache_folder() / STATES_FOLDER / _key_of_split(key, sequences)
     try:
         if not path.is_file() or path.stat().st_size != size:
             logger.info("the output of the frozen blocks is computed once (%.2g GiB)", size / GIB)
@@ -91,18 +95,18 @@ def lengths_kept(model: LanguageModel, sequences: Sequence[Encoded]) -> list[int
 
 
 def keeps_last(model: LanguageModel, sequences: Sequence[Encoded]) -> bool:
-    """Return whether a label layer on frozen blocks reads nothing but each last token's output."""
+    """Return whether only each last token's output is read: by a label layer on frozen blocks."""
     all_frozen = model.frozen_depth > len(model.blocks)
     return all_frozen and all(sequence.label is not None for sequence in sequences)
 
 
 def _key(model: LanguageModel) -> str:
-    """Return a hash of what decides the output beside the tokens: code, weights, precision."""
+    """Return a hash of the code, weights and precision, which decide the output with the tokens."""
     depth = model.frozen_depth
     device = next(model.parameters()).device.type
     key = hashlib.sha256(f"{torch.__version__} {device} {model.compute_dtype} {depth}".encode())
     for file in sorted(Path(models.__file__).parent.rglob("*.py")):
-        key.update(file.read_bytes())  # what computes differently rounds differently
+        key.update(file.read_bytes())  # other code may round differently
     key.update(model.config.model_dump_json().encode())
     parts = [model.token_embedding, model.position_embedding, *model.blocks[:depth]]
     for part in [*parts, model.final_norm if depth > len(model.blocks) else None]:
@@ -150,7 +154,7 @@ def _write(
 
 
 def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype, shared: bool = False) -> Tensor:
-    """Return a file as a tensor whose pages are read when they are needed."""
+    """Return a file as a tensor, which is read from the disk page by page when it is used."""
     size = shape[0] * shape[1]
     return torch.from_file(str(path), shared=shared, size=size, dtype=dtype).view(shape)
 

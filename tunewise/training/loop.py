@@ -1,6 +1,6 @@
-"""The only place that steps an optimizer.
+"""The training loop: the only place that steps an optimizer.
 
-`train` is a generator: it yields each update it has made, and the caller logs, evaluates and stops.
+`train` is a generator: it yields each update it has made; the caller logs, evaluates and stops.
 """
 
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A number of which JSON has null where it is not finite."""
+"""A number that JSON writes as null if it is not finite."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Step:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     number: int
-    """Its number, from 1."""
+    """The number of the update, from 1."""
     epoch: int
-    """The epoch it belongs to, from 1."""
+    """The epoch of the update, from 1."""
     loss: Number
     """The objective's mean over the update, before the update; if it or the gradient is not finite,
-    the update was left out."""
+    the update was skipped."""
     num_tokens: int
     num_scored: int
     learning_rate: Number
@@ -68,13 +68,13 @@ def epoch_order(num_units: int, epoch: int, seed: int) -> list[int]:
 def group_by_length(
     order: Sequence[int], lengths: Sequence[int], config: TrainConfig, epoch: int, seed: int
 ) -> list[int]:
-    """Return an epoch's order rearranged so that an update's units are of like length.
+    """Return an epoch's order rearranged so that an update's units have similar lengths.
 
-    The units of `length_window` updates are sorted by length and dealt out to these updates, which
-    are then shuffled.
+    The units of `length_window` updates are sorted by length and distributed to these updates,
+    which are then shuffled.
 
     Args:
-        lengths: of the units, by their number in `order`.
+        lengths: the length of each unit, by its number in `order`.
         epoch: from 0.
     """
     assert config.length_window is not None
@@ -107,14 +107,16 @@ def train(
     optimizer: Optimizer | None = None,
     num_made: int = 0,
 ) -> Iterator[Step]:
-    """Yield every update of all epochs, made on the model in place.
+    """Make every update of all epochs on the model in place, and yield each.
 
     An update's loss is the sum over all its passes divided once, for cross-entropy by the number of
     its scored tokens, so that short passes do not weigh too much. Where memory runs out, passes
     become smaller, and the updates stay the same. So they do where several processes share them.
 
+    From now on the C library keeps the memory that this process frees; see `keep_freed_memory`.
+
     Args:
-        optimizer: of the model, to go on with its state; without it, a fresh one.
+        optimizer: an optimizer of the model whose state is used; without it, a new one.
         num_made: how many updates have been made before.
 
     Raises:
@@ -144,11 +146,11 @@ def train(
         chosen = [units[place] for place in places]
         rate = learning_rate(number, num_updates, config)
         seed_process(seed, number)
-        found, tokens_per_pass = _gradient(model, objective, chosen, tokens_per_pass)
-        found = sum_gradients(parameters, found)
+        own_loss, tokens_per_pass = _gradient(model, objective, chosen, tokens_per_pass)
+        total_loss = sum_gradients(parameters, own_loss)
         norm = clip_grad_norm_(parameters, config.clip_norm or math.inf)
         # The one place where an update waits for the device.
-        loss, grad_norm = torch.stack((found, norm)).tolist()
+        loss, grad_norm = torch.stack((total_loss, norm)).tolist()
         if math.isfinite(loss) and math.isfinite(grad_norm):
             optimizer.step(rate)
         else:
@@ -160,7 +162,7 @@ def train(
                     f"{problem} at learning rate {rate:g}; try a lower train.learning_rate, or "
                     f"look at the rows: {rows}"
                 )
-            logger.warning("%s: left out, with the rows: %s", problem, rows)
+            logger.warning("%s: skipped, with the rows: %s", problem, rows)
         optimizer.zero_grad()
         yield Step(
             number=number + 1,
@@ -189,10 +191,10 @@ def _order(units: Sequence[Unit], config: TrainConfig, epoch: int, seed: int) ->
 def _gradient(
     model: LanguageModel, objective: Objective, chosen: list[Unit], tokens_per_pass: int
 ) -> tuple[Tensor, int]:
-    """Add this process's part of an update's gradient, in passes as small as memory asks for.
+    """Add this process's part of an update's gradient, in smaller passes if memory runs out.
 
     Returns:
-        Its part of the update's loss, and the most tokens of a pass that there was memory for.
+        Its part of the update's loss, and the most tokens of a pass that memory allowed.
     """
     count = objective.count(chosen)
     own = my_share(chosen, size=_num_tokens)
@@ -204,7 +206,7 @@ def _gradient(
             if not is_out_of_memory(error):
                 raise
             reason = str(error)
-        # Outside the handler, which keeps what it was that filled the memory.
+        # Outside the handler, since the error keeps alive the tensors that filled the memory.
         model.zero_grad(set_to_none=True)
         if len(passes) == len(own):
             longest = max(len(sequence.ids) for unit in own for sequence in unit)
@@ -213,7 +215,7 @@ def _gradient(
                 "train.max_length, set train.checkpointing=true, or choose a method that trains "
                 f"less ({reason.splitlines()[0]})"
             )
-        tokens_per_pass = max(one.batch.num_tokens for one in passes) // 2
+        tokens_per_pass = max(part.batch.num_tokens for part in passes) // 2
         logger.warning(
             "out of memory: from here on a pass has at most %d tokens; the updates stay the same",
             tokens_per_pass,

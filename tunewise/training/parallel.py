@@ -1,10 +1,10 @@
-"""One run on several devices: the messages between its processes.
+"""Parallel training: one run on several devices, and the messages between its processes.
 
 `accelerate launch` and `torchrun` start the same command once per device, and say in the
 environment (RANK, LOCAL_RANK, WORLD_SIZE) which process is which. Each holds the whole model and
 takes its share of an update's sequences; their gradients are summed, so that all make the same
-update. The main process, of rank 0, alone writes and shows anything. A process that is alone asks
-nobody.
+update. Only the main process, of rank 0, writes files and output. A process that is alone sends no
+messages.
 """
 
 import atexit
@@ -26,11 +26,11 @@ B = TypeVar("B")
 P = ParamSpec("P")
 
 MAX_WAIT = timedelta(days=1)
-"""How long a process waits for the others, which may be writing; one that has ended is noticed."""
+"""Longest time that a process waits for the others, which may be writing texts."""
 
 
 def is_main() -> bool:
-    """Return whether this process is the one that writes and shows what comes out."""
+    """Return whether this process is the one that writes files and output."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -40,7 +40,7 @@ def num_launched() -> int:
 
 
 def join_others() -> None:
-    """Connect to the processes that were started with this one; alone, do nothing.
+    """Connect to the processes that were started with this one, if there are any.
 
     Raises:
         ConfigError: if there are fewer GPUs than processes.
@@ -63,7 +63,7 @@ def join_others() -> None:
 
 
 def my_share(things: Sequence[A], size: Callable[[A], int]) -> list[A]:
-    """Return this process's share of some things, dealt out so that all have about as much."""
+    """Return this process's share of some things; all shares have about the same size."""
     if _is_alone():
         return list(things)
     return [things[index] for index in _places(things, size)[distributed.get_rank()]]
@@ -72,7 +72,7 @@ def my_share(things: Sequence[A], size: Callable[[A], int]) -> list[A]:
 def share_work(
     things: Sequence[A], size: Callable[[A], int], work: Callable[[Sequence[A]], list[B]]
 ) -> list[B]:
-    """Return what some work makes of each thing, in their order; each process does its share."""
+    """Return the result of some work for each thing, in their order; each process does a share."""
     if _is_alone():
         return work(things)
     mine = my_share(things, size)
@@ -81,8 +81,8 @@ def share_work(
     with _together():
         distributed.all_gather_object(done, own)
     made: dict[int, B] = {}
-    for places, some in zip(_places(things, size), done, strict=True):
-        made |= zip(places, some, strict=True)
+    for places, results in zip(_places(things, size), done, strict=True):
+        made |= zip(places, results, strict=True)
     return [made[index] for index in range(len(things))]
 
 
@@ -108,7 +108,7 @@ def seed_process(seed: int, number: int) -> None:
     """Seed each process differently for an update, so that their dropout masks differ.
 
     The update's number decides, so that a resumed run needs no other process's state. A process
-    that is alone goes on with the state it has.
+    that is alone keeps its own random state.
     """
     if not _is_alone():
         source = np.random.SeedSequence((seed, number, distributed.get_rank()))
@@ -119,14 +119,14 @@ def in_any_process(flag: bool) -> bool:
     """Return whether a flag is set in any process."""
     if _is_alone():
         return flag
-    found = torch.tensor(int(flag))
+    in_any = torch.tensor(int(flag))
     with _together():
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return bool(found)
+        distributed.all_reduce(in_any, distributed.ReduceOp.MAX)
+    return bool(in_any)
 
 
 def from_main(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-    """Return in every process what the main one makes, alone; a user's mistake is raised in all."""
+    """Return in every process the result of the main one; a TunewiseError is raised in all."""
     if _is_alone():
         return make(*args, **kwargs)
     box: list[Any] = [None, None]
@@ -145,7 +145,7 @@ def from_main(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
 
 
 def main_first(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-    """Return what each process makes; the others find what the main one has left on the disk."""
+    """Return the result of each process, the main one first, so that others find its files."""
     if _is_alone():
         return make(*args, **kwargs)
     if is_main():
@@ -156,7 +156,7 @@ def main_first(make: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
 
 
 def _is_alone() -> bool:
-    """Return whether there is no other process to ask, or none that would answer."""
+    """Return whether this process works without the others, or there are none."""
     return _works_alone or not (distributed.is_available() and distributed.is_initialized())
 
 
@@ -165,7 +165,7 @@ _works_alone = False
 
 @contextmanager
 def _others_wait() -> Iterator[None]:
-    """Have this process work on its own while the others wait for the result."""
+    """Let this process work without messages while the others wait for its result."""
     global _works_alone
     _works_alone = True
     try:
@@ -183,7 +183,7 @@ def _places(things: Sequence[A], size: Callable[[A], int]) -> list[list[int]]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Raise a TrainingError where a message does not come through."""
+    """Raise a TrainingError if a message of the block fails."""
     try:
         yield
     except RuntimeError as error:

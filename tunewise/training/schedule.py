@@ -6,14 +6,14 @@ from tunewise.training.config import TrainConfig
 
 
 def learning_rate(update: int, num_updates: int, config: TrainConfig) -> float:
-    """Return the rate of an update.
+    """Return the learning rate of an update.
 
     It rises in a straight line from `min_learning_rate` during warm-up, then stays (constant) or
     falls back to `min_learning_rate` in a straight line (linear) or along half a cosine
     (https://arxiv.org/abs/1608.03983).
 
     Args:
-        update: from 0 to `num_updates` - 1.
+        update: the number of the update, from 0 to `num_updates` - 1.
     """
     assert config.learning_rate is not None
     low, high = config.min_learning_rate, config.learning_rate

@@ -1,4 +1,4 @@
-"""The kinds of answers, one file each. A kind of task says which is its own."""
+"""The kinds of answers, one file each. A kind of task names the one that it has."""
 
 from tunewise.evaluation.answers.choice import ChoiceAnswer
 from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference, NewAnswers

@@ -1,4 +1,4 @@
-"""Choices among a few texts as answers, by how likely the model finds each as the continuation."""
+"""Choice answers: one of a few texts, the likeliest as a continuation of the prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ChoiceAnswer(AnswerKind):
 
     has_labels: ClassVar[bool] = True
     reads_sequences: ClassVar[bool] = False
-    """Each choice is read behind the prompt anew."""
+    """Each choice is read behind the prompt again."""
 
     def reserved(self, tokenizer: Tokenizer) -> int:
         """Return the number of ids of the longest choice: a prompt is cut alike for all."""
@@ -46,8 +46,8 @@ class ChoiceAnswer(AnswerKind):
     ) -> list[Prediction]:
         """Return the likeliest choice of each example.
 
-        The log-likelihood of what was expected is log(p(expected) / Σ p(choice)), over the choices;
-        p(choice) is the product of the probabilities of its tokens.
+        The log-likelihood of the expected choice is log(p(expected) / Σ p(choice)), over the
+        choices; p(choice) is the product of the probabilities of its tokens.
         """
         log_shares = self._log_shares(inference, self.prompts(inference, examples).ids)
         return [
@@ -72,16 +72,20 @@ class ChoiceAnswer(AnswerKind):
         choices = self.ids(inference.tokenizer)
         if all(len(ids) == 1 for ids in choices):
             of_choices = [ids[0] for ids in choices]
-            scores = _of_next_token(inference.model, prompts, of_choices, inference.tokens_per_pass)
+            scores = _score_next_token(
+                inference.model, prompts, of_choices, inference.tokens_per_pass
+            )
         else:
-            scores = _of_whole_texts(inference.model, prompts, choices, inference.tokens_per_pass)
+            scores = _score_whole_texts(
+                inference.model, prompts, choices, inference.tokens_per_pass
+            )
         return scores.double().log_softmax(-1)
 
 
-def _of_next_token(
+def _score_next_token(
     model: LanguageModel, prompts: Sequence[Ids], choices: Sequence[int], tokens_per_pass: int
 ) -> Tensor:
-    """Return (E, C) logits: one pass over each prompt answers for all choices."""
+    """Return (E, C) logits: one pass over each prompt gives those of all choices."""
     scores = torch.empty(len(prompts), len(choices))
     sequences = [Encoded.prompt(ids) for ids in prompts]
     for states in scored_states(model, sequences, tokens_per_pass):
@@ -90,7 +94,7 @@ def _of_next_token(
     return scores
 
 
-def _of_whole_texts(
+def _score_whole_texts(
     model: LanguageModel,
     prompts: Sequence[Ids],
     choices: Sequence[Sequence[int]],

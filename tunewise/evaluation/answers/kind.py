@@ -1,4 +1,4 @@
-"""The base of kinds of answers: what each says of itself, and how an answer is found."""
+"""The base class of kinds of answers: its properties, and how answers are found and evaluated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tunewise.data.example import Example
 from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.evaluate import evaluate
-from tunewise.metrics import Prediction
+from tunewise.metrics import Metric, Prediction
 from tunewise.models import LanguageModel
 
 
@@ -20,9 +20,9 @@ class Answer(TypedDict, total=False):
 
     id: Required[str]
     label: str
-    """The likeliest of the labels, or of the texts that may answer."""
+    """The likeliest label, or choice."""
     probabilities: dict[str, float]
-    """The probability of each label, or of each text that may answer."""
+    """The probability of each label, or of each choice."""
     text: str
     """The text that was written."""
 
@@ -37,7 +37,7 @@ class NewAnswers(NamedTuple):
 
 @dataclass(frozen=True)
 class Inference:
-    """A model in use: all that answering takes beside the examples."""
+    """A model in use: everything that answers are found with, beside the examples."""
 
     model: LanguageModel
     tokenizer: Tokenizer
@@ -45,29 +45,34 @@ class Inference:
     tokens_per_pass: int
     """The most tokens of one forward pass; the result does not depend on it."""
     seed: int
-    """Decides, with an example's place among all, what is drawn for it."""
+    """Seed of sampling; each example also has a place among all, which decides with it."""
 
 
 class AnswerKind(ABC):
     """A kind of answer."""
 
     has_labels: ClassVar[bool] = False
-    """Whether it is one of a few labels, of which tables are made."""
+    """Whether it is one of a few labels, so that a run has tables of labels."""
     uses_label_layer: ClassVar[bool] = False
     """Whether the labels have an output layer of their own."""
     writes_text: ClassVar[bool] = False
     """Whether it is a text that the model writes."""
     reads_sequences: ClassVar[bool] = True
-    """Whether evaluation reads the encoded sequences themselves. Only then is it of use to keep
-    what frozen blocks make of them."""
+    """Whether evaluation reads the encoded sequences themselves. Only then are their frozen states
+    of use."""
+
+    def suits(self, metric: Metric) -> bool:
+        """Return whether a metric can be computed from such answers."""
+        needed = {"label": self.has_labels, "text": self.writes_text, "likelihood": True}
+        return needed[metric.of]
 
     @property
     def depends_on_place(self) -> bool:
-        """Whether an example's answer depends on its place among all, as where it is drawn."""
+        """Whether an example's answer depends on its place among all, as with sampling."""
         return False
 
     def reserved(self, tokenizer: Tokenizer) -> int:
-        """Return how many ids are left free behind a prompt, for the answer."""
+        """Return how many ids are kept free behind a prompt, for the answer."""
         return 0
 
     def evaluate(
@@ -85,7 +90,7 @@ class AnswerKind(ABC):
         """
         return evaluate(inference.model, examples, sequences, inference.tokens_per_pass)
 
-    def answer(self, inference: Inference, examples: Sequence[Example]) -> NewAnswers:
+    def answer_examples(self, inference: Inference, examples: Sequence[Example]) -> NewAnswers:
         """Return the answers to examples of which only the prompt is known."""
         prompts = self.prompts(inference, examples)
         return NewAnswers(self.answer_prompts(inference, examples, prompts.ids), prompts.num_cut)

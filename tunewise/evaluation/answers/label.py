@@ -1,4 +1,4 @@
-"""Labels of an output layer as answers."""
+"""Label answers: one of the labels of a new output layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""No answers: texts that are only learnt."""
+"""No answers: the texts are only learned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference
 
 @dataclass(frozen=True)
 class NoAnswer(AnswerKind):
-    """Nothing: evaluation only says how likely the text is."""
+    """Nothing: evaluation only measures how likely the text is."""
 
     def answer_prompts(
         self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]

@@ -1,4 +1,4 @@
-"""Texts that the model writes as answers."""
+"""Text answers: the model writes them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ class TextAnswer(AnswerKind):
 
     decoding: DecodingConfig
     compare: Callable[[Example, str], ComparedTexts]
-    """Returns what was expected of an example and what was written, as metrics compare them."""
+    """Returns the expected and the written text of an example, as metrics compare them."""
 
     writes_text: ClassVar[bool] = True
 
     @property
     def depends_on_place(self) -> bool:
-        """Whether tokens are drawn."""
+        """Whether tokens are sampled."""
         return self.decoding.temperature > 0
 
     def reserved(self, tokenizer: Tokenizer) -> int:
@@ -48,14 +48,14 @@ class TextAnswer(AnswerKind):
         sequences: Sequence[Encoded],
         write_texts: bool,
     ) -> list[Prediction]:
-        """Return how likely each expected text is, and what is written in its place, if asked."""
+        """Return the likelihood of each expected text, and the written text if asked."""
         predictions = super().evaluate(inference, examples, sequences, write_texts)
         return self._with_texts(inference, examples, predictions) if write_texts else predictions
 
     def answer_prompts(
         self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]
     ) -> list[Answer]:
-        """Return what is written for each example."""
+        """Return the text that is written for each example."""
         texts = self._write(inference, prompts)
         return [
             {"id": example.id, "text": self.compare(example, text).written}
@@ -65,7 +65,7 @@ class TextAnswer(AnswerKind):
     def _with_texts(
         self, inference: Inference, examples: Sequence[Example], predictions: Sequence[Prediction]
     ) -> list[Prediction]:
-        """Return the predictions with what the model writes for each example."""
+        """Return the predictions with the text that the model writes for each example."""
         texts = self._write(inference, self.prompts(inference, examples).ids)
         with_texts = []
         for prediction, example, text in zip(predictions, examples, texts, strict=True):

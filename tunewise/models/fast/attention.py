@@ -1,8 +1,9 @@
-"""Attention by the fused kernel of the CPU; `Attention._mix_group` has the plain formula.
+"""Fused attention on a CPU; `Attention._mix_group` has the plain formula.
 
 The kernel is as fast in fp32 as in bf16 on long sequences, and its backward ten times as fast on
 short ones. By F.scaled_dot_product_attention its inputs and output would be kept in fp32 for the
-backward pass; here they are kept as they came, and turned into fp32 again group by group.
+backward pass; here they are kept in their own precision, and converted to fp32 again group by
+group.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 PIECE = 512
-"""How many tokens a thread turns into fp32 at once: few enough for its cache."""
+"""Tokens that a thread converts to fp32 at once: few enough for its cache."""
 
 
 def fused_on_cpu(
@@ -37,7 +38,7 @@ def fused_on_cpu(
 
     Args:
         query: (N, H·K).
-        key: (N, G·K), and value alike.
+        key: (N, G·K); value has the same shape.
     """
     mixed: Tensor = _FusedOnCPU.apply(query, key, value, groups, shape)  # type: ignore[no-untyped-call]  # torch has no types here
     return mixed
@@ -95,13 +96,13 @@ class _FusedOnCPU(torch.autograd.Function):
                 )
                 shared = (_sum_shared(part, shape.num_kv_heads) for part in (of_key, of_value))
                 parts.append([join_heads(part) for part in (of_query, *shared)])
-            for gradient, found in zip(gradients, zip(*parts, strict=True), strict=True):
-                gradient[rows] = torch.cat(found)
+            for gradient, of_groups in zip(gradients, zip(*parts, strict=True), strict=True):
+                gradient[rows] = torch.cat(of_groups)
         return *gradients, None, None
 
 
 def _sum_shared(gradient: Tensor, num_kv_heads: int) -> Tensor:
-    """Return (B, G, T, K) from (B, H, T, K): what query heads do to the head that they share."""
+    """Return (B, G, T, K) from (B, H, T, K): summed over the query heads that share a head."""
     if gradient.shape[1] == num_kv_heads:
         return gradient
     batch, _, length, head_dim = gradient.shape
@@ -109,16 +110,16 @@ def _sum_shared(gradient: Tensor, num_kv_heads: int) -> Tensor:
 
 
 def _pieces(groups: list[Group]) -> Iterator[tuple[slice, list[Group]]]:
-    """Yield where some tokens are, and their groups; long groups are cut between sequences."""
-    most = PIECE * torch.get_num_threads()
+    """Yield a slice of tokens and their groups; large groups are cut between sequences."""
+    max_tokens = PIECE * torch.get_num_threads()
     start, end = 0, 0
     piece: list[Group] = []
     for num_sequences, length in groups:
-        at_once = max(1, most // length)
+        at_once = max(1, max_tokens // length)
         for first in range(0, num_sequences, at_once):
             group = Group(min(at_once, num_sequences - first), length)
             size = group.num_sequences * length
-            if piece and end + size - start > most:
+            if piece and end + size - start > max_tokens:
                 yield slice(start, end), piece
                 start, piece = end, []
             piece.append(group)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TILE = 2**18
-"""How many numbers are worked on at once: 1 MiB in fp32, which a processor's cache holds."""
+"""Numbers that are computed at once: 1 MiB in fp32, which fits into a processor's cache."""
 
 
 def gelu_on_cpu(x: Tensor) -> Tensor:

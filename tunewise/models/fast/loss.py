@@ -1,4 +1,4 @@
-"""Hidden states against targets, in slices: logits are never held for all positions at once."""
+"""Sliced loss: logits are never held for all positions at once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from torch.autograd.function import once_differentiable
 from tunewise.models.language_model import LanguageModel
 
 SLICE = 2**23
-"""How many logits are held at once: 16 MiB in bf16, 166 positions of GPT-2's vocabulary."""
+"""Logits that are held at once: 16 MiB in bf16, 166 positions of GPT-2's vocabulary."""
 
 TILE = 2**19
-"""How many of them are worked on at once in fp32: 2 MiB, which a processor's cache holds."""
+"""Logits that are converted to fp32 at once: 2 MiB, which fits into a processor's cache."""
 
 
 def summed_loss(
@@ -24,8 +24,8 @@ def summed_loss(
 
     Args:
         hidden: (M, D) states of the scored positions only.
-        targets: (M,) what each has to predict.
-        weights: (M,) in fp32, how much each counts, of either sign; without them 1.
+        targets: (M,) the token or label that each has to predict.
+        weights: (M,) in fp32, the weight of each, of either sign; default: 1.
     """
     trained = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
     loss: Tensor = _SlicedLoss.apply(model, hidden, targets, weights, *trained)  # type: ignore[no-untyped-call]  # torch has no types here
@@ -34,11 +34,11 @@ def summed_loss(
 
 @torch.no_grad()
 def score(model: LanguageModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log p(target) (M,) in fp32 and the likeliest answer (M,) of each position.
+    """Return log p(target) (M,) in fp32 and the likeliest token or label (M,) of each position.
 
     Args:
         hidden: (M, D) states of the scored positions only.
-        targets: (M,) what each has to predict.
+        targets: (M,) the token or label that each has to predict.
     """
     log_likelihoods, likeliest = [], []
     for start, stop in _slices(model, len(targets)):
@@ -50,22 +50,22 @@ def score(model: LanguageModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor
 
 
 @torch.no_grad()
-def logits_of(model: LanguageModel, hidden: Tensor, answers: Tensor) -> Tensor:
-    """Return the logits (M, C) of some answers only, in fp32.
+def logits_of(model: LanguageModel, hidden: Tensor, ids: Tensor) -> Tensor:
+    """Return the logits (M, C) of some ids only, in fp32.
 
     Args:
-        hidden: (M, D) states of the positions that answer.
-        answers: (C,) ids.
+        hidden: (M, D) states of some positions.
+        ids: (C,) tokens or labels.
     """
     parts = [
-        model.logits(hidden[start:stop])[:, answers].float()
+        model.logits(hidden[start:stop])[:, ids].float()
         for start, stop in _slices(model, len(hidden))
     ]
     return torch.cat(parts)
 
 
 def _slices(model: LanguageModel, num_positions: int) -> Iterator[tuple[int, int]]:
-    """Yield where each slice of some positions starts and stops; of none, one empty slice."""
+    """Yield the start and stop of each slice of positions; one empty slice if there are none."""
     size = max(1, SLICE // (model.num_labels or model.config.vocabulary_size))
     for start in range(0, max(1, num_positions), size):
         yield start, min(start + size, num_positions)
@@ -112,13 +112,13 @@ class _SlicedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, sums = ctx.gradients
-        del ctx.gradients  # the products are made in their place
+        del ctx.gradients  # the products overwrite them
         hidden = None if hidden_gradient is None else hidden_gradient.mul_(grad)
         return None, hidden, None, None, *(gradient.mul_(grad) for gradient in sums)
 
 
 class _LossInPlace(torch.autograd.Function):
-    """The summed -log p(target) of a slice, which turns the logits into their own gradient."""
+    """The summed -log p(target) of a slice, which overwrites the logits with their gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -134,12 +134,12 @@ class _LossInPlace(torch.autograd.Function):
 
 
 def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the summed -log p(target), and put its gradient, p - [target], in the logits' place.
+    """Return the summed -log p(target), and overwrite the logits with its gradient, p - [target].
 
     Args:
         logits: (S, V).
         targets: (S,).
-        weights: (S,) by which a position's loss and gradient are multiplied; without them 1.
+        weights: (S,) factors of each position's loss and gradient; default: 1.
     """
     total = logits.new_zeros((), dtype=torch.float32)
     rows = max(1, TILE // logits.shape[-1])

@@ -1,7 +1,7 @@
-"""A frozen product and an update of low rank as one step: W x + b + scale · B A x.
+"""Fused low-rank update: W x + b + scale · B A x as one step, with W frozen.
 
-The plain formula is `LoRALinear.plain_forward`; `tests/models/fast/test_low_rank.py` holds this
-form to it.
+The plain formula is `LoRALinear.plain_forward`; `tests/models/fast/test_low_rank.py` compares the
+two.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class _ProductWithUpdate(torch.autograd.Function):
 
     The update is added into the frozen product, forward and backward, where separate steps would
     each fill an (N, out) or (N, in) of their own; x is kept once, not with its dropped copy. W is
-    asked for again in the backward pass, so that a layer which stores it in fewer bits keeps those.
+    read again in the backward pass, so that a layer may store it in fewer bits.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""Weights laid out as a processor's products read them, for passes of few tokens.
+"""Prepacked weights: in the memory layout of the processor's products, for passes of few tokens.
 
 oneDNN multiplies block by block. From a weight as PyTorch keeps it, (out, in), every product makes
-these blocks anew: with one token that takes longer than to multiply, with 64 an eighth of the
-time. Where texts are written a pass has one token of each, so there the blocks are made once.
+these blocks again: with one token that takes longer than the multiplication, with 64 an eighth of
+the time. In generation a pass has one token of each text, so there the blocks are made once.
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from tunewise.models.layers import Linear
 
 @contextmanager
 def prepacked(model: LanguageModel) -> Iterator[None]:
-    """Have the linear layers of a model multiply by prepacked weights for as long as this lasts.
+    """Let the linear layers of a model multiply by prepacked weights while the block lasts.
 
-    Frozen weights that nothing else needs are only there in this form meanwhile, and take no more
-    memory than before.
+    Frozen weights that nothing else needs exist only in this form meanwhile, so no more memory is
+    used.
     """
     named = model.named_parameters(remove_duplicate=False)
     uses = Counter(parameter.data_ptr() for _, parameter in named)
@@ -57,9 +57,11 @@ def prepack(model: LanguageModel) -> None:
 
 @torch.no_grad()
 def _prepacking(model: LanguageModel) -> Iterator[Linear]:
-    """Yield each layer that had no prepacked weight, once it has: none that oneDNN cannot use."""
+    """Yield each layer that gets a prepacked weight: it had none, and oneDNN can use one."""
     layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
     layers = [layer for layer in layers if layer.prepacked is None]
+    # A weight in fewer bits keeps them.
+    layers = [layer for layer in layers if layer.weight.is_floating_point()]
     copies: dict[int, Tensor] = {}
     for layer in layers:
         if not _is_multiplied(layer.weight, model.compute_dtype):

@@ -1,8 +1,8 @@
-"""What the backward pass computes again rather than keeps: the outputs of norms and activations.
+"""Recomputation: the backward pass computes outputs of norms and activations again.
 
 They cost little to compute, and their inputs are kept in any case, for their own gradients. The
-layers after them, whichever a method has put there, keep their inputs as any layer does; what is
-really kept is decided here, as autograd is about to keep it.
+layers after them, whichever a method has put there, save their inputs as any layer does; a hook
+decides what is really kept when autograd saves a tensor.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 WORTH_IT = 2**20
-"""Fewest bytes of states at which this is done: smaller ones take little room, and are quicker
-kept than computed again."""
+"""Smallest size of states, in bytes, at which this is done: smaller ones take little memory, and
+keeping them is faster."""
 
 Key = tuple[int, torch.Size]
 P = ParamSpec("P")
@@ -65,10 +65,10 @@ def recomputed(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 @contextmanager
 def recomputing(states: Tensor) -> Iterator[None]:
-    """Have the backward pass of what is computed inside make `recomputed` outputs again.
+    """Let the backward pass of the block compute `recomputed` outputs again.
 
     Args:
-        states: (N, D) what goes in, which says how much there would be to keep.
+        states: (N, D), the input, whose size says how much would be kept.
     """
     if states.nbytes < WORTH_IT:
         yield

@@ -1,9 +1,11 @@
-"""What an update learns, and what an objective other than cross-entropy is made from."""
+"""The base class of objectives, and a loss from any formula of log-likelihoods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from tunewise.data.encode import Encoded
@@ -14,31 +16,36 @@ from tunewise.settings import Settings
 
 
 class Objective(Settings, ABC):
-    """What an update learns from the sequences it is given."""
+    """The quantity that an update reduces, computed from its sequences."""
 
     kind: str
+
+    @model_serializer(mode="wrap")
+    def _by_name(self, serialize: SerializerFunctionWrapHandler) -> str | dict[str, Any]:
+        """Write the bare kind where all settings are the defaults."""
+        is_default = self == type(self)()  # type: ignore[call-arg]  # each has its own kind
+        return self.kind if is_default else {"kind": self.kind, **serialize(self)}
 
     def prepare(
         self, model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
     ) -> list[Encoded]:
-        """Return the training sequences with what is computed once, before the first update.
+        """Return the training sequences with values computed once, before the first update.
 
-        An objective that compares the model with its own beginning asks the model here, which is as
-        its method has made it, and keeps what it says in a subclass of `Encoded`.
+        An objective that compares the model with its initial state runs the model here, before it
+        is trained, and keeps the results in a subclass of `Encoded`.
         """
         return list(sequences)
 
     def units(self, sequences: Sequence[Encoded]) -> list[Unit]:
         """Return the sequences in units that stay together in an update, a pass and a process.
 
-        `train.batch_size` counts units. Each sequence is one, where an objective does not say
-        otherwise.
+        `train.batch_size` counts units. By default each sequence is one unit.
         """
         return [(sequence,) for sequence in sequences]
 
     @abstractmethod
     def count(self, units: Sequence[Unit]) -> int:
-        """Return by what number the summed loss of an update is divided."""
+        """Return the number by which the summed loss of an update is divided."""
 
     @abstractmethod
     def summed_loss(
@@ -49,7 +56,8 @@ class Objective(Settings, ABC):
         Args:
             hidden: (M, D) states of the batch's scored positions.
             batch: the packed sequences, on the model's device.
-            sequences: those of the batch, whole units in order; `batch.segments` has their numbers.
+            sequences: the sequences of the batch, whole units in order; `batch.segments` has their
+                numbers.
         """
 
 
@@ -64,8 +72,8 @@ def loss_of_likelihoods(
 
     Args:
         hidden: (M, D) states of the scored positions only.
-        targets: (M,) what each has to predict.
-        formula: makes one number of the log-likelihoods, (M,) in fp32.
+        targets: (M,) the token that each has to predict.
+        formula: returns one number from the log-likelihoods, (M,) in fp32.
     """
     log_likelihoods, _ = score(model, hidden, targets)
     log_likelihoods.requires_grad_()

@@ -1,26 +1,25 @@
 """The optimizers, one file each. To add one, write its file and name it here."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from tunewise.errors import ConfigError, nearest
+from tunewise.settings import union_by_kind
 from tunewise.training.optimizers.adam import Adam, AdamW
 from tunewise.training.optimizers.optimizer import Optimizer, UpdateRule, build_optimizer
 from tunewise.training.optimizers.sgd import SGD
 
 OneOf = AdamW | Adam | SGD
 
-OPTIMIZERS: dict[str, type[UpdateRule]] = {
-    rule.model_fields["kind"].default: rule for rule in get_args(OneOf)
-}
+OPTIMIZERS: dict[str, type[UpdateRule]] = union_by_kind(OneOf)
 NAMES: dict[str, dict[str, Any]] = {
     name: {"kind": kind, **settings}
     for kind, rule in OPTIMIZERS.items()
     for name, settings in rule.names.items()
 }
-"""What each bare name stands for."""
+"""The settings that each bare name stands for."""
 
 
 def optimizer_settings(value: Any) -> Any:
@@ -35,8 +34,8 @@ def optimizer_settings(value: Any) -> Any:
         return dict(NAMES[value])
     kind = value.get("kind") if isinstance(value, Mapping) else value
     if isinstance(value, str | Mapping) and kind not in OPTIMIZERS:
-        found = f"no optimizer {kind!r}" if kind else "no `kind` is given"
-        raise ConfigError(f"train.optimizer: {found}; {nearest(str(kind), NAMES)}")
+        problem = f"no optimizer {kind!r}" if kind else "no `kind` is given"
+        raise ConfigError(f"train.optimizer: {problem}; {nearest(str(kind), NAMES)}")
     return value
 
 

@@ -14,11 +14,11 @@ class _Adam(UpdateRule):
     """Steps along the mean of the gradients, over the root of the mean of their squares."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How much of the mean of the gradients is kept at an update."""
+    """Fraction of the mean of the gradients that is kept at an update."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    """How much of the mean of their squares is kept."""
+    """Fraction of the mean of their squares that is kept."""
     epsilon: float = Field(default=1e-8, gt=0)
-    """Added to the root, so that nothing is divided by 0."""
+    """Added to the root, to avoid a division by 0."""
 
     def update(self, trained: Sequence[Trained], rate: float, weight_decay: float) -> None:
         """Update some parameters, and their states, in place."""
@@ -28,12 +28,12 @@ class _Adam(UpdateRule):
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         adam(
-            [one.parameter for one in trained],
-            [one.gradient for one in trained],
-            [one.state["exp_avg"] for one in trained],
-            [one.state["exp_avg_sq"] for one in trained],
+            [item.parameter for item in trained],
+            [item.gradient for item in trained],
+            [item.state["exp_avg"] for item in trained],
+            [item.state["exp_avg_sq"] for item in trained],
             [],
-            [one.state["step"] for one in trained],
+            [item.state["step"] for item in trained],
             fused=True,
             decoupled_weight_decay=self.kind == "adamw",
             amsgrad=False,

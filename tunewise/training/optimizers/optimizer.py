@@ -1,4 +1,4 @@
-"""An optimizer: a rule of updating, the groups of parameters it is applied to, and its state.
+"""Optimizers: an update rule, the groups of parameters it is applied to, and its state.
 
 The rules call PyTorch's fused kernels as functions. The classes around these functions
 (`torch.optim.AdamW` and its like) import PyTorch's compiler at their first step, which costs every
@@ -28,7 +28,7 @@ class Trained(NamedTuple):
 
 
 class UpdateRule(Settings, ABC):
-    """The settings of an optimizer, and how it updates a parameter by its gradient."""
+    """The settings of an optimizer, and its rule: how a parameter changes by its gradient."""
 
     names: ClassVar[dict[str, dict[str, Any]]]
     """The bare names that stand for this rule, each with the settings it stands for."""
@@ -36,13 +36,13 @@ class UpdateRule(Settings, ABC):
 
     @property
     def name(self) -> str | None:
-        """The bare name that says all of this, if there is one."""
+        """The bare name of exactly these settings, if there is one."""
         meant = (name for name, settings in self.names.items() if self == type(self)(**settings))
         return next(meant, None)
 
     @model_serializer(mode="wrap")
     def _by_name(self, serialize: SerializerFunctionWrapHandler) -> str | dict[str, Any]:
-        """Write a bare name where it says all, as configurations of earlier versions have it."""
+        """Write a bare name if there is one, as configurations of earlier versions have it."""
         return self.name or {"kind": self.kind, **serialize(self)}
 
     @abstractmethod
@@ -51,13 +51,13 @@ class UpdateRule(Settings, ABC):
 
         Args:
             rate: the learning rate.
-            weight_decay: of these parameters.
+            weight_decay: the weight decay of these parameters.
         """
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters that are updated alike."""
+class ParameterGroup:
+    """Parameters that are updated with the same settings."""
 
     parameters: list[nn.Parameter]
     weight_decay: float
@@ -66,9 +66,9 @@ class Group:
 
 
 class Optimizer:
-    """Updates parameters by their gradients, and keeps what an update needs of those before it."""
+    """Updates parameters by their gradients, and keeps the state of each between updates."""
 
-    def __init__(self, rule: UpdateRule, groups: Sequence[Group]) -> None:
+    def __init__(self, rule: UpdateRule, groups: Sequence[ParameterGroup]) -> None:
         self.rule = rule
         self.groups = tuple(groups)
         self.parameters = [parameter for group in groups for parameter in group.parameters]
@@ -89,22 +89,22 @@ class Optimizer:
                 self.rule.update(trained, rate * group.lr_ratio, group.weight_decay)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def load(self, states: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Take over the states of another optimizer of the same parameters, by their number."""
+        """Copy the states of another optimizer of the same parameters, by their number."""
         for number, state in states.items():
             device = self.parameters[number].device
             self.states[number] = {name: value.to(device) for name, value in state.items()}
 
 
 def build_optimizer(model: LanguageModel, rule: UpdateRule, weight_decay: float) -> Optimizer:
-    """Return the optimizer of everything trainable.
+    """Return the optimizer of all trained parameters, each of which is made contiguous in place.
 
-    Weight decay is for matrices. A module may have `lr_ratios`: the learning rates of parameters of
-    its own, by name, over that of all others.
+    Only matrices have weight decay. A module may have `lr_ratios`: the learning rates of its own
+    parameters, by name, over that of all others.
     """
     ratios = {
         f"{path}.{name}": ratio
@@ -117,7 +117,7 @@ def build_optimizer(model: LanguageModel, rule: UpdateRule, weight_decay: float)
         parameter.data = parameter.data.contiguous()
         alike.setdefault((ratios.get(name, 1.0), parameter.ndim < 2), []).append(parameter)
     groups = [
-        Group(alike[ratio, is_vector], 0.0 if is_vector else weight_decay, ratio)
+        ParameterGroup(alike[ratio, is_vector], 0.0 if is_vector else weight_decay, ratio)
         for ratio, is_vector in sorted(alike)
     ]
     return Optimizer(rule, groups)

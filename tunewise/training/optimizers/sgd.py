@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum if asked for."""
+"""Stochastic gradient descent, with or without momentum."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ class SGD(UpdateRule):
     names: ClassVar[dict[str, dict[str, Any]]] = {"sgd": {}, "sgd_momentum": {"momentum": 0.9}}
     kind: Literal["sgd"] = "sgd"
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    """How much of the running sum is kept at an update; 0 for none. `sgd_momentum` is 0.9."""
+    """Fraction of the running sum that is kept at an update; 0 for none. `sgd_momentum` is 0.9."""
 
     def update(self, trained: Sequence[Trained], rate: float, weight_decay: float) -> None:
         """Update some parameters, and their states, in place."""
@@ -24,9 +24,9 @@ class SGD(UpdateRule):
             if not state and self.momentum:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
         sgd(
-            [one.parameter for one in trained],
-            [one.gradient for one in trained],
-            [one.state.get("momentum_buffer") for one in trained],
+            [item.parameter for item in trained],
+            [item.gradient for item in trained],
+            [item.state.get("momentum_buffer") for item in trained],
             fused=True,
             weight_decay=weight_decay,
             momentum=self.momentum,

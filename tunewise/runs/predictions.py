@@ -1,4 +1,4 @@
-"""Predictions of a run's model, and the metrics of them."""
+"""Predictions of a run's model, and their metrics."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def check_metrics(config: RunConfig) -> None:
 
 
 def metrics_while_training(config: RunConfig) -> tuple[str, ...]:
-    """Return what is computed on validation data; texts are written if one chooses the best."""
+    """Return the metrics of validation data; those of texts only if one chooses the best state."""
     if METRICS[config.metric].of == "text":
         return config.task.metrics
     return tuple(name for name in config.task.metrics if METRICS[name].of != "text")
@@ -37,9 +37,9 @@ def predict_examples(
         model, prepared.tokenizer, prepared.layout, config.train.tokens_per_pass, config.seed
     )
     write_texts = any(METRICS[name].of == "text" for name in metrics)
-    return config.task.answer.evaluate(inference, examples, encoded.sequences, write_texts)
+    return config.task.answer_kind.evaluate(inference, examples, encoded.sequences, write_texts)
 
 
 def compute(metrics: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return some metrics of predictions."""
+    """Return the value of each named metric for these predictions."""
     return {name: METRICS[name].compute(predictions) for name in metrics}

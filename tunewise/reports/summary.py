@@ -8,14 +8,14 @@ from tunewise.studies.study import Cost
 
 
 def summarize(comparison: Comparison) -> list[str]:
-    """Return three sentences: what was measured, what was found, what to use."""
+    """Return three sentences: the set-up, the finding and the recommendation."""
     if comparison.best is None or comparison.recommended is None:
         return [_setup(comparison), "Nothing has finished yet.", "Nothing can be recommended yet."]
     return [_setup(comparison), _finding(comparison), _recommendation(comparison)]
 
 
 def find_warnings(comparison: Comparison) -> list[str]:
-    """Return what limits the answer, one sentence each."""
+    """Return the warnings that limit the answer, one sentence each."""
     study, rows = comparison.study, comparison.rows
     warnings = []
     for path in dict.fromkeys(path for row in rows for path in row.edges):
