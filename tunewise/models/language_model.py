@@ -58,9 +58,9 @@ class Block(nn.Module):
 
         Of the other rows, only keys and values are computed.
         """
-        mixed = self.attention.context(self.attention_norm(x), places, past)
-        x = x.index_select(0, rows)
-        x = x + self._drop(self.attention.out(mixed.index_select(0, rows)))
+        context = self.attention.context(self.attention_norm(x), places, past)
+        mixed = self.attention.out(context.index_select(0, rows))
+        x = x.index_select(0, rows) + self._drop(mixed)
         return x + self._drop(self.feed_forward(self.feed_forward_norm(x)))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -185,8 +185,7 @@ class LanguageModel(nn.Module):
         return self._through(x, places, range(self.frozen_depth), rows=rows)
 
     def _places(self, positions: Tensor, groups: list[Group]) -> Places:
-        first = self.first_position
-        return Places(positions + first if first else positions, groups)
+        return Places(positions + self.first_position, groups)
 
     def _embed(self, tokens: Tensor, places: Places) -> Tensor:
         x = self.token_embedding(tokens)  # (N, D)
