@@ -25,8 +25,8 @@ def objective_settings(value: Any) -> Any:
     """
     value = {"kind": value} if isinstance(value, str) else value
     if isinstance(value, Mapping) and (kind := value.get("kind")) not in OBJECTIVES:
-        found = f"no objective {kind!r}" if kind else "no `kind` is given"
-        raise ConfigError(f"train.objective: {found}; {nearest(str(kind), OBJECTIVES)}")
+        problem = f"no objective {kind!r}" if kind else "no `kind` is given"
+        raise ConfigError(f"train.objective: {problem}; {nearest(str(kind), OBJECTIVES)}")
     return value
 
 
