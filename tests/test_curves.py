@@ -43,6 +43,7 @@ NUM_UPDATES, NUM_WARMUP, NUM_ROWS = 200, 10, 98
 VOCABULARY, NUM_LABELS, SEED = 60, 3, 3
 SIZES = {"vocabulary_size": VOCABULARY, "context_length": 32, "model_dim": 32}
 SETTINGS: dict[str, dict[str, Any]] = METHOD_SETTINGS | {
+    "last_blocks": {"blocks": 2},
     "lora": {"rank": 4, "alpha": 6.0},
 }
 

@@ -115,7 +115,7 @@ def by_formula(model: LanguageModel, reference: LanguageModel, pair: Sequence[En
 
     def likelihood(model: LanguageModel, sequence: Encoded) -> Tensor:
         (batch,) = pack([sequence], 10**6)
-        hidden = model.hidden(batch.tokens, batch.positions, batch.segments)
+        hidden = model.hidden(batch)
         log_p = model.logits(hidden)[1:-1].log_softmax(-1)
         return log_p.gather(1, batch.tokens[2:, None]).sum()
 
