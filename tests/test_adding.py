@@ -22,6 +22,8 @@ import transformers
 from tunewise.data.rows import SPLITS
 from tunewise.data.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tests" / "run_in_a_copy.py"
 PAGES = ROOT / "docs" / "adding"

@@ -30,6 +30,8 @@ from tunewise.run import run
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.tasks import TASKS
 
+pytestmark = pytest.mark.slow
+
 ANSWERED = [kind for kind in TASKS if kind != "language_modeling"]
 Trained = Callable[..., Path]
 
@@ -69,7 +71,6 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "soft_prompt", "full"])
 @pytest.mark.parametrize("task", ANSWERED)
 def test_rows_without_answers_get_what_the_run_predicted_for_them(
@@ -211,7 +212,6 @@ DECODINGS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("decoding", DECODINGS, ids=str)
 @pytest.mark.parametrize("name", ["pocket", "random"])
 def test_a_stream_is_what_is_written_at_once(

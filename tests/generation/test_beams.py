@@ -51,7 +51,7 @@ def test_beam_outputs_are_those_of_transformers(
             expected = [written_by_transformers(theirs, ids, way, end) for ids in prompts]
             assert generate(ours, prompts, tokenizer_of(end), way) == expected
             written.add(str(expected))
-    assert len(written) > 4, "neither the end nor the length penalty made a difference"
+    assert len(written) > 3, "neither the end nor the length penalty made a difference"
 
 
 @EVERY_FAMILY
