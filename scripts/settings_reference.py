@@ -27,7 +27,7 @@ from tunewise.training.optimizers import OPTIMIZERS, UpdateRule
 REFERENCE = Path(__file__).parent.parent / "docs" / "settings.md"
 METHOD_PAGES = REFERENCE.parent / "methods"
 SETTINGS_HEADING = "**Settings**\n"
-"""What stands above the table of settings in the page of a method that has some."""
+"""The heading above the table of settings in the page of a method that has settings."""
 SECTIONS = {
     "task": "#task",
     "method": "#method",

@@ -22,7 +22,7 @@ Run = Callable[..., list[str]]
 
 
 class Changes(NamedTuple):
-    """What a page changes."""
+    """The changes that a page asks for."""
 
     new: list[str]
     """Its files."""

@@ -15,7 +15,7 @@ from tunewise.data.rows import SPLITS
 
 
 class Answer(NamedTuple):
-    """What a command printed and how it ended."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str

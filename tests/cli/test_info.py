@@ -1,4 +1,4 @@
-"""What is known by name is listed, and parameters are counted without weights."""
+"""Tests of the commands that list known names and count parameters without weights."""
 
 import json
 from pathlib import Path

@@ -143,3 +143,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, rows: Pa
         open_folder(folder, resume=False)
         run_study(validate(Study, values, "test"), folder, None, 1, lambda event: None)
     return folder
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and predictions on the processor, with few resamples."""
+    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
+    for place in ("tunewise.run.choose_device", "tunewise.predict.choose_device"):
+        monkeypatch.setattr(place, lambda: torch.device("cpu"))

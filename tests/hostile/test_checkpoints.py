@@ -17,14 +17,7 @@ from tunewise.runs.folder import CHECKPOINT_FOLDER
 
 from .conftest import Copy, Tensors, refusal
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    for place in ("tunewise.run.choose_device", "tunewise.predict.choose_device"):
-        monkeypatch.setattr(place, lambda: torch.device("cpu"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_the_cpu")]
 
 
 Values = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What may not be written is told in one line."""
+"""A folder that cannot be written is named in one line."""
 
 import io
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from tunewise.config import make_config
@@ -32,14 +31,7 @@ from tunewise.studies.study import Study
 
 from .conftest import EVALUATION, Copy, MakeRun, refusal
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    for place in ("tunewise.run.choose_device", "tunewise.predict.choose_device"):
-        monkeypatch.setattr(place, lambda: torch.device("cpu"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_the_cpu")]
 
 
 # --- what may not be written

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from tunewise.reports.report import write_report
@@ -21,14 +20,7 @@ from tunewise.studies.trials import search_file
 
 from .conftest import Copy, refusal
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.metrics.metric.NUM_RESAMPLES", 20)
-    for place in ("tunewise.run.choose_device", "tunewise.predict.choose_device"):
-        monkeypatch.setattr(place, lambda: torch.device("cpu"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_the_cpu")]
 
 
 def one_run(folder: Path) -> Path:

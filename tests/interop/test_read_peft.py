@@ -1,4 +1,4 @@
-"""What PEFT wrote answers alike here, is trained on, and goes back."""
+"""Adapters that PEFT wrote give the same answers here, can be trained further, and go back."""
 
 from math import log
 from pathlib import Path

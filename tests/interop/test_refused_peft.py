@@ -1,4 +1,4 @@
-"""What cannot be read of PEFT is refused by name."""
+"""Adapters of PEFT that cannot be read are refused by name."""
 
 from pathlib import Path
 from typing import Any

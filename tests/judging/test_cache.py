@@ -1,4 +1,4 @@
-"""What a judge has said once is not asked again, whatever stops the judging."""
+"""A reply of the judge is kept and not asked for again, whatever stops the judging."""
 
 import sys
 import threading

@@ -5,36 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import REFERENCE_SIZES, draw_around_start, tiny_config, uneven_sequences
+from every_family import Sequences, config, model, sequences
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Batch, pack
-from tunewise.models import FAMILIES, LanguageModel, ModelConfig
-from tunewise.models.folder import build_model, save_model
+from tunewise.models import ModelConfig
+from tunewise.models.folder import save_model
 
 from .folders import fresh_model
 
-Sequences = list[list[int]]
-
-
-@pytest.fixture(params=FAMILIES)
-def config(request: pytest.FixtureRequest) -> ModelConfig:
-    """A tiny shape of every family."""
-    return tiny_config(request.param, **REFERENCE_SIZES)
-
-
-@pytest.fixture
-def model(config: ModelConfig, device: torch.device) -> LanguageModel:
-    """A tiny model of every family, with random weights, on every device."""
-    model = build_model(config, "cpu")
-    draw_around_start(model)
-    return model.to(device).eval()
-
-
-@pytest.fixture
-def sequences() -> Sequences:
-    """Token ids of uneven lengths, some equal, some past the window, one of a single token."""
-    return uneven_sequences()
+__all__ = ["config", "model", "sequences"]
 
 
 @pytest.fixture

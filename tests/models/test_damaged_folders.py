@@ -1,4 +1,4 @@
-"""Damage to a model folder is told in one sentence that names the culprit."""
+"""Damage to a model folder is an error of one sentence that names the file."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What cannot be run, and what cannot be loaded, is named."""
+"""Runs that cannot start and folders that cannot be loaded are refused by name."""
 
 from collections.abc import Callable
 from pathlib import Path

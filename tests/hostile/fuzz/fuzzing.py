@@ -19,7 +19,7 @@ from tunewise.errors import TunewiseError
 
 NUM_INPUTS = int(os.environ.get("TUNEWISE_FUZZ", "1000"))
 SECONDS = 5.0
-"""What one input may take; the slowest takes a tenth of it on an idle machine."""
+"""Seconds allowed for one input; the slowest takes a tenth of it on an idle machine."""
 MEMORY = 2**30
 """Bytes of address space that one kind of input may need more than there was."""
 

@@ -67,7 +67,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "summarization": {"template": "{text*}{n}\n", "summary": "{label}"},
     "generation": {"text": "text", "given_lines": 1},
 }
-"""What a kind of task needs beside a path, to suit the rows."""
+"""Settings that a kind of task needs beside a path to read the rows."""
 
 
 def read_some_rows(folder: Path, chance: random.Random) -> None:
