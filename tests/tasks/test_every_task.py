@@ -103,7 +103,7 @@ def test_every_column_that_is_needed_is_used_and_no_other(
 
     def made(values: dict[str, Any]) -> Example:
         rows = [Row(values, "rows.jsonl:1")] * 9
-        source = Source("rows", {split: lambda: rows for split in SPLITS})
+        source = Source("rows", {split: lambda on_bad_row: rows for split in SPLITS})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(task), "source", lambda self, data: source)
             return task.examples("test")[0]

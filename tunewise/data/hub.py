@@ -4,7 +4,7 @@ from functools import partial
 
 from pydantic import Field, field_validator
 
-from tunewise.data.rows import SPLITS, Row, Split
+from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
 from tunewise.data.splits import Source
 from tunewise.errors import DataError
 from tunewise.settings import Settings
@@ -32,7 +32,11 @@ class HubData(Settings):
 
 def hub_source(hub: HubData, task: str) -> Source:
     """Return the splits of a data set on the hub, each downloaded when it is read."""
-    return Source(hub.path, {split: partial(download, hub, split, task) for split in hub.splits})
+    return Source(hub.path, {split: partial(_download, hub, split, task) for split in hub.splits})
+
+
+def _download(hub: HubData, split: Split, task: str, _: OnBadRow) -> list[Row]:
+    return download(hub, split, task)
 
 
 def download(hub: HubData, split: Split, task: str) -> list[Row]:

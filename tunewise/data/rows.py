@@ -7,7 +7,7 @@ import json
 import reprlib
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,14 @@ MAX_ROW = 2**27
 MAX_PACKED = 200
 """Most bytes of text per byte of a gzipped file: rows shrink to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+
+OnBadRow = Callable[[DataError], None]
+"""Takes the error of a row that cannot be used; if it returns, reading goes on without the row."""
+
+
+def refuse_row(error: DataError) -> None:
+    """Raise the error: one bad row ends the reading."""
+    raise error
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,14 @@ def split_files(folder: Path) -> dict[Split, list[Path]]:
     return files
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
     """Return all rows of a file.
 
+    Args:
+        on_bad_row: takes the error of each row that is broken while its neighbours are not.
+
     Raises:
-        DataError: if it is missing, empty, not UTF-8, or a row is broken.
+        DataError: if it is missing, empty or not UTF-8, or a row is broken.
     """
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
@@ -103,26 +114,29 @@ def read_rows(path: Path) -> list[Row]:
         text = _text(path)
         if suffix == ".jsonl":
             # Only \n ends a row: str.splitlines also cuts at characters that JSON strings hold.
-            rows = list(_json_lines(text.split("\n"), path))
+            rows = list(_json_lines(text.split("\n"), path, on_bad_row=on_bad_row))
         elif suffix == ".json":
-            rows = list(_json_list(text, path))
+            rows = list(_json_list(text, path, on_bad_row))
         elif suffix == ".txt":
             rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
         else:
-            rows = list(_table(text, path, "\t" if suffix == ".tsv" else ","))
+            rows = list(_table(text, path, "\t" if suffix == ".tsv" else ",", on_bad_row))
     if not rows:
         raise DataError(f"{path}: the file holds no rows")
     return rows
 
 
-def stream_rows(path: Path) -> Iterator[Row]:
+def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
     """Yield the rows of a file; JSON lines are read one at a time, so that memory does not grow.
+
+    Args:
+        on_bad_row: as in `read_rows`.
 
     Raises:
         DataError: as `read_rows`, when the broken row is reached.
     """
     if _suffix(path) != ".jsonl":
-        yield from read_rows(path)
+        yield from read_rows(path, on_bad_row)
         return
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
@@ -130,7 +144,8 @@ def stream_rows(path: Path) -> Iterator[Row]:
             for number, content in enumerate(lines, start=1):
                 if len(content) > MAX_ROW:
                     raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
-                yield from _json_lines([_decoded(content, path, number)], path, number)
+                line = _decoded(content, path, number)
+                yield from _json_lines([line], path, number, on_bad_row)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -191,17 +206,24 @@ def _origin(path: Path, line: int) -> str:
     return f"{path.as_posix()}:{line}"
 
 
-def _json_lines(lines: Iterable[str], path: Path, first: int = 1) -> Iterator[Row]:
+def _json_lines(
+    lines: Iterable[str], path: Path, first: int = 1, on_bad_row: OnBadRow = refuse_row
+) -> Iterator[Row]:
     for number, line in enumerate(lines, start=first):
         if not line.strip():
             continue
-        values = _json(line, f"{path}:{number}")
-        if not isinstance(values, dict):
-            raise DataError(f"{path}:{number}: the row is {line.strip()[:40]!r}, not a JSON object")
+        try:
+            values = _json(line, f"{path}:{number}")
+            if not isinstance(values, dict):
+                found = repr(line.strip()[:40])
+                raise DataError(f"{path}:{number}: the row is {found}, not a JSON object")
+        except DataError as error:
+            on_bad_row(error)
+            continue
         yield Row(values, _origin(path, number))
 
 
-def _json_list(text: str, path: Path) -> Iterator[Row]:
+def _json_list(text: str, path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
     """Yield the objects of a JSON list; a row's number is its place in the list, from 1."""
     rows = _json(text, str(path)) if text.strip() else []
     if not isinstance(rows, list):
@@ -209,7 +231,8 @@ def _json_list(text: str, path: Path) -> Iterator[Row]:
     for number, values in enumerate(rows, start=1):
         if not isinstance(values, dict):
             found = reprlib.repr(values)
-            raise DataError(f"{path}:{number}: the row is {found}, not a JSON object")
+            on_bad_row(DataError(f"{path}:{number}: the row is {found}, not a JSON object"))
+            continue
         yield Row(values, _origin(path, number))
 
 
@@ -220,7 +243,7 @@ def _json(text: str, where: str) -> Any:
         raise DataError(f"{where}: not valid JSON: {error}") from error
 
 
-def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
+def _table(text: str, path: Path, delimiter: str, on_bad_row: OnBadRow) -> Iterator[Row]:
     """Yield the rows of CSV or TSV. This lifts the csv module's limit on fields, for good."""
     csv.field_size_limit(sys.maxsize)  # a field may be a whole book
     lines = io.StringIO(text, newline="")
@@ -231,9 +254,9 @@ def _table(text: str, path: Path, delimiter: str) -> Iterator[Row]:
             if not values:
                 continue
             if len(values) != len(columns):
-                raise DataError(
-                    f"{path}:{reader.line_num}: {len(values)} fields; the header has {len(columns)}"
-                )
+                found = f"{len(values)} fields; the header has {len(columns)}"
+                on_bad_row(DataError(f"{path}:{reader.line_num}: {found}"))
+                continue
             yield Row(dict(zip(columns, values, strict=True)), _origin(path, reader.line_num))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not a valid table: {error}") from error

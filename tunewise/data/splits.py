@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tunewise.data.rows import SUFFIXES, Row, Split, read_rows, split_files
+from tunewise.data.rows import (
+    SUFFIXES,
+    OnBadRow,
+    Row,
+    Split,
+    read_rows,
+    refuse_row,
+    split_files,
+)
 from tunewise.errors import DataError
 
 Item = TypeVar("Item")
@@ -27,8 +35,8 @@ class Source:
 
     where: str
     """A path, or the id of a data set on the hub, for errors."""
-    splits: Mapping[Split, Callable[[], list[Row]]]
-    """The data's own splits, each read when the function is called."""
+    splits: Mapping[Split, Callable[[OnBadRow], list[Row]]]
+    """The data's own splits, each read when the function is called; see `OnBadRow`."""
 
 
 def local_source(path: Path) -> Source:
@@ -48,7 +56,11 @@ def local_source(path: Path) -> Source:
 
 
 def rows_of(
-    source: Source, split: Split, group: str | None = None, train_size: float | None = None
+    source: Source,
+    split: Split,
+    group: str | None = None,
+    train_size: float | None = None,
+    on_bad_row: OnBadRow = refuse_row,
 ) -> list[Row]:
     """Return the rows of one split: always the same rows, in the order of the data.
 
@@ -59,6 +71,7 @@ def rows_of(
         group: a column whose values keep their shares in every split.
         train_size: fraction of the training rows to train on; the others are the validation rows,
             in place of the data's own.
+        on_bad_row: takes the error of each row that is broken; see `OnBadRow`.
 
     Raises:
         DataError: if there are too few rows to split, or a split is missing.
@@ -68,10 +81,10 @@ def rows_of(
         raise _missing(source, "test")
     own = {name for name in available if name != "validation" or train_size is None}
     if split != "train" and split in own:
-        return available[split]()
+        return available[split](on_bad_row)
     if "train" not in available:
         raise _missing(source, "train")
-    rows = available["train"]()
+    rows = available["train"](on_bad_row)
     held_out: dict[Split, float]
     if "test" not in own:
         validation = HELD_OUT if train_size is None else (1 - HELD_OUT) * (1 - train_size)
@@ -153,8 +166,8 @@ def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:
     return groups_in_order
 
 
-def _read_all(files: list[Path]) -> list[Row]:
-    return [row for file in files for row in read_rows(file)]
+def _read_all(files: list[Path], on_bad_row: OnBadRow) -> list[Row]:
+    return [row for file in files for row in read_rows(file, on_bad_row)]
 
 
 def _missing(source: Source, split: Split) -> DataError:

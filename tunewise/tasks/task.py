@@ -15,7 +15,7 @@ from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
 from tunewise.data.layout import Layout
-from tunewise.data.rows import SPLITS, Row, Split
+from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
@@ -200,6 +200,6 @@ class Task(Settings):
         """Return the token sequences of examples."""
 
 
-def _pocket_reviews(split: Split) -> list[Row]:
+def _pocket_reviews(split: Split, _: OnBadRow) -> list[Row]:
     reviews = enumerate(split_reviews(split), start=1)
     return [Row(asdict(review), f"{POCKET_REVIEWS}/{split}:{number}") for number, review in reviews]
