@@ -39,7 +39,7 @@ def test_labels_in_yaml_may_be_numbers_and_truth_values(tmp_path: Path) -> None:
 def test_a_label_without_a_text_is_named_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.jsonl:2: label '2' has no verbalizer; known: 0"):
         cloze(tmp_path, 0, 2).examples("train")
-    with pytest.raises(DataError, match=r"test\.jsonl:1: column 'label' holds 0\.5"):
+    with pytest.raises(DataError, match=r"test\.jsonl:1: label '0\.5' has no verbalizer"):
         cloze(tmp_path, 0.5).examples("test")
 
 

@@ -21,6 +21,7 @@ from tunewise.models.catalog import KNOWN_MODELS
 from tunewise.models.folder import find_folder, read_config
 from tunewise.runs.memo import Key, Shared
 from tunewise.tasks import Task
+from tunewise.tasks.notices import warn_of_examples
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,13 @@ class ExamplesKey(Key[list[Example]]):
 
 
 @dataclass(frozen=True)
+class NoticesKey(Key[None]):
+    """A split of a task's rows, of which is said what deserves a word."""
+
+    examples: ExamplesKey
+
+
+@dataclass(frozen=True)
 class EncodedKey(Key[EncodedSplit]):
     """Examples, encoded with the tokenizer of a model in a layout."""
 
@@ -92,6 +100,9 @@ def prepare(
     examples = {
         split: shared.get(keys[split], partial(task.examples, split, data)) for split in splits
     }
+    for split in splits:
+        notices = partial(warn_of_examples, split, examples[split], examples["train"])
+        shared.get(NoticesKey(keys[split]), notices)
     config = resolve(config, shape, examples["train"], device)
     layout = layout_of(config, shape)
     encoded = {

@@ -1,9 +1,9 @@
 """Classification: one label per text, from a linear output layer on the text's last token."""
 
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -11,38 +11,45 @@ from pydantic import Field, field_validator
 from tunewise.data.encode import EncodedSplit, encode_labelled
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
-from tunewise.data.rows import Row, Split
+from tunewise.data.rows import Row
+from tunewise.data.splits import Source, rows_of
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError, nearest
 from tunewise.evaluation.answers import LabelAnswer
-from tunewise.tasks.labels import label_value, labels_as_text
+from tunewise.tasks.labels import in_order, label_value, refuse_scores, with_plain_keys
+from tunewise.tasks.names import Column, tidy
+from tunewise.tasks.notices import label_notices
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
+from tunewise.tasks.usable import settle, usable_examples
 
 
 class Classification(Task):
     """A text, or several in a template, and a label."""
 
     kind: Literal["classification"] = "classification"
-    text: str = "text"
+    text: Column = "text"
     """The column with the text."""
     template: Template | None = None
     """Several columns as one text, such as `"{premise}\\n{hypothesis}"`, in place of `text`."""
-    label: str = "label"
-    """The column with the label: a string, a whole number or a truth value."""
+    label: Column = "label"
+    """The column with the label: a text, a number or a truth value."""
     labels: dict[str, str] | None = Field(default=None, min_length=2)
     """Each label as it is in the rows, and its name; default: the labels of the training rows."""
 
     metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
-    _labels_are_text = field_validator("labels", mode="before")(labels_as_text)
+    _labels_are_text = field_validator("labels", mode="before")(with_plain_keys)
 
     @field_validator("labels")
     @classmethod
     def _names_differ(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
-        if labels and len(set(labels.values())) < len(labels):
+        names = {label: tidy(name) for label, name in (labels or {}).items()}
+        if not all(names.values()):
+            raise ValueError("the name of a label is empty")
+        if len(set(names.values())) < len(names):
             raise ValueError("two labels have the same name")
-        return labels
+        return names or None
 
     @property
     def answer_kind(self) -> LabelAnswer:
@@ -70,19 +77,18 @@ class Classification(Task):
             return self
         return self.model_copy(update={"labels": {name: name for name in examples[0].choices}})
 
-    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row."""
-        rows = self.rows(split, data, group=self.label)
-        names = self.labels
-        if names is None:
-            training = rows if split == "train" else self.rows("train", data, group=self.label)
-            names = self._labels_of(training)
-        choices = tuple(names.values())
-        examples = [
-            replace(self.prompt_of(row), target=self._name_of(row, names), choices=choices)
-            for row in rows
-        ]
-        return self.sampled(split, examples)
+    def example(self, row: Row) -> Example:
+        """Return the text of a row and its label; the labels must be known."""
+        return self._labelled(row, self.labels or {})
+
+    def maker(self, source: Source) -> Callable[[Row], Example]:
+        """Return the function that makes the example of a row: one of the training rows' labels."""
+        names = self.labels if self.labels is not None else self._labels_of(source)
+        return partial(self._labelled, names=names)
+
+    def notices(self, rows: Sequence[Row]) -> list[str]:
+        """Return what deserves a word about rows that are used, one sentence each."""
+        return [*super().notices(rows), *label_notices(rows, self.label)]
 
     def prompt_of(self, row: Row) -> Example:
         """Return the text of a row, and all labels once the task is resolved."""
@@ -99,23 +105,33 @@ class Classification(Task):
         """Return one sequence per example, whose last token predicts the label."""
         return encode_labelled(examples, tokenizer, layout)
 
-    def _labels_of(self, rows: list[Row]) -> dict[str, str]:
-        """Return the labels that occur, in order: numbers by value, text by alphabet."""
-        labels = {label_value(row, self.label) for row in rows}
-        if len(labels) < 2:
-            only = labels.pop()
+    def _labels_of(self, source: Source) -> dict[str, str]:
+        """Return the labels of the training rows that can be used, in their order."""
+        if "train" not in source.splits:
+            rows_of(source, "train")  # raises
+        errors: list[DataError] = []
+        rows = source.splits["train"](errors.append)
+        usable = usable_examples(rows, self._with_own_label, errors)
+        settle(errors, len(usable), self.bad_rows)
+        counts = Counter(example.target for example in usable.values())
+        if len(counts) == 1:
+            (only,) = counts
             raise DataError(
                 f"{rows[0].origin}: every training row has the label {only!r}; two are needed"
             )
-        numbers = all(re.fullmatch(r"-?\d+", label) for label in labels)
-        ordered = sorted(labels, key=int) if numbers else sorted(labels)
-        return {label: label for label in ordered}
+        refuse_scores(counts, source.where)
+        return {label: label for label in in_order(counts)}
 
-    def _name_of(self, row: Row, names: dict[str, str]) -> str:
-        label = label_value(row, self.label)
-        if label not in names:
+    def _with_own_label(self, row: Row) -> Example:
+        """Return the text of a row and its label, whatever it is."""
+        return replace(self.prompt_of(row), target=label_value(row, self.label))
+
+    def _labelled(self, row: Row, names: dict[str, str]) -> Example:
+        """Return the text of a row and the name of its label, which must be one of these."""
+        example = self._with_own_label(row)
+        if (label := example.target) not in names:
             where = (
                 "never occurs in training" if self.labels is None else "is not one of task.labels"
             )
             raise DataError(f"{row.origin}: label {label!r} {where}; {nearest(label, names)}")
-        return names[label]
+        return replace(example, target=names[label], choices=tuple(names.values()))

@@ -6,7 +6,6 @@ model's knowledge of words such as "yes" and "no" is used and trained.
 
 from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -14,11 +13,13 @@ from pydantic import Field, field_validator
 from tunewise.data.encode import EncodedSplit, encode_answered
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
-from tunewise.data.rows import Row, Split
+from tunewise.data.rows import Row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.evaluation.answers import ChoiceAnswer
-from tunewise.tasks.labels import label_value, labels_as_text
+from tunewise.tasks.labels import label_value, with_plain_keys
+from tunewise.tasks.names import Column
+from tunewise.tasks.notices import label_notices
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
 
@@ -29,14 +30,14 @@ class Cloze(Task):
     kind: Literal["cloze"] = "cloze"
     template: Template
     """The question, with columns in braces: `Is "{text}" good or bad? It is`."""
-    label: str = "label"
-    """The column with the label: a string, a whole number or a truth value."""
+    label: Column = "label"
+    """The column with the label: a text, a number or a truth value."""
     verbalizers: dict[str, str] = Field(min_length=2)
     """Each label as it is in the rows, and the text that stands for it, such as `" yes"`."""
 
     metrics: tuple[str, ...] = ("accuracy", "f1", "loss")
 
-    _labels_are_text = field_validator("verbalizers", mode="before")(labels_as_text)
+    _labels_are_text = field_validator("verbalizers", mode="before")(with_plain_keys)
 
     @field_validator("verbalizers")
     @classmethod
@@ -63,17 +64,17 @@ class Cloze(Task):
         """The columns that a prompt is made of."""
         return tuple(columns_of(self.template))
 
-    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row."""
-        examples = []
-        for row in self.rows(split, data, group=self.label):
-            label = label_value(row, self.label)
-            if label not in self.verbalizers:
-                hint = nearest(label, self.verbalizers)
-                raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
-            target = MarkedText.literal(self.verbalizers[label])
-            examples.append(self.prompt_of(row).with_target(target))
-        return self.sampled(split, examples)
+    def example(self, row: Row) -> Example:
+        """Return the question that a row makes, and the text of its label."""
+        label = label_value(row, self.label)
+        if label not in self.verbalizers:
+            hint = nearest(label, self.verbalizers)
+            raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
+        return self.prompt_of(row).with_target(MarkedText.literal(self.verbalizers[label]))
+
+    def notices(self, rows: Sequence[Row]) -> list[str]:
+        """Return what deserves a word about rows that are used, one sentence each."""
+        return [*super().notices(rows), *label_notices(rows, self.label)]
 
     def prompt_of(self, row: Row) -> Example:
         """Return the question that a row makes, and the texts that may answer it."""

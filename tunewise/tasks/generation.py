@@ -8,6 +8,7 @@ from tunewise.data.example import Example, MarkedText
 from tunewise.data.rows import Row
 from tunewise.errors import DataError
 from tunewise.evaluation.answers import ComparedTexts
+from tunewise.tasks.names import Column
 from tunewise.tasks.template import Template, columns_of
 from tunewise.tasks.text_task import TextTask
 
@@ -16,7 +17,7 @@ class Generation(TextTask):
     """The first lines of a text and the rest of it; or two columns, a prompt and its completion."""
 
     kind: Literal["generation"] = "generation"
-    text: str | None = None
+    text: Column | None = None
     """The column with whole texts, of which the first `given_lines` are the prompt."""
     given_lines: int = Field(default=3, gt=0)
     """Number of lines of a whole text that are the prompt."""

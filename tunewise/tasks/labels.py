@@ -1,29 +1,133 @@
-"""Labels as rows hold them: strings, whole numbers and truth values, all read as text."""
+"""Labels: the same label has one form, however a file or a setting spells it.
 
+`1`, `1.0` and `" 1"` are one label, in rows of every format and in `labels` and `verbalizers`.
+"""
+
+import math
+import re
 import reprlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from tunewise.data.rows import Row
 from tunewise.errors import DataError
+from tunewise.tasks.names import tidy
+
+NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-][0-9]{1,3})?")
+"""Numbers as programs write them. `007` and `1e5` are codes: no program writes a number so."""
+ANY_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
+"""Everything that reads as a number, codes included."""
+TRUTH_VALUES = {form: form.lower() for form in ("true", "True", "TRUE", "false", "False", "FALSE")}
+
+MANY, FEW = 10, 3
+"""Least number of labels at which they may be too many, and of rows of each fraction."""
+
+
+def plain_label(value: str | float | Decimal) -> str:
+    """Return the one form of a label.
+
+    - Text loses the spaces around it, and its characters are composed (Unicode's NFC).
+    - A number is written without a plus, without zeros at the end of a fraction, and without an
+      exponent: `1` for `1.0`, `+1` and `1.00`, and `0.5` for `.50`. Leading zeros are kept: `007`.
+    - A truth value is `true` or `false`, as for `True` and `TRUE`.
+    """
+    text = tidy(value) if isinstance(value, str) else str(value)
+    if isinstance(value, Decimal):
+        text = format(value, "f")
+    if NUMBER.fullmatch(text):
+        return _plain_number(text)
+    return TRUTH_VALUES.get(text, text)
 
 
 def label_value(row: Row, column: str) -> str:
-    """Return a row's label as text: `1` and `"1"` are the same label.
+    """Return a row's label in its one form.
 
     Raises:
-        DataError: if the column is missing, empty, or holds anything else.
+        DataError: if the column is missing, empty, or holds anything but one label.
     """
     value = row.value(column)
-    if not isinstance(value, (str, int)) or value == "":
+    found = f"{row.origin}: column {column!r} holds {reprlib.repr(value)}"
+    if isinstance(value, list | tuple | dict):
         raise DataError(
-            f"{row.origin}: column {column!r} holds {reprlib.repr(value)}; "
-            "a label is a string or a whole number"
+            f"{found}; a row has one label: keep one, or train a model for each label, with a "
+            "column that says true or false"
         )
-    return row.text(column) if isinstance(value, str) else str(value)
+    is_number = isinstance(value, int | float | Decimal) and math.isfinite(value)
+    if isinstance(value, str):
+        value = row.text(column)
+    elif not is_number:
+        raise DataError(f"{found}; a label is a text, a number or a truth value")
+    label = plain_label(value)
+    if not label:
+        raise DataError(f"{found}; a row needs a label")
+    return label
 
 
-def labels_as_text(labels: Any) -> Any:
-    """Return a mapping of labels with text as its keys, since YAML reads `1:` as a number."""
-    return (
-        {str(key): value for key, value in labels.items()} if isinstance(labels, dict) else labels
-    )
+def with_plain_keys(labels: Any) -> Any:
+    """Return a mapping of labels with the one form of each: YAML reads `1:` as a number.
+
+    Raises:
+        ValueError: if a label is empty, or two are the same.
+    """
+    if not isinstance(labels, Mapping):
+        return labels
+    given: dict[str, Any] = {}
+    for key in labels:
+        label = plain_label(key if isinstance(key, str | float | int) else str(key))
+        if not label:
+            raise ValueError(f"the label {key!r} is empty")
+        if label in given:
+            raise ValueError(f"{given[label]!r} and {key!r} are the same label, {label!r}")
+        given[label] = key
+    return {label: labels[key] for label, key in given.items()}
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Return labels in their order: numbers by value, texts by alphabet."""
+    ordered = sorted(labels)
+    if all(re.fullmatch(r"-?\d+(\.\d+)?", label) for label in ordered):
+        ordered.sort(key=Decimal)
+    return ordered
+
+
+def refuse_scores(counts: Mapping[str, int], where: str) -> None:
+    """Raise DataError if labels are numbers to be predicted, or ids: (nearly) each row has another.
+
+    A few classes of fractions, such as 0.5 and 1.5 stars, are labels if they repeat.
+
+    Args:
+        counts: number of rows of each label.
+    """
+    num_rows, num_labels = sum(counts.values()), len(counts)
+    are_numbers = all(NUMBER.fullmatch(label) for label in counts)
+    has_fractions = are_numbers and any("." in label for label in counts)
+    too_many = num_labels >= MANY and 2 * num_labels > num_rows
+    if too_many or (has_fractions and num_labels > 1 and num_rows < FEW * num_labels):
+        some = ", ".join([*in_order(counts)[:3], "..."] if num_labels > 3 else in_order(counts))
+        raise DataError(
+            f"{where}: {num_labels} different labels in {num_rows} rows ({some}): numbers to be "
+            "predicted, or ids? tunewise classifies; make a few classes, such as low and high, "
+            "name the column of labels with task.label, or list them in task.labels"
+        )
+
+
+def loose_form(label: str) -> str:
+    """Return what two labels share that a person may take for one: `Yes` and `yes`, `01` and `1`.
+
+    Beyond `plain_label` it overlooks case, spaces within, invisible characters, Unicode's other
+    forms of a character (such as wide ones), and the ways to write a number.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = " ".join(text.split())
+    return _plain_number(text) if ANY_NUMBER.fullmatch(text) else text
+
+
+def _plain_number(text: str) -> str:
+    number = Decimal(text)
+    if not number:
+        return "0"
+    written = format(number, "f")
+    return written.rstrip("0").rstrip(".") if "." in written else written

@@ -1,15 +1,15 @@
 """Language modelling: whole texts, each token predicted from those before it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from tunewise.data.encode import EncodedSplit, encode_texts_whole
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
-from tunewise.data.rows import Split
+from tunewise.data.rows import Row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.answers import NoAnswer
+from tunewise.tasks.names import Column
 from tunewise.tasks.task import Task
 
 
@@ -17,7 +17,7 @@ class LanguageModeling(Task):
     """A text to learn. A long one is cut into consecutive pieces: books can be trained on."""
 
     kind: Literal["language_modeling"] = "language_modeling"
-    text: str = "text"
+    text: Column = "text"
     """The column with the text; a .txt file is one text."""
 
     metrics: tuple[str, ...] = ("loss", "perplexity")
@@ -32,11 +32,9 @@ class LanguageModeling(Task):
         """The columns that every row must have."""
         return (self.text,)
 
-    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row."""
-        rows = self.rows(split, data)
-        examples = [Example(row.id, prompt="", target=self.read(row, self.text)) for row in rows]
-        return self.sampled(split, examples)
+    def example(self, row: Row) -> Example:
+        """Return the text of a row, all of which is learned."""
+        return Example(row.id, prompt="", target=self.read(row, self.text))
 
     def encode(
         self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout

@@ -1,9 +1,10 @@
 """The base class of all tasks: settings, the source of the rows, and their examples."""
 
+import logging
 import os
 import string
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
 from tunewise.data.layout import Layout
-from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
+from tunewise.data.rows import SPLITS, OnBadRow, Row, Split, refuse_row
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
@@ -23,7 +24,11 @@ from tunewise.evaluation.answers import AnswerKind
 from tunewise.metrics import METRICS
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
+from tunewise.tasks.notices import row_notices
 from tunewise.tasks.template import Filled, fill
+from tunewise.tasks.usable import BadRows, read_once, settle, usable_examples
+
+logger = logging.getLogger(__name__)
 
 POCKET_REVIEWS = "pocket_reviews"
 """The embedded task, whose rows come from the grammar."""
@@ -50,6 +55,8 @@ class Task(Settings):
     train_size: float | None = Field(default=None, gt=0, lt=1)
     """Fraction of the training rows to train on; the others are the validation rows, in place of
     the data's own. Default: the data's own validation rows, or 20 % of the training rows."""
+    bad_rows: BadRows = "stop"
+    """What is done with rows that cannot be used: `stop`, or `drop` them and say how many."""
     max_length: int | None = Field(default=None, gt=1)
     """Most tokens of a sequence, unless `train.max_length` is set."""
     lowercase: bool = False
@@ -71,6 +78,11 @@ class Task(Settings):
     def _samples_are_of_splits(cls, samples: Any) -> Any:
         if isinstance(samples, Mapping) and (unknown := samples.keys() - set(SPLITS)):
             split = str(min(unknown, key=str))
+            name, colon, count = split.partition(":")
+            if colon and samples.get(split, count) is None:  # YAML's reading of {train:600}
+                raise ValueError(
+                    f"{split!r} is one name; a space is missing after the colon: {name}: {count}"
+                )
             raise ValueError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
         return samples
 
@@ -109,25 +121,72 @@ class Task(Settings):
         """The columns that a prompt is made of; none where it depends on the row."""
         return ()
 
-    def rows(self, split: Split, data: Path | None, group: str | None = None) -> list[Row]:
-        """Return the rows of a split.
+    def rows(self, split: Split, data: Path | None) -> list[Row]:
+        """Return the rows of a split, whether or not they can be used as examples.
 
         Args:
             data: the data folder.
-            group: a column whose values keep their shares in all splits made here.
 
         Raises:
-            DataError: if there are none, or a row is broken.
+            DataError: if there are none, or a row is broken and `bad_rows` is not "drop".
         """
-        return rows_of(self.source(data), split, group, self.train_size)
+        on_bad_row = _leave_out if self.bad_rows == "drop" else refuse_row
+        return rows_of(self.source(data), split, None, self.train_size, on_bad_row)
+
+    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
+        """Return the examples of a split, in the order of the rows.
+
+        Rows become examples before the data are split, so that what cannot be used takes no part
+        in it, and labels keep their shares in all splits made here.
+
+        Raises:
+            DataError: if rows cannot be used and are not to be dropped; the message counts them
+                and names the first.
+        """
+        source = read_once(self.source(data))
+        examples: dict[str, Example] = {}
+
+        def usable(own: Split, _: OnBadRow) -> list[Row]:
+            errors: list[DataError] = []
+            rows = source.splits[own](errors.append)
+            examples.update(usable_examples(rows, self.maker(source), errors))
+            rows = [row for row in rows if row.origin in examples]
+            dropped = settle(errors, len(rows), self.bad_rows)
+            if own == split:  # of rows that are split, everything is said when the first part is
+                for notice in [*filter(None, [dropped]), *self.notices(rows)]:
+                    logger.warning("%s: %s", split, notice)
+            return [Row({"label": _label(examples[row.origin])}, row.origin) for row in rows]
+
+        whole = Source(source.where, {own: partial(usable, own) for own in source.splits})
+        rows = rows_of(whole, split, "label", self.train_size)
+        return self.sampled(split, self.kept(split, [examples[row.origin] for row in rows]))
+
+    @abstractmethod
+    def example(self, row: Row) -> Example:
+        """Return the example that a row makes.
+
+        Raises:
+            DataError: if the row cannot be used; the message names it.
+        """
+
+    def maker(self, source: Source) -> Callable[[Row], Example]:
+        """Return the function that makes the example of a row, as far as the source decides it."""
+        return self.example
+
+    def kept(self, split: Split, examples: list[Example]) -> list[Example]:
+        """Return the examples of a split that are of use; all of them, unless a kind says more."""
+        return examples
+
+    def notices(self, rows: Sequence[Row]) -> list[str]:
+        """Return what deserves a word about rows that are used, one sentence each."""
+        return row_notices(rows, self.prompt_columns or self.columns)
 
     def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
         """Return as many of the examples as `samples` says; labels keep their shares."""
         count = self.samples.get(split) if isinstance(self.samples, dict) else self.samples
         if count is None:
             return examples
-        groups = [example.target if example.choices else "" for example in examples]
-        return subset(examples, count, self.sample_seed, groups)
+        return subset(examples, count, self.sample_seed, list(map(_label, examples)))
 
     def source(self, data: Path | None) -> Source:
         """Return the source of the task's rows.
@@ -186,18 +245,19 @@ class Task(Settings):
         raise ConfigError(f"task {self.name!r} is of kind {self.kind}, which answers nothing")
 
     @abstractmethod
-    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return the examples of a split, in the order of the rows.
-
-        Raises:
-            DataError: if a row cannot be used; the message names it.
-        """
-
-    @abstractmethod
     def encode(
         self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return the token sequences of examples."""
+
+
+def _label(example: Example) -> str:
+    """Return the label of an example; none if its answer is a text."""
+    return example.target if example.choices else ""
+
+
+def _leave_out(_: DataError) -> None:
+    """Read on without a row: `examples` says how many there are."""
 
 
 def _pocket_reviews(split: Split, _: OnBadRow) -> list[Row]:

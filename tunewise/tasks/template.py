@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from tunewise.data.example import MarkedText
+from tunewise.tasks.names import tidy
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _parts(template: str) -> list[TemplatePart]:
         literal += text  # two braces end a part of the formatter's, but not one of ours
         if name is None:
             continue
-        column = name.removesuffix("*")
+        column = tidy(name.removesuffix("*"))
         if not column or "*" in column or specification or conversion:
             raise ValueError(f"braces hold the name of a column, as in {{text}}: {template!r}")
         parts.append(TemplatePart(literal, column, has_star=column != name))

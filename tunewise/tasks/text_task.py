@@ -1,16 +1,14 @@
 """The base class of tasks whose answer is a text of any length."""
 
 import logging
-from abc import abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import Field
 
 from tunewise.data.encode import EncodedSplit, LossOn, encode_answered
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
-from tunewise.data.rows import Row, Split
+from tunewise.data.rows import Split
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError
 from tunewise.evaluation.answers import ComparedTexts, TextAnswer
@@ -36,13 +34,8 @@ class TextTask(Task):
         """A text, written as `decoding` says."""
         return TextAnswer(self.decoding, self.compared_texts)
 
-    @abstractmethod
-    def example(self, row: Row) -> Example:
-        """Return the example that a row makes."""
-
-    def examples(self, split: Split, data: Path | None = None) -> list[Example]:
-        """Return one example per row; rows with no answer, or with too long a one, are dropped."""
-        examples = [self.example(row) for row in self.rows(split, data)]
+    def kept(self, split: Split, examples: list[Example]) -> list[Example]:
+        """Return the examples with an answer that is not too long; the others are counted."""
         lengths = [len(example.target.strip()) for example in examples]
         longest = self.max_answer or max(lengths)
         for count, why in (
@@ -54,7 +47,7 @@ class TextTask(Task):
         usable = [e for e, length in zip(examples, lengths, strict=True) if 0 < length <= longest]
         if not usable:
             raise DataError(f"task {self.name!r}: no row of the {split} split has a usable answer")
-        return self.sampled(split, usable)
+        return usable
 
     def encode(
         self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout

@@ -36,6 +36,7 @@ def likeliest_answers(
         names = [choice.strip() for choice in example.choices]
         label = names[values.index(max(values))]
         by_name = dict(zip(names, values, strict=True))
+        assert len(by_name) == len(values), f"two choices have one name: {names}"
         answers.append({"id": example.id, "label": label, "probabilities": by_name})
     return answers
 

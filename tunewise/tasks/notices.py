@@ -1,0 +1,161 @@
+"""Notices: what deserves a word about rows that are used as they are, one sentence each.
+
+`row_notices` and `label_notices` look at the rows of a file, `split_notices` at the examples of all
+splits together.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tunewise.data.example import Example
+from tunewise.data.rows import Row, Split
+from tunewise.tasks.labels import label_value, loose_form
+from tunewise.tasks.usable import NUM_SHOWN, more
+
+logger = logging.getLogger(__name__)
+
+Text = tuple[str, ...] | None
+
+
+def warn_of_examples(split: Split, examples: Sequence[Example], train: Sequence[Example]) -> None:
+    """Log what deserves a word about the examples of a split, beside those that are trained on."""
+    for notice in split_notices(examples, None if split == "train" else train):
+        logger.warning("%s: %s", split, notice)
+
+
+def row_notices(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+    """Return what deserves a word about the texts in some columns: the empty ones."""
+    notices = []
+    for column in columns:
+        empty = [row.id for row in rows if _is_blank(row.values.get(column))]
+        if empty:
+            notices.append(
+                f"{len(empty)} of {len(rows)} rows have an empty text in column {column!r} and are "
+                f"used so: {_some(empty)}"
+            )
+    return notices
+
+
+def label_notices(rows: Sequence[Row], column: str) -> list[str]:
+    """Return what deserves a word about labels: which are read as one, and which only look so."""
+    spelled: dict[str, Counter[str]] = {}
+    for row in rows:
+        value = row.values[column]
+        label = label_value(row, column)
+        text = label if isinstance(value, bool) else str(value)
+        spelled.setdefault(label, Counter())[text] += 1
+    notices = []
+    changed = [label for label, forms in spelled.items() if set(forms) != {label}]
+    if changed:
+        read_as = [f"{_counted(spelled[label])} as {label!r}" for label in sorted(changed)]
+        notices.append(f"labels are read in one form: {_some(read_as)}")
+    alike: dict[str, Counter[str]] = {}
+    for label, forms in spelled.items():
+        alike.setdefault(loose_form(label), Counter())[label] += forms.total()
+    if groups := [group for group in alike.values() if len(group) > 1]:
+        differing = _some(map(_counted, groups))
+        notices.append(f"labels that differ in form only are kept apart: {differing}")
+    return notices
+
+
+def split_notices(
+    examples: Sequence[Example], training: Sequence[Example] | None = None
+) -> list[str]:
+    """Return what deserves a word about the examples of a split: copies, and missing labels.
+
+    Args:
+        training: the examples that are trained on, if these are others.
+    """
+    notices = _copies(examples)
+    if training is not None:
+        notices += _leaks(examples, _by_text(training))
+    return notices + _missing_labels(examples, training)
+
+
+def _copies(examples: Sequence[Example]) -> list[str]:
+    """Return sentences about examples of one split that share their text."""
+    first = _by_text(examples)
+    pairs = [
+        (example, of)
+        for example in examples
+        if (of := first.get(_text(example))) and of is not example
+    ]
+    notices = []
+    if same := [f"{copy.id} of {of.id}" for copy, of in pairs if copy.target == of.target]:
+        notices.append(f"{len(same)} of {len(examples)} rows are copies of others: {_some(same)}")
+    if other := [_two_labels(copy, of) for copy, of in pairs if copy.target != of.target]:
+        notices.append(
+            f"{len(other)} of {len(examples)} rows have the text of another row and a different "
+            f"label: {_some(other)}"
+        )
+    return notices
+
+
+def _leaks(examples: Sequence[Example], training: Mapping[Text, Example]) -> list[str]:
+    """Return sentences about examples whose text is trained on."""
+    pairs = [(example, of) for example in examples if (of := training.get(_text(example)))]
+    notices = []
+    if pairs:
+        same = (f"{example.id} is {of.id}" for example, of in pairs)
+        notices.append(
+            f"{len(pairs)} of {len(examples)} rows are trained on too; leave them out, or the metrics of "
+            f"this split say too much: {_some(same)}"
+        )
+    if other := [_two_labels(example, of) for example, of in pairs if example.target != of.target]:
+        notices.append(f"{len(other)} of these have a different label there: {_some(other)}")
+    return notices
+
+
+def _missing_labels(examples: Sequence[Example], training: Sequence[Example] | None) -> list[str]:
+    """Return a sentence about the labels that a split lacks, if there are any."""
+    found = {example.target for example in examples}
+    missing = [label for label in examples[0].choices if label not in found]
+    if not missing:
+        return []
+    trained = Counter(example.target for example in training or ())
+    names = (
+        repr(label.strip()) + (f" ({trained[label]} in train)" if training is not None else "")
+        for label in missing
+    )
+    return [f"no row has the label {_some(names)}"]
+
+
+def _by_text(examples: Sequence[Example]) -> dict[Text, Example]:
+    """Return the first example of each text."""
+    first: dict[Text, Example] = {}
+    for example in examples:
+        if text := _text(example):
+            first.setdefault(text, example)
+    return first
+
+
+def _text(example: Example) -> Text:
+    """Return what makes two examples copies: a text, and its answer unless that is a label.
+
+    Two answers to one prompt are not copies; two labels of one text contradict each other. None for
+    an empty text, of which `row_notices` speaks.
+    """
+    prompt = (example.prompt.strip(), example.cue.strip())
+    if example.choices:
+        return prompt if any(prompt) else None
+    return (*prompt, example.target.strip())
+
+
+def _two_labels(one: Example, other: Example) -> str:
+    return f"{one.id} {one.target.strip()!r}, {other.id} {other.target.strip()!r}"
+
+
+def _counted(labels: Counter[str]) -> str:
+    return ", ".join(f"{label!r} ({count})" for label, count in sorted(labels.items()))
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _some(things: Iterable[str]) -> str:
+    """Return the first few things as one text, and how many more there are."""
+    things = list(things)
+    return "; ".join(things[:NUM_SHOWN]) + more(len(things))

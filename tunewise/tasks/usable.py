@@ -1,0 +1,86 @@
+"""Usable rows: those that make an example. The others are refused together, or left out."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from tunewise.data.example import Example
+from tunewise.data.rows import OnBadRow, Row
+from tunewise.data.splits import Source
+from tunewise.errors import DataError
+
+BadRows = Literal["stop", "drop"]
+
+NUM_SHOWN = 3
+"""Most rows that are named."""
+
+
+def read_once(source: Source) -> Source:
+    """Return a source whose splits are read once, however often they are asked for."""
+    return replace(
+        source, splits={split: _remembering(read) for split, read in source.splits.items()}
+    )
+
+
+def usable_examples(
+    rows: list[Row], make: Callable[[Row], Example], errors: list[DataError]
+) -> dict[str, Example]:
+    """Return the example of each row that makes one, by its place; add the errors of the others."""
+    examples = {}
+    for row in rows:
+        try:
+            examples[row.origin] = make(row)
+        except DataError as error:
+            errors.append(error)
+    return examples
+
+
+def settle(errors: list[DataError], num_usable: int, bad_rows: BadRows) -> str | None:
+    """Return the sentence about rows that were left out, if there are any.
+
+    Raises:
+        DataError: if rows cannot be used and are not to be dropped, or no row can be used: then a
+            setting is wrong, such as the name of a column.
+    """
+    if not errors:
+        return None
+    errors = sorted(errors, key=_place)
+    if not num_usable:
+        raise errors[0]
+    count = f"{len(errors)} of {len(errors) + num_usable} rows"
+    if bad_rows == "drop":
+        some = "; ".join(map(str, errors[:NUM_SHOWN]))
+        return f"{count} cannot be used and are left out: {some}{more(len(errors))}"
+    if len(errors) == 1:
+        raise DataError(f"{errors[0]}; correct it, or leave the row out with task.bad_rows=drop")
+    raise DataError(
+        f"{count} cannot be used; the first: {errors[0]}; correct them, or leave them out with "
+        "task.bad_rows=drop"
+    )
+
+
+def more(count: int) -> str:
+    """Return what follows the first few of so many things: how many more there are."""
+    return f"; and {count - NUM_SHOWN} more" if count > NUM_SHOWN else ""
+
+
+def _remembering(read: Callable[[OnBadRow], list[Row]]) -> Callable[[OnBadRow], list[Row]]:
+    kept: list[tuple[list[Row], list[DataError]]] = []
+
+    def rows(on_bad_row: OnBadRow) -> list[Row]:
+        if not kept:
+            errors: list[DataError] = []
+            kept.append((read(errors.append), errors))
+        (known, errors) = kept[0]
+        for error in errors:
+            on_bad_row(error)
+        return known
+
+    return rows
+
+
+def _place(error: DataError) -> tuple[str, int]:
+    """Return the file and line with which the message of a row's error begins."""
+    match = re.match(r"(.*?):(\d+): ", str(error))
+    return (match[1], int(match[2])) if match else ("", 0)
