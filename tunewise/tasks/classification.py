@@ -11,17 +11,16 @@ from pydantic import Field, field_validator
 from tunewise.data.encode import EncodedSplit, encode_labelled
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
+from tunewise.data.names import Column, tidy
 from tunewise.data.rows import Row
 from tunewise.data.splits import Source, rows_of
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError, nearest
 from tunewise.evaluation.answers import LabelAnswer
 from tunewise.tasks.labels import in_order, label_value, refuse_scores, with_plain_keys
-from tunewise.tasks.names import Column, tidy
-from tunewise.tasks.notices import label_notices
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
-from tunewise.tasks.usable import settle, usable_examples
+from tunewise.tasks.usable import settle, usable_rows
 
 
 class Classification(Task):
@@ -67,6 +66,11 @@ class Classification(Task):
         return (self.text,) if self.template is None else tuple(columns_of(self.template))
 
     @property
+    def label_column(self) -> str:
+        """The column with the label."""
+        return self.label
+
+    @property
     def label_names(self) -> tuple[str, ...] | None:
         """The labels, in the order of the output layer; known once the task is resolved."""
         return None if self.labels is None else tuple(self.labels.values())
@@ -79,16 +83,12 @@ class Classification(Task):
 
     def example(self, row: Row) -> Example:
         """Return the text of a row and its label; the labels must be known."""
-        return self._labelled(row, self.labels or {})
+        return self._labelled(self.labels or {}, self.label_names or (), row)
 
     def maker(self, source: Source) -> Callable[[Row], Example]:
         """Return the function that makes the example of a row: one of the training rows' labels."""
         names = self.labels if self.labels is not None else self._labels_of(source)
-        return partial(self._labelled, names=names)
-
-    def notices(self, rows: Sequence[Row]) -> list[str]:
-        """Return what deserves a word about rows that are used, one sentence each."""
-        return [*super().notices(rows), *label_notices(rows, self.label)]
+        return partial(self._labelled, names, tuple(names.values()))
 
     def prompt_of(self, row: Row) -> Example:
         """Return the text of a row, and all labels once the task is resolved."""
@@ -111,9 +111,9 @@ class Classification(Task):
             rows_of(source, "train")  # raises
         errors: list[DataError] = []
         rows = source.splits["train"](errors.append)
-        usable = usable_examples(rows, self._with_own_label, errors)
+        usable = usable_rows(rows, self._label_of, errors)
         settle(errors, len(usable), self.bad_rows)
-        counts = Counter(example.target for example in usable.values())
+        counts = Counter(label for _, label in usable)
         if len(counts) == 1:
             (only,) = counts
             raise DataError(
@@ -122,16 +122,17 @@ class Classification(Task):
         refuse_scores(counts, source.where)
         return {label: label for label in in_order(counts)}
 
-    def _with_own_label(self, row: Row) -> Example:
-        """Return the text of a row and its label, whatever it is."""
-        return replace(self.prompt_of(row), target=label_value(row, self.label))
+    def _label_of(self, row: Row) -> str:
+        """Return the label of a row that can be used."""
+        self.prompt_of(row)
+        return label_value(row, self.label)
 
-    def _labelled(self, row: Row, names: dict[str, str]) -> Example:
+    def _labelled(self, names: dict[str, str], choices: tuple[str, ...], row: Row) -> Example:
         """Return the text of a row and the name of its label, which must be one of these."""
-        example = self._with_own_label(row)
-        if (label := example.target) not in names:
+        example, label = self.prompt_of(row), label_value(row, self.label)
+        if label not in names:
             where = (
                 "never occurs in training" if self.labels is None else "is not one of task.labels"
             )
             raise DataError(f"{row.origin}: label {label!r} {where}; {nearest(label, names)}")
-        return replace(example, target=names[label], choices=tuple(names.values()))
+        return replace(example, target=names[label], choices=choices)

@@ -13,13 +13,12 @@ from pydantic import Field, field_validator
 from tunewise.data.encode import EncodedSplit, encode_answered
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
+from tunewise.data.names import Column
 from tunewise.data.rows import Row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.evaluation.answers import ChoiceAnswer
 from tunewise.tasks.labels import label_value, with_plain_keys
-from tunewise.tasks.names import Column
-from tunewise.tasks.notices import label_notices
 from tunewise.tasks.task import Task
 from tunewise.tasks.template import Template, columns_of
 
@@ -64,6 +63,11 @@ class Cloze(Task):
         """The columns that a prompt is made of."""
         return tuple(columns_of(self.template))
 
+    @property
+    def label_column(self) -> str:
+        """The column with the label."""
+        return self.label
+
     def example(self, row: Row) -> Example:
         """Return the question that a row makes, and the text of its label."""
         label = label_value(row, self.label)
@@ -71,10 +75,6 @@ class Cloze(Task):
             hint = nearest(label, self.verbalizers)
             raise DataError(f"{row.origin}: label {label!r} has no verbalizer; {hint}")
         return self.prompt_of(row).with_target(MarkedText.literal(self.verbalizers[label]))
-
-    def notices(self, rows: Sequence[Row]) -> list[str]:
-        """Return what deserves a word about rows that are used, one sentence each."""
-        return [*super().notices(rows), *label_notices(rows, self.label)]
 
     def prompt_of(self, row: Row) -> Example:
         """Return the question that a row makes, and the texts that may answer it."""

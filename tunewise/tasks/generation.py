@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from tunewise.data.example import Example, MarkedText
+from tunewise.data.names import Column
 from tunewise.data.rows import Row
 from tunewise.errors import DataError
 from tunewise.evaluation.answers import ComparedTexts
-from tunewise.tasks.names import Column
 from tunewise.tasks.template import Template, columns_of
 from tunewise.tasks.text_task import TextTask
 

@@ -8,12 +8,14 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
+from tunewise.data.names import tidy
 from tunewise.data.rows import Row
 from tunewise.errors import DataError
-from tunewise.tasks.names import tidy
 
 NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-][0-9]{1,3})?")
 """Numbers as programs write them. `007` and `1e5` are codes: no program writes a number so."""
@@ -25,6 +27,7 @@ MANY, FEW = 10, 3
 """Least number of labels at which they may be too many, and of rows of each fraction."""
 
 
+@lru_cache(maxsize=1024, typed=True)
 def plain_label(value: str | float | Decimal) -> str:
     """Return the one form of a label.
 
@@ -48,21 +51,28 @@ def label_value(row: Row, column: str) -> str:
         DataError: if the column is missing, empty, or holds anything but one label.
     """
     value = row.value(column)
-    found = f"{row.origin}: column {column!r} holds {reprlib.repr(value)}"
-    if isinstance(value, list | tuple | dict):
-        raise DataError(
-            f"{found}; a row has one label: keep one, or train a model for each label, with a "
-            "column that says true or false"
-        )
-    is_number = isinstance(value, int | float | Decimal) and math.isfinite(value)
     if isinstance(value, str):
-        value = row.text(column)
-    elif not is_number:
-        raise DataError(f"{found}; a label is a text, a number or a truth value")
-    label = plain_label(value)
-    if not label:
-        raise DataError(f"{found}; a row needs a label")
+        label = plain_label(row.text(column))
+        wrong = "" if label else "a row needs a label"
+    elif isinstance(value, int | float | Decimal) and math.isfinite(value):
+        return plain_label(value)
+    elif isinstance(value, list | tuple | dict):
+        wrong = (
+            "a row has one label: keep one, or train a model for each label, with a column that "
+            "says true or false"
+        )
+    else:
+        wrong = "a label is a text, a number or a truth value"
+    if wrong:
+        raise DataError(f"{row.origin}: column {column!r} holds {reprlib.repr(value)}; {wrong}")
     return label
+
+
+def with_plain_label(row: Row, column: str | None) -> Row:
+    """Return a row with its label in its one form, if it has a label."""
+    if column is None or row.values[column] == (label := label_value(row, column)):
+        return row
+    return replace(row, values=row.values | {column: label})
 
 
 def with_plain_keys(labels: Any) -> Any:

@@ -6,10 +6,10 @@ from typing import Literal
 from tunewise.data.encode import EncodedSplit, encode_texts_whole
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
+from tunewise.data.names import Column
 from tunewise.data.rows import Row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.evaluation.answers import NoAnswer
-from tunewise.tasks.names import Column
 from tunewise.tasks.task import Task
 
 

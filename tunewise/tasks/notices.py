@@ -7,7 +7,6 @@ splits together.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from tunewise.data.example import Example
 from tunewise.data.rows import Row, Split
@@ -29,7 +28,7 @@ def row_notices(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
     """Return what deserves a word about the texts in some columns: the empty ones."""
     notices = []
     for column in columns:
-        empty = [row.id for row in rows if _is_blank(row.values.get(column))]
+        empty = [row.id for row in rows if _is_blank(row, column)]
         if empty:
             notices.append(
                 f"{len(empty)} of {len(rows)} rows have an empty text in column {column!r} and are "
@@ -42,10 +41,9 @@ def label_notices(rows: Sequence[Row], column: str) -> list[str]:
     """Return what deserves a word about labels: which are read as one, and which only look so."""
     spelled: dict[str, Counter[str]] = {}
     for row in rows:
-        value = row.values[column]
-        label = label_value(row, column)
-        text = label if isinstance(value, bool) else str(value)
-        spelled.setdefault(label, Counter())[text] += 1
+        label, value = label_value(row, column), row.values[column]
+        spelling = label if isinstance(value, bool) else str(value)
+        spelled.setdefault(label, Counter())[spelling] += 1
     notices = []
     changed = [label for label, forms in spelled.items() if set(forms) != {label}]
     if changed:
@@ -100,8 +98,8 @@ def _leaks(examples: Sequence[Example], training: Mapping[Text, Example]) -> lis
     if pairs:
         same = (f"{example.id} is {of.id}" for example, of in pairs)
         notices.append(
-            f"{len(pairs)} of {len(examples)} rows are trained on too; leave them out, or the metrics of "
-            f"this split say too much: {_some(same)}"
+            f"{len(pairs)} of {len(examples)} rows are trained on too; leave them out, or the "
+            f"metrics of this split say too much: {_some(same)}"
         )
     if other := [_two_labels(example, of) for example, of in pairs if example.target != of.target]:
         notices.append(f"{len(other)} of these have a different label there: {_some(other)}")
@@ -151,8 +149,10 @@ def _counted(labels: Counter[str]) -> str:
     return ", ".join(f"{label!r} ({count})" for label, count in sorted(labels.items()))
 
 
-def _is_blank(value: Any) -> bool:
-    return isinstance(value, str) and not value.strip()
+def _is_blank(row: Row, column: str) -> bool:
+    """Return whether a column is there and holds no text: nothing, or spaces only."""
+    value = row.values.get(column, "absent")
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _some(things: Iterable[str]) -> str:

@@ -24,9 +24,10 @@ from tunewise.evaluation.answers import AnswerKind
 from tunewise.metrics import METRICS
 from tunewise.pocket.grammar import split_reviews
 from tunewise.settings import Settings
-from tunewise.tasks.notices import row_notices
+from tunewise.tasks.labels import with_plain_label
+from tunewise.tasks.notices import label_notices, row_notices
 from tunewise.tasks.template import Filled, fill
-from tunewise.tasks.usable import BadRows, read_once, settle, usable_examples
+from tunewise.tasks.usable import BadRows, read_once, settle, usable_rows
 
 logger = logging.getLogger(__name__)
 
@@ -144,22 +145,28 @@ class Task(Settings):
                 and names the first.
         """
         source = read_once(self.source(data))
-        examples: dict[str, Example] = {}
+        made: dict[int, tuple[Row, Example]] = {}
 
-        def usable(own: Split, _: OnBadRow) -> list[Row]:
+        def usable_of(own: Split, _: OnBadRow) -> list[Row]:
             errors: list[DataError] = []
             rows = source.splits[own](errors.append)
-            examples.update(usable_examples(rows, self.maker(source), errors))
-            rows = [row for row in rows if row.origin in examples]
+            usable = usable_rows(rows, self.maker(source), errors)
+            rows = [row for row, _ in usable]
             dropped = settle(errors, len(rows), self.bad_rows)
-            if own == split:  # of rows that are split, everything is said when the first part is
-                for notice in [*filter(None, [dropped]), *self.notices(rows)]:
+            if own == split:  # what is to be said of rows that are split is said once, by "train"
+                for notice in [*filter(None, [dropped]), *self._notices(rows)]:
                     logger.warning("%s: %s", split, notice)
-            return [Row({"label": _label(examples[row.origin])}, row.origin) for row in rows]
+            rows = [with_plain_label(row, self.label_column) for row in rows]
+            made.update(
+                (id(row), (row, example)) for row, (_, example) in zip(rows, usable, strict=True)
+            )
+            return rows
 
-        whole = Source(source.where, {own: partial(usable, own) for own in source.splits})
-        rows = rows_of(whole, split, "label", self.train_size)
-        return self.sampled(split, self.kept(split, [examples[row.origin] for row in rows]))
+        whole = Source(source.where, {own: partial(usable_of, own) for own in source.splits})
+        rows = rows_of(whole, split, self.label_column, self.train_size)
+        # A row that splitting made, such as a part of a long text, has no example yet.
+        examples = [made[id(row)][1] if id(row) in made else self.example(row) for row in rows]
+        return self.sampled(split, self.kept(split, examples))
 
     @abstractmethod
     def example(self, row: Row) -> Example:
@@ -176,10 +183,6 @@ class Task(Settings):
     def kept(self, split: Split, examples: list[Example]) -> list[Example]:
         """Return the examples of a split that are of use; all of them, unless a kind says more."""
         return examples
-
-    def notices(self, rows: Sequence[Row]) -> list[str]:
-        """Return what deserves a word about rows that are used, one sentence each."""
-        return row_notices(rows, self.prompt_columns or self.columns)
 
     def sampled(self, split: Split, examples: list[Example]) -> list[Example]:
         """Return as many of the examples as `samples` says; labels keep their shares."""
@@ -227,6 +230,11 @@ class Task(Settings):
         return fill(template, partial(self.read, row))
 
     @property
+    def label_column(self) -> str | None:
+        """The column with the label, whose values keep their shares in all splits made here."""
+        return None
+
+    @property
     def label_names(self) -> tuple[str, ...] | None:
         """The labels, in the order of the output layer; None if that is over the vocabulary."""
         return None
@@ -249,6 +257,11 @@ class Task(Settings):
         self, examples: Sequence[Example], tokenizer: Tokenizer, layout: Layout
     ) -> EncodedSplit:
         """Return the token sequences of examples."""
+
+    def _notices(self, rows: Sequence[Row]) -> list[str]:
+        """Return what deserves a word about rows that are used, one sentence each."""
+        notices = row_notices(rows, self.prompt_columns or self.columns)
+        return notices + (label_notices(rows, self.label_column) if self.label_column else [])
 
 
 def _label(example: Example) -> str:

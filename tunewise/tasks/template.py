@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from tunewise.data.example import MarkedText
-from tunewise.tasks.names import tidy
+from tunewise.data.names import tidy
 
 
 @dataclass(frozen=True)

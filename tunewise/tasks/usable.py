@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from tunewise.data.example import Example
 from tunewise.data.rows import OnBadRow, Row
 from tunewise.data.splits import Source
 from tunewise.errors import DataError
 
+Made = TypeVar("Made")
 BadRows = Literal["stop", "drop"]
 
 NUM_SHOWN = 3
@@ -23,17 +23,17 @@ def read_once(source: Source) -> Source:
     )
 
 
-def usable_examples(
-    rows: list[Row], make: Callable[[Row], Example], errors: list[DataError]
-) -> dict[str, Example]:
-    """Return the example of each row that makes one, by its place; add the errors of the others."""
-    examples = {}
+def usable_rows(
+    rows: list[Row], make: Callable[[Row], Made], errors: list[DataError]
+) -> list[tuple[Row, Made]]:
+    """Return each row that makes something, and what it makes; add the errors of the others."""
+    usable = []
     for row in rows:
         try:
-            examples[row.origin] = make(row)
+            usable.append((row, make(row)))
         except DataError as error:
             errors.append(error)
-    return examples
+    return usable
 
 
 def settle(errors: list[DataError], num_usable: int, bad_rows: BadRows) -> str | None:
