@@ -233,4 +233,6 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"{'.'.join(path)}: {'.'.join(path[:depth])} has no fields")
         values = inner
-    values[path[-1]] = value
+    # YAML reads a label `1:` as a number, which the word `task.labels.1=one` means too.
+    key = next((known for known in values if str(known) == path[-1]), path[-1])
+    values[key] = value

@@ -124,12 +124,13 @@ class Classification(Task):
 
     def _label_of(self, row: Row) -> str:
         """Return the label of a row that can be used."""
+        label = label_value(row, self.label)
         self.prompt_of(row)
-        return label_value(row, self.label)
+        return label
 
     def _labelled(self, names: dict[str, str], choices: tuple[str, ...], row: Row) -> Example:
         """Return the text of a row and the name of its label, which must be one of these."""
-        example, label = self.prompt_of(row), label_value(row, self.label)
+        label, example = label_value(row, self.label), self.prompt_of(row)
         if label not in names:
             where = (
                 "never occurs in training" if self.labels is None else "is not one of task.labels"

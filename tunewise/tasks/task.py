@@ -16,7 +16,7 @@ from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
 from tunewise.data.layout import Layout
-from tunewise.data.rows import SPLITS, OnBadRow, Row, Split, refuse_row
+from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError, nearest
@@ -123,16 +123,15 @@ class Task(Settings):
         return ()
 
     def rows(self, split: Split, data: Path | None) -> list[Row]:
-        """Return the rows of a split, whether or not they can be used as examples.
+        """Return the rows of a split but for broken ones, which `examples` counts.
 
         Args:
             data: the data folder.
 
         Raises:
-            DataError: if there are none, or a row is broken and `bad_rows` is not "drop".
+            DataError: if there are none.
         """
-        on_bad_row = _leave_out if self.bad_rows == "drop" else refuse_row
-        return rows_of(self.source(data), split, None, self.train_size, on_bad_row)
+        return rows_of(self.source(data), split, None, self.train_size, _leave_out)
 
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return the examples of a split, in the order of the rows.
@@ -270,7 +269,7 @@ def _label(example: Example) -> str:
 
 
 def _leave_out(_: DataError) -> None:
-    """Read on without a row: `examples` says how many there are."""
+    """Read on without a row."""
 
 
 def _pocket_reviews(split: Split, _: OnBadRow) -> list[Row]:

@@ -80,10 +80,11 @@ def _parts(template: str) -> list[TemplatePart]:
         literal += text  # two braces end a part of the formatter's, but not one of ours
         if name is None:
             continue
+        name = tidy(name)
         column = tidy(name.removesuffix("*"))
         if not column or "*" in column or specification or conversion:
             raise ValueError(f"braces hold the name of a column, as in {{text}}: {template!r}")
-        parts.append(TemplatePart(literal, column, has_star=column != name))
+        parts.append(TemplatePart(literal, column, has_star=name.endswith("*")))
         literal = ""
     return [*parts, TemplatePart(literal, None, has_star=False)] if literal else parts
 

@@ -66,16 +66,19 @@ def more(count: int) -> str:
 
 
 def _remembering(read: Callable[[OnBadRow], list[Row]]) -> Callable[[OnBadRow], list[Row]]:
-    kept: list[tuple[list[Row], list[DataError]]] = []
+    errors: list[DataError] = []
+    kept: list[Row] = []
 
     def rows(on_bad_row: OnBadRow) -> list[Row]:
         if not kept:
-            errors: list[DataError] = []
-            kept.append((read(errors.append), errors))
-        (known, errors) = kept[0]
+            errors.clear()
+            try:
+                kept.extend(read(errors.append))
+            except DataError as no_rows:  # every row of a file is broken
+                raise (errors or [no_rows])[0] from no_rows
         for error in errors:
             on_bad_row(error)
-        return known
+        return kept
 
     return rows
 
