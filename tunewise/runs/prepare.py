@@ -172,4 +172,10 @@ def encode_split(
             layout.max_length,
             encoded.num_tokens_cut,
         )
+    if encoded.num_shortened:
+        logger.warning(
+            "%s: of %d conversations among them the oldest exchanges are left out",
+            split,
+            encoded.num_shortened,
+        )
     return encoded
