@@ -106,7 +106,7 @@ def _last_learned(turns: Sequence[Turn]) -> int | None:
 
 def _refuse_unasked(place: int, where: str) -> None:
     if place == 0:
-        raise DataError(f"{where}: no message comes before the assistant's, which answers nothing")
+        raise DataError(f"{where}: no message comes before the assistant's, so it answers nothing")
 
 
 def _read_turn(message: Any, where: str) -> Turn:
@@ -141,7 +141,7 @@ def _read_role(fields: Mapping[str, Any], where: str) -> Role:
     used = [field for field in TOOL_FIELDS if field in fields]
     if used or known in TOOL_ROLES:
         what = f"field {used[0]!r}" if used else f"role {known!r}"
-        raise DataError(f"{where} has the {what}; tool calls are not supported: leave it out")
+        raise DataError(f"{where} has the {what}; conversations with tools are not supported")
     if known not in ROLES:
         shown = reprlib.repr(name)
         raise DataError(f"{where} has the role {shown}; {nearest(known, ROLES)}")

@@ -89,7 +89,7 @@ class Instruction(TextTask):
         if split == "train" and self.path is not None:
             counts = _formats(examples)
             found = " and ".join(
-                form if len(counts) == 1 else f"{form} ({count} rows)"
+                form if len(counts) == 1 else f"{form} ({count})"
                 for form, count in counts.most_common()
             )
             logger.info("%s: read as %s", self.path, found)

@@ -155,13 +155,12 @@ class InstructionRow:
             tools = self._row.values.get(column)
             as_json = isinstance(tools, str) and tools.lstrip().startswith("[{")
             if as_json or (isinstance(tools, list) and tools):
-                raise self._error(f"column {column!r} names tools, which are not supported")
+                raise self._error(f"column {column!r}: conversations with tools are not supported")
 
     def _name_unread_columns(self) -> None:
         for column in MEANINGFUL:
             if column not in self._read and self._says(column):
-                read = " and ".join(map(repr, self._read))
-                self._name_unread(f"column {column!r} is not read, but {read}")
+                self._name_unread(f"column {column!r} is not read: rows are read as {self.format}")
 
     def _says(self, column: str) -> bool:
         """Return whether a column is there and holds something."""
