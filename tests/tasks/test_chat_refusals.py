@@ -2,6 +2,8 @@
 
 import pytest
 from chats import TASK, Values, messages, parts, row, sharegpt
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunewise.errors import DataError
 from tunewise.tasks import Instruction
@@ -130,9 +132,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
     ),
     "output": (
         {"instruction": "a", "response": "b"},
-        "task.instruction=instruction task.output=response",
+        "the row has: instruction, response; or set task.output=response",
     ),
     "prompt": ({"prompt": "a", "response": "b"}, "task.instruction=prompt task.output=response"),
+    "dialogue": ({"dialogue": messages("ua", "ab")}, "; if 'dialogue' holds messages, name it so"),
 }
 
 
@@ -148,3 +151,26 @@ def test_a_response_of_weight_0_is_refused_where_everything_is_learnt() -> None:
     everything = TASK.model_copy(update={"loss_on": "everything"})
     assert "task.loss_on=everything learns it" in refused(values, everything)
     assert everything.example(row({"messages": messages("ua", "ab", "uc", "ad")})).target == "d"
+
+
+FIELDS = ["role", "from", "content", "value", "weight", "type", "text", "tool_calls", "name"]
+COLUMNS = ["messages", "conversations", "prompt", "completion", "instruction", "input", "output"]
+COLUMNS += ["system", "history", "tools", "label", "chosen", "rejected"]
+LEAVES = [None, True, 0, 1, 0.5, float("nan"), "", "user", "assistant", "system", "text", "tool"]
+JSON = st.recursive(
+    st.sampled_from([*LEAVES, "\x1b[2J\n", "half \ud83c"]),
+    lambda inside: (
+        st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inside, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(COLUMNS), JSON, max_size=5))
+def test_any_row_is_read_or_refused_in_one_printable_line(values: Values) -> None:
+    for read in (TASK.example, TASK.prompt_of):
+        try:
+            read(row(values))
+        except DataError as error:
+            assert str(error).startswith("data/train.jsonl:7: ")
+            assert str(error).isprintable()

@@ -153,8 +153,9 @@ class InstructionRow:
     def _refuse_tools(self) -> None:
         for column in ("tools", "functions"):
             tools = self._row.values.get(column)
-            as_json = isinstance(tools, str) and tools.lstrip().startswith("[{")
-            if as_json or (isinstance(tools, list) and tools):
+            text = "".join(tools.split()) if isinstance(tools, str) else ""
+            is_json = text[:1] in ("[", "{") and text not in ("[]", "{}")
+            if is_json or (isinstance(tools, list | dict) and tools):
                 raise self._error(f"column {column!r}: conversations with tools are not supported")
 
     def _name_unread_columns(self) -> None:
@@ -167,15 +168,19 @@ class InstructionRow:
         return not is_empty(self._row.values.get(column))
 
     def _hint(self) -> str:
-        """Return how to name the columns, if some look like a question and an answer."""
-        fields = {"instruction": (self._instruction, QUESTIONS), "output": (self._output, ANSWERS)}
-        set_to = {
-            field: next((c for c in (name, *others) if c in self._row.values), None)
-            for field, (name, others) in fields.items()
-        }
-        if None in set_to.values():
-            return ""
-        return f"; or set {' '.join(f'task.{field}={column}' for field, column in set_to.items())}"
+        """Return what to do if other columns look like messages, or a question and its answer."""
+        values = self._row.values
+        for column, value in values.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return f"; if {column!r} holds messages, name it so"
+        names = {"instruction": (self._instruction, QUESTIONS), "output": (self._output, ANSWERS)}
+        settings = []
+        for field, (current, others) in names.items():
+            found = next((name for name in (current, *others) if name in values), None)
+            if found is None:
+                return ""
+            settings += [f"task.{field}={found}"] if found != current else []
+        return f"; or set {' '.join(settings)}"
 
     def _name_unread(self, what: str) -> None:
         _warn_once(self._row.origin.rpartition(":")[0], what)
