@@ -12,7 +12,7 @@ from tunewise.errors import ConfigError, nearest
 from tunewise.files import write_whole
 from tunewise.methods import METHODS, AnyMethod
 from tunewise.settings import Settings, validate
-from tunewise.tasks import TASKS, AnyTask
+from tunewise.tasks import TASKS, AnyTask, Instruction, Task
 from tunewise.tasks.named import named_task
 from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig, with_new_names
@@ -75,8 +75,15 @@ class RunConfig(Settings):
 
     @property
     def deciding(self) -> "RunConfig":
-        """The configuration without the trackers, which do not change the result."""
-        return self.model_copy(update={"train": self.train.model_copy(update={"trackers": ()})})
+        """The configuration without what does not change the result: trackers, how chats are read.
+
+        Runs of earlier versions have no `single_message`, and are resumed like others.
+        """
+        train = self.train.model_copy(update={"trackers": ()})
+        task: Task = self.task
+        if isinstance(task, Instruction):
+            task = task.model_copy(update={"single_message": None})
+        return self.model_copy(update={"train": train, "task": task})
 
 
 def task_settings(value: Any) -> Any:

@@ -4,14 +4,14 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.cache import Ids
-from tunewise.data.encode import begin_text, join_ids
-from tunewise.data.example import Example
+from tunewise.data.encode import encode_prompts, join_ids
+from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
 from tunewise.data.rows import Row, stream_rows
 from tunewise.data.tokenizer import Tokenizer
@@ -93,17 +93,17 @@ class Predictor:
         """Return the ids of a whole prompt, behind the virtual ids.
 
         Args:
-            prompt: a text, an example's prompt and cue, or ids already.
+            prompt: a text, in which special tokens may be named; an example's prompt and cue; or
+                ids already.
         """
         if isinstance(prompt, str):
-            prompt = Example("prompt", prompt, "")
+            prompt = Example.asking("prompt", MarkedText.literal(prompt))
         if isinstance(prompt, Example):
-            texts = self.tokenizer.tokenize([prompt.marked_prompt, prompt.marked_cue])
-            ids = begin_text(self.tokenizer, join_ids(*texts))
-        else:
-            ids = join_ids(prompt)
+            uncut = replace(self.layout, max_length=sys.maxsize)
+            (ids,) = encode_prompts([prompt], self.tokenizer, uncut).ids
+            return ids
         # An empty prompt still needs a token to continue from.
-        return join_ids(self.layout.virtual_ids, ids if len(ids) else self.tokenizer.opening)
+        return join_ids(self.layout.virtual_ids, prompt if len(prompt) else self.tokenizer.opening)
 
     def decoding(self, fields: Mapping[str, Any]) -> DecodingConfig:
         """Return the decoding settings of the task, with some fields replaced.

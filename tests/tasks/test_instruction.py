@@ -10,7 +10,10 @@ from tiny import write_splits
 
 from tunewise.config import make_config
 from tunewise.data.example import Example
+from tunewise.data.layout import Layout
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError
+from tunewise.runs.prepare import encode_split
 from tunewise.tasks.instruction import Instruction
 
 Values = dict[str, Any]
@@ -142,6 +145,37 @@ def test_the_shape_of_ones_own_rows_is_logged(
     assert f"{tmp_path}: read as {shape}" in caplog.text
 
 
+def test_rows_of_several_formats_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tunewise")
+    rows = [ALPACA, MESSAGES, SHAREGPT, ALPACA | {"system": "Be brief."}]
+    Instruction(path=folder(tmp_path, *rows)).examples("train")
+    assert f"{tmp_path}: read as messages (3) and instructions (1)" in caplog.text
+
+
+def test_a_run_keeps_how_single_messages_are_read_and_earlier_runs_are_resumed_without_it(
+    tmp_path: Path,
+) -> None:
+    fields = {"task": {"kind": "instruction", "path": folder(tmp_path, MESSAGES)}}
+    earlier = make_config(fields=fields)
+    task = earlier.task.resolve(earlier.task.examples("train"))
+    now = earlier.model_copy(update={"task": task})
+    assert isinstance(task, Instruction) and task.single_message == "messages"
+    assert now.deciding == earlier.deciding
+    asked = task.model_copy(update={"single_message": "instructions"})
+    assert asked.resolve(task.examples("train")) == asked
+
+
+def test_what_long_conversations_lose_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tokenizer: Tokenizer
+) -> None:
+    task = Instruction(path=folder(tmp_path, MESSAGES, ALPACA))
+    encode_split(task, "train", task.examples("train"), tokenizer, Layout(80))
+    assert "train: 2 of 2 examples are longer than 80 tokens" in caplog.text
+    assert "tokens in all are cut, with the oldest exchanges of 1 conversations" in caplog.text
+
+
 # Rows that cannot be used.
 
 
@@ -190,18 +224,10 @@ def test_a_split_without_any_answer_is_named(tmp_path: Path) -> None:
         ({"instruction": "Add."}, "no column 'output'; the row has: instruction"),
         (ALPACA | {"instruction": 3}, "column 'instruction' holds 3; text is needed"),
         (ALPACA | {"input": ["1", "2"]}, "column 'input' holds ['1', '2']; text is needed"),
-        (ALPACA | {"output": None}, "column 'output' holds None; text is needed"),
         ({"prompt": "a", "completion": 3}, "column 'completion' holds 3"),
         ({"messages": "Hi."}, "column 'messages' holds 'Hi.'; a list is needed"),
         ({"conversations": {}}, "column 'conversations' holds {}; a list is needed"),
-        ({"messages": ["Hi.", "Hello."]}, "'Hi.' is not a message"),
-        ({"messages": [{"role": "tool", "content": "3"}]}, "is not a message with a role"),
-        ({"messages": [{"content": "3"}]}, "is not a message with a role"),
-        ({"messages": [{"role": "user", "content": ["3"]}]}, "text as its content"),
-        ({"messages": [{"role": "user", "content": None}]}, "text as its content"),
-        ({"messages": []}, "the last of several messages must be the assistant's"),
-        ({"messages": MESSAGES["messages"][:2]}, "must be the assistant's"),
-        ({"messages": MESSAGES["messages"][2:3]}, "the last of several messages"),
+        ({"messages": []}, "no message is the assistant's, so there is no response to learn"),
         (
             {"messages": [{"role": "user", "content": "half \ud83c"}, MESSAGES["messages"][2]]},
             "half a character",

@@ -1,5 +1,6 @@
 """Encoding: examples become token ids, with the place where scoring starts."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -53,6 +54,8 @@ class EncodedPrompts:
     ids: list[Ids]
     cut: list[int]
     """Number of tokens that each lost."""
+    num_shortened: int = 0
+    """Number of conversations that were left without their oldest exchanges."""
 
     @property
     def num_cut(self) -> int:
@@ -69,6 +72,8 @@ class EncodedSplit:
     """Number of examples that lost tokens."""
     num_tokens_cut: int
     """Number of tokens that they lost in all."""
+    num_shortened: int = 0
+    """Number of conversations among them that were left without their oldest exchanges."""
 
 
 def encode_labelled(
@@ -76,14 +81,14 @@ def encode_labelled(
 ) -> EncodedSplit:
     """Return one sequence per example, prompt and cue, with a label to predict.
 
-    The prompt of a sequence that is too long loses its end.
+    The prompt of a sequence that is too long is cut.
     """
     prompts = encode_prompts(examples, tokenizer, layout)
     sequences = [
         Encoded(example.id, ids, len(ids), example.choices.index(example.target))
         for example, ids in zip(examples, prompts.ids, strict=True)
     ]
-    return EncodedSplit(sequences, prompts.num_cut, sum(prompts.cut))
+    return EncodedSplit(sequences, prompts.num_cut, sum(prompts.cut), prompts.num_shortened)
 
 
 def encode_answered(
@@ -96,8 +101,8 @@ def encode_answered(
     """Return one sequence per example: prompt, cue, target and, if asked, end of text.
 
     Prompt, cue and target are tokenized separately, so the place where scoring starts does not move
-    with the byte pairs that happen to meet there. Where both are too long, the prompt loses its end
-    first, down to half of the text's length; then the target does.
+    with the byte pairs that happen to meet there. Where both are too long, the prompt is cut first,
+    down to half of the text's length; then the target loses its end.
 
     Args:
         loss_on: whether only the target's tokens are scored, or the prompt's too.
@@ -117,7 +122,8 @@ def encode_answered(
         cut[index] += len(target) - len(kept)
         start = len(prompt) if loss_on == "answer" else len(layout.virtual_ids) + 1
         sequences.append(Encoded(example.id, join_ids(prompt, kept), start))
-    return EncodedSplit(sequences, sum(count > 0 for count in cut), sum(cut))
+    num_truncated = sum(count > 0 for count in cut)
+    return EncodedSplit(sequences, num_truncated, sum(cut), prompts.num_shortened)
 
 
 def encode_prompts(
@@ -128,6 +134,9 @@ def encode_prompts(
 ) -> EncodedPrompts:
     """Return the ids of each example's prompt and cue.
 
+    Of a conversation that is too long the oldest exchanges are left out, as few as needed. Any
+    other prompt, and a question that is too long by itself, is cut inside: see `Example.cut_from`.
+
     Args:
         reserved: number of ids to keep free after them, for each example or for all; at least half
             of the text's length is left for the prompt.
@@ -137,16 +146,45 @@ def encode_prompts(
     texts = tokenize_cached(tokenizer, [example.marked_prompt for example in examples])
     cues = list({example.marked_cue for example in examples})
     cue_ids = dict(zip(cues, tokenizer.tokenize(cues), strict=True))
-    prompts, cut = [], []
+    prompts, cut, num_shortened = [], [], 0
     for example, text, num_reserved in zip(examples, texts, wanted, strict=True):
         text, cue = begin_text(tokenizer, text), cue_ids[example.marked_cue]
         longest_prompt = max(longest - num_reserved, (longest + 1) // 2)
-        kept = text[: max(0, longest_prompt - len(cue))]
+        room = max(0, longest_prompt - len(cue))
+        kept = text if len(text) <= room else _shortened(example, room, tokenizer)
+        num_shortened += len(text) > room and len(example.exchanges) > 1
         prompt = join_ids(kept, cue[-longest_prompt:])
         cut.append(len(text) + len(cue) - len(prompt))
         # An empty prompt still needs a token to predict from.
         prompts.append(join_ids(layout.virtual_ids, prompt if len(prompt) else tokenizer.opening))
-    return EncodedPrompts(prompts, cut)
+    return EncodedPrompts(prompts, cut, num_shortened)
+
+
+def _shortened(example: Example, room: int, tokenizer: Tokenizer) -> Ids:
+    """Return the ids of a prompt that is too long, as many as there is room for."""
+
+    def fits(count: int) -> bool:
+        return len(_prompt_ids(example.without_oldest(count), tokenizer)) <= room
+
+    # The more exchanges are left out, the shorter is the prompt: halving finds the fewest.
+    most = max(0, len(example.exchanges) - 1)
+    example = example.without_oldest(bisect_left(range(most), True, key=fits))
+    ids = _prompt_ids(example, tokenizer)
+    if len(ids) <= room:
+        return ids
+    if example.cut_from is None:
+        return ids[:room]
+    before, text = example.marked_prompt.part(0, example.cut_from), example.marked_prompt
+    before_ids, rest = map(join_ids, tokenizer.tokenize([before, text.part(example.cut_from)]))
+    before_ids = begin_text(tokenizer, before_ids)
+    # The text before keeps half of the room, or what the rest leaves of it.
+    before_ids = before_ids[: max(room // 2, room - len(rest))]
+    return join_ids(before_ids, rest[len(rest) - (room - len(before_ids)) :])
+
+
+def _prompt_ids(example: Example, tokenizer: Tokenizer) -> Ids:
+    (ids,) = tokenizer.tokenize([example.marked_prompt])
+    return begin_text(tokenizer, join_ids(ids))
 
 
 def encode_texts_whole(

@@ -175,12 +175,14 @@ def encode_split(
     """Return the examples of a split as sequences, and warn if some had to be cut."""
     encoded = task.encode(examples, tokenizer, layout)
     if encoded.num_truncated:
+        oldest = f", with the oldest exchanges of {encoded.num_shortened} conversations"
         logger.warning(
-            "%s: %d of %d examples are longer than %d tokens; %d tokens in all are cut",
+            "%s: %d of %d examples are longer than %d tokens; %d tokens in all are cut%s",
             split,
             encoded.num_truncated,
             len(examples),
             layout.max_length,
             encoded.num_tokens_cut,
+            oldest if encoded.num_shortened else "",
         )
     return encoded

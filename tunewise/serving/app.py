@@ -67,7 +67,8 @@ def make_app(
     async def chat(request: Request) -> Response:
         asked = await _body(request, ChatRequest)
         predictor = _predictor(engine, asked.model)
-        example = prompts.read_conversation(predictor.config.task, asked.messages)
+        task = predictor.config.task
+        example = prompts.read_conversation(task, asked.messages, request.url.path)
         ids = await asyncio.to_thread(predictor.prompt_ids, example)
         texts = RequestedTexts(engine, asked, [ids], max_length)
         return await respond(request, asked, texts, responses.Chat(asked.model), [""])

@@ -1,40 +1,43 @@
 """Inputs of a task, from requests: conversations become examples, and texts become rows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tunewise.data.example import Example
 from tunewise.data.rows import Row
 from tunewise.errors import ConfigError, DataError
-from tunewise.serving.requests import InputRow, Message
+from tunewise.serving.requests import InputRow
 from tunewise.tasks import Instruction, Task
+from tunewise.tasks.chat import read_turns
 
 
-def read_conversation(task: Task, messages: Sequence[Message]) -> Example:
+def read_conversation(task: Task, messages: list[Any], where: str) -> Example:
     """Return the example that a task makes of a conversation.
 
-    A single message of the user is a row: the `instruction` of an instruction task, or the only
-    column that another task with text answers reads. Several messages are the turns of an
-    instruction task. In every other case the texts are joined by empty lines, without a template.
+    An instruction task reads it as its rows of messages; a single message of the user as whatever
+    its training rows are. A single message is also the only column that another task with text
+    answers reads. In every other case the texts are joined by empty lines, without a template.
+
+    Args:
+        where: place of the messages, for errors.
 
     Raises:
         DataError: if the task cannot read it.
     """
+    turns = read_turns(messages, where, "messages")
+    for number, turn in enumerate(turns, start=1):
+        if unread := [field for field in turn.unread if field != "name"]:
+            raise DataError(f"{where}: message {number}: {unread[0]!r} is not supported")
     # The task would take an answer at the end for the target, and leave it out of the prompt.
-    if messages[-1].role == "assistant":
-        raise DataError("messages: the last one is the assistant's, so there is nothing to answer")
-    single = len(messages) == 1 and messages[0].role == "user"
+    if turns[-1].role == "assistant":
+        raise DataError(
+            f"{where}: the last message is the assistant's, so there is nothing to answer"
+        )
     if isinstance(task, Instruction):
-        if single:
-            return task.prompt_of(Row({task.instruction: messages[0].text}, "messages"))
-        turns = [
-            {"role": "system" if m.role == "developer" else m.role, "content": m.text}
-            for m in messages
-        ]
-        return task.prompt_of(Row({"messages": turns}, "messages"))
+        return task.prompt_of_chat(turns, where)
+    single = len(turns) == 1 and turns[0].role == "user"
     if single and task.answer_kind.writes_text and len(task.prompt_columns) == 1:
-        return task.prompt_of(Row({task.prompt_columns[0]: messages[0].text}, "messages"))
-    return Example("messages", "\n\n".join(message.text for message in messages), "")
+        return task.prompt_of(Row({task.prompt_columns[0]: turns[0].content}, where))
+    return Example(where, "\n\n".join(turn.content for turn in turns), "")
 
 
 def read_row(task: Task, asked: InputRow, number: int) -> dict[str, Any]:

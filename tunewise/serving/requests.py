@@ -1,7 +1,7 @@
 """Bodies of requests: the fields of OpenAI's API that this server supports."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -109,33 +109,11 @@ class CompletionRequest(TextRequest):
         return [tokens] if tokens else self.prompt  # type: ignore[return-value]  # no tokens left
 
 
-class TextPart(Settings):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(Settings):
-    """A turn of a conversation."""
-
-    role: Literal["developer", "system", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
-    """Ignored."""
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
-
-
 class ChatRequest(TextRequest):
     """The body of /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Any] = Field(min_length=1)
+    """The conversation, as rows for training may hold it too."""
     max_completion_tokens: int | None = Field(default=None, gt=0)
     """OpenAI's newer name for `max_tokens`."""
 

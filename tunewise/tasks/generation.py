@@ -58,9 +58,9 @@ class Generation(TextTask):
         """Return the first lines of a row's text, or its prompt."""
         if self.text is None:
             filled = self.fill(self.template, row)
-            return Example.asking(row.id, filled.prompt, filled.cue)
+            return Example.continuing(row.id, filled.prompt, filled.cue)
         lines = self.read(row, self.text).splitlines(keepends=True)
-        return Example.asking(row.id, MarkedText("".join(lines[: self.given_lines])))
+        return Example.continuing(row.id, MarkedText("".join(lines[: self.given_lines])))
 
     def compared_texts(self, example: Example, output: str) -> ComparedTexts:
         """Return the expected and the written text, as metrics compare them."""

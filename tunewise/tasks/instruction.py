@@ -3,40 +3,27 @@
 Alpaca rows (https://github.com/tatsu-lab/stanford_alpaca) have `instruction`, `input` (which may be
 empty) and `output`; others have `prompt` and `completion`, or `messages` (a list of `role` and
 `content`), or ShareGPT's `conversations` (of `from` and `value`). The format is recognised by
-a row's columns.
+a row's columns: see `instruction_row`.
 """
 
 import logging
-import reprlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from tunewise.data.example import Example, MarkedText
+from tunewise.data.example import Example, MarkedText, Span
 from tunewise.data.rows import Row, Split
 from tunewise.errors import DataError
+from tunewise.tasks.chat import Role, Turn, question, response_place
+from tunewise.tasks.instruction_row import Format, InstructionRow
 from tunewise.tasks.template import Template, fill
 from tunewise.tasks.text_task import TextTask
 
 logger = logging.getLogger(__name__)
-
-Role = Literal["system", "user", "assistant"]
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-}
-"""Our name of each role, ShareGPT's included."""
-
-
-class Turn(NamedTuple):
-    """One message of a conversation."""
-
-    role: Role
-    content: str
 
 
 class Instruction(TextTask):
@@ -70,6 +57,10 @@ class Instruction(TextTask):
     """Templates of the turns of a conversation; the assistant's last is the response. Special
     tokens may be named here, and in any template."""
 
+    single_message: Format | None = None
+    """The format in which `serve` reads a chat of one message. Default: that of the training
+    rows."""
+
     metrics: tuple[str, ...] = ("loss", "perplexity", "chrf", "rougeL")
 
     @field_validator("turns")
@@ -85,88 +76,106 @@ class Instruction(TextTask):
         """The columns that every row must have."""
         return (self.instruction, self.output)
 
+    def resolve(self, examples: Sequence[Example]) -> "Instruction":
+        """Return the task with the format of most training rows as that of single messages."""
+        if self.single_message is not None:
+            return self
+        ((most, _),) = _formats(examples).most_common(1)
+        return self.model_copy(update={"single_message": most})
+
     def examples(self, split: Split, data: Path | None = None) -> list[Example]:
         """Return one example per row; the format of the user's own rows is logged."""
+        examples = super().examples(split, data)
         if split == "train" and self.path is not None:
-            logger.info("%s: read as %s", self.path, self._shape(self.rows(split, data)[0]))
-        return super().examples(split, data)
+            counts = _formats(examples)
+            found = " and ".join(
+                form if len(counts) == 1 else f"{form} ({count})"
+                for form, count in counts.most_common()
+            )
+            logger.info("%s: read as %s", self.path, found)
+        return examples
 
     def example(self, row: Row) -> Example:
         """Return the example that a row makes."""
-        shape = self._shape(row)
-        if shape == "messages":
-            turns = self._turns(row)
-            if len(turns) < 2 or turns[-1].role != "assistant":
-                raise DataError(
-                    f"{row.origin}: the last of several messages must be the assistant's"
-                )
-            text = turns[-1].content
-        else:
-            text = self.read(row, self.output if shape == "instructions" else "completion")
-        return self.prompt_of(row).with_target(MarkedText(text))
+        read = self._read_row(row)
+        read.refuse_preference()
+        if read.format != "messages":
+            text = MarkedText(self.read(row, read.response_column))
+            return self.prompt_of(row).with_target(text)
+        turns = read.turns()
+        place = response_place(turns, row.origin)
+        if self.loss_on == "everything" and not all(turn.learned for turn in turns[:place]):
+            raise DataError(
+                f"{row.origin}: a message before the response has weight 0, and "
+                "task.loss_on=everything learns it; use task.loss_on=answer"
+            )
+        text = MarkedText(self._text(turns[place], row.origin))
+        return self.ask(turns[:place], row).with_target(text)
 
     def prompt_of(self, row: Row) -> Example:
         """Return the prompt of a row; of a conversation, everything before the response."""
-        shape = self._shape(row)
-        if shape == "messages":
-            return self._conversation(row)
-        if shape == "prompt and completion":
-            return Example.asking(row.id, MarkedText(self.read(row, "prompt")))
-        has_input = bool(row.values.get(self.input))
+        read = self._read_row(row)
+        turns = read.turns()
+        if read.format == "messages":
+            return self.ask(question(turns, row.origin), row)
+        if read.format == "prompt and completion":
+            return Example.continuing(row.id, MarkedText(self.read(row, "prompt")))
+        if turns:
+            asked = row.text(self.instruction)
+            asked += f"\n{row.text(self.input)}" if read.has_input else ""
+            return self.ask([*turns, Turn("user", asked)], row)
         columns = {"instruction": self.instruction, "input": self.input}
         filled = fill(
-            self.with_input if has_input else self.without_input,
+            self.with_input if read.has_input else self.without_input,
             lambda name: self.read(row, columns.get(name, name)),
         )
         return Example.asking(row.id, filled.prompt, filled.cue)
 
-    def _shape(self, row: Row) -> Literal["instructions", "prompt and completion", "messages"]:
-        if self.instruction in row.values:
-            return "instructions"
-        if "messages" in row.values or "conversations" in row.values:
-            return "messages"
-        if "prompt" in row.values:
-            return "prompt and completion"
-        raise DataError(
-            f"{row.origin}: has the columns {', '.join(map(str, row.values))}; needed are "
-            f"{self.instruction!r} and {self.output!r}, or prompt and completion, or messages"
-        )
+    def prompt_of_chat(self, turns: Sequence[Turn], origin: str) -> Example:
+        """Return the prompt of a chat; a single message is read as the training rows were."""
+        row = Row({}, origin)
+        if len(turns) > 1 or turns[0].role != "user" or self.single_message == "messages":
+            return self.ask(turns, row)
+        is_prompt = self.single_message == "prompt and completion"
+        column = "prompt" if is_prompt else self.instruction
+        return self.prompt_of(Row({column: turns[0].content}, origin))
 
-    def _conversation(self, row: Row) -> Example:
-        """Return the prompt of a conversation; the assistant's turn at its end is the response."""
-        turns = self._turns(row)
-        asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
-        if not asked:
-            raise DataError(f"{row.origin}: no message to respond to")
-        prompt = MarkedText()
-        for turn in asked:
+    def ask(self, turns: Sequence[Turn], row: Row) -> Example:
+        """Return the prompt of a conversation: all of its turns, and the beginning of another."""
+        prompt, cut_from = MarkedText(), 0
+        exchanges: list[list[Span]] = [[]]
+        role_before: Role | None = None
+        for turn in turns:
+            start = len(prompt.value)
             before, _, after = self.turns[turn.role].partition("{content}")
-            prompt += MarkedText.literal(before) + MarkedText(turn.content)
-            prompt += MarkedText.literal(after)
+            prompt += MarkedText.literal(before)
+            cut_from = len(prompt.value) if turn.role == "user" else cut_from
+            prompt += MarkedText(self._text(turn, row.origin)) + MarkedText.literal(after)
+            if turn.role == "system":
+                continue
+            if (role_before, turn.role) == ("assistant", "user"):
+                exchanges.append([])
+            exchanges[-1].append((start, len(prompt.value)))
+            role_before = turn.role
         opening, _, _ = self.turns["assistant"].partition("{content}")
-        return Example.asking(row.id, prompt, MarkedText.literal(opening))
+        asked = Example.asking(row.id, prompt, MarkedText.literal(opening))
+        return replace(asked, exchanges=tuple(map(tuple, exchanges)), cut_from=cut_from)
 
-    def _turns(self, row: Row) -> list[Turn]:
-        return [self._turn(turn, row) for turn in _list(row)]
+    def _read_row(self, row: Row) -> InstructionRow:
+        return InstructionRow(row, self.instruction, self.input, self.output)
 
-    def _turn(self, turn: Any, row: Row) -> Turn:
-        """Return a message with our name of its role, in either format."""
-        values = turn if isinstance(turn, dict) else {}
-        name = values.get("role", values.get("from"))
-        role = ROLES.get(name) if isinstance(name, str) else None
-        content = values.get("content", values.get("value"))
-        if role is None or not isinstance(content, str):
-            raise DataError(
-                f"{row.origin}: {reprlib.repr(turn)} is not a message with a role "
-                f"({', '.join(ROLES)}) and text as its content"
-            )
-        return Turn(role, self.read(Row({"content": content}, row.origin), "content"))
+    def _text(self, turn: Turn, origin: str) -> str:
+        """Return a turn's text as the task reads it."""
+        return self.read(Row({"content": turn.content}, origin), "content")
 
 
-def _list(row: Row) -> list[Any]:
-    column = "messages" if "messages" in row.values else "conversations"
-    turns = row.values[column]
-    if not isinstance(turns, list):
-        shown = reprlib.repr(turns)
-        raise DataError(f"{row.origin}: column {column!r} holds {shown}; a list is needed")
-    return turns
+def _formats(examples: Sequence[Example]) -> Counter[Format]:
+    """Return how many examples there are of each format, which shows in their prompts."""
+    return Counter(_format(example) for example in examples)
+
+
+def _format(example: Example) -> Format:
+    if example.exchanges:
+        return "messages"
+    has_template = example.literals.prompt or example.literals.cue
+    return "instructions" if has_template else "prompt and completion"

@@ -32,7 +32,7 @@ class NewAnswers(NamedTuple):
 
     answers: list[Answer]
     num_cut: int
-    """Number of prompts that were too long and lost their end."""
+    """Number of prompts that were too long and were cut."""
 
 
 @dataclass(frozen=True)
