@@ -93,6 +93,12 @@ def test_a_truth_value_may_be_written_in_any_usual_way(value: str) -> None:
     assert make_config(overrides=[f"train.checkpointing={value}"]).train.checkpointing is True
 
 
+def test_a_study_that_is_taken_for_a_run_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.yaml"
+    path.write_text("name: ranks\nvary: {method.rank: [1, 2]}")
+    assert message(path=path) == f"{path}: is a study, not a run; write `tunewise study {path}`"
+
+
 def test_what_is_wrong_on_the_command_line_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("train: {epochs: 2}")

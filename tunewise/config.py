@@ -20,6 +20,8 @@ from tunewise.training.objectives import objective_settings
 from tunewise.training.optimizers import optimizer_settings
 from tunewise.yaml import dump_yaml, load_yaml, with_space
 
+STUDY_FIELDS = {"base", "runs", "vary", "tune"}
+"""Fields by which a file is known to be a study."""
 DEFAULT_TASK, DEFAULT_METHOD = POCKET_REVIEWS, "lora"
 
 
@@ -128,6 +130,8 @@ def make_config(
         ConfigError: one line that names the file or word, and the field.
     """
     written = {} if path is None else read_yaml(path)
+    if path is not None and not STUDY_FIELDS.isdisjoint(written):
+        raise ConfigError(f"{path}: is a study, not a run; write `tunewise study {path}`")
     values: dict[str, Any] = copy.deepcopy(written)
     named = {name: value for name, value in (fields or {}).items() if value is not None}
     values |= copy.deepcopy(named)  # words set fields inside it
