@@ -1,7 +1,7 @@
 """The fields that an unknown name may mean: under another program's name, or in another part."""
 
 from collections.abc import Collection, Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -71,8 +71,9 @@ def _paths(kind: type[BaseModel]) -> Iterator[str]:
 
 
 def _settings_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the kinds of settings that a field may hold."""
+    """Yield the kinds of settings that a field may be; those inside a list have no dotted path."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for argument in get_args(annotation):
-        yield from _settings_in(argument)
+    if get_origin(annotation) not in (list, tuple, dict):
+        for argument in get_args(annotation):
+            yield from _settings_in(argument)

@@ -7,12 +7,7 @@ wrong with them, and `union_by_kind` names the members of a union of settings.
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tunewise.errors import ConfigError, nearest
@@ -112,7 +107,8 @@ def _first_problem(kind: type[Settings], values: Any, error: ValidationError) ->
     start = path_of(errors[0])
     # Of a field that may be one of several kinds, what is wrong deepest inside says most.
     first = max(
-        (e for e in errors if path_of(e)[: len(start)] == start), key=lambda e: len(path_of(e))
+        (e for e in errors if path_of(e)[: len(start)] == start),
+        key=lambda e: len(path_of(e)) - (e["type"] == "missing"),
     )
     path, value = path_of(first), first["input"]
     message = MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
