@@ -80,7 +80,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(word: str, wrong: str, nea
         ("method={kind: soft_prompt, tokens: few}", "method.tokens", "few"),
         ("task.samples=0", "task.samples", "0"),
         ("task.samples=some", "task.samples", "some"),
-        ("task.samples={train: some}", "task.samples", "integer"),
+        ("task.samples={train: some}", "task.samples.train", "whole number"),
         ("task={name: imdb, hub: {path: a/b, splits: {dev: x}}}", "task.hub.splits.dev", "'train'"),
         ("task.train_size=1", "task.train_size", "1"),
         ("task.max_length=1", "task.max_length", "1"),

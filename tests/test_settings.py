@@ -39,10 +39,15 @@ def test_the_members_of_a_union_are_known_by_kind_in_their_order() -> None:
     ("values", "message"),
     [
         ({"frame": {"kind": "circle", "radius": 0}}, "frame.radius: .*greater than 0 .found 0"),
-        ({"frame": {"kind": "circle"}}, "frame.radius: Field required"),
+        ({"frame": {"kind": "circle"}}, "frame.radius: is needed"),
         ({"shapes": [{"kind": "line"}, {"kind": "line", "ends": 1}]}, "shapes.1.ends: a list is"),
         ({"frame": {"kind": "line", "end": [0, 1]}}, "frame: unknown field 'end'; did you mean"),
         ({"shape": []}, "unknown field 'shape'; did you mean 'shapes'"),
+        ({"radius": 1}, "unknown field 'radius'; did you mean 'frame.radius'"),
+        ({"frame": {"kind": "circle", "radius": True}}, "frame.radius: a number is needed"),
+        ({"frame": {"kind": "line", "ends": [1, "2 m"]}}, "frame.ends.1: a number is needed"),
+        ({"frame": "kind:line"}, "frame: .*a space is missing after a colon: write kind: line"),
+        ({"frame": None}, "frame: .*found null"),
     ],
 )
 def test_a_wrong_value_is_named_as_the_user_wrote_it(

@@ -18,8 +18,10 @@ from tunewise.tasks.task import POCKET_REVIEWS
 from tunewise.training.config import TrainConfig, with_new_names
 from tunewise.training.objectives import objective_settings
 from tunewise.training.optimizers import optimizer_settings
-from tunewise.yaml import dump_yaml, load_yaml
+from tunewise.yaml import dump_yaml, load_yaml, with_space
 
+STUDY_FIELDS = {"base", "runs", "vary", "tune"}
+"""Fields by which a file is known to be a study."""
 DEFAULT_TASK, DEFAULT_METHOD = POCKET_REVIEWS, "lora"
 
 
@@ -134,12 +136,21 @@ def make_config(
     Raises:
         ConfigError: one line that names the file or word, and the field.
     """
-    values: dict[str, Any] = {} if path is None else read_yaml(path)
+    written = {} if path is None else read_yaml(path)
+    if path is not None and not STUDY_FIELDS.isdisjoint(written):
+        raise ConfigError(f"{path}: is a study, not a run; write `tunewise study {path}`")
+    values: dict[str, Any] = copy.deepcopy(written)
     named = {name: value for name, value in (fields or {}).items() if value is not None}
     values |= copy.deepcopy(named)  # words set fields inside it
     for keys, value in map(parse_word, overrides):
         set_field(values, keys, value)
-    return validate(RunConfig, values, str(path) if path else "configuration")
+    try:
+        return validate(RunConfig, values, str(path) if path else "configuration")
+    except ConfigError:
+        if path is None or values == written:
+            raise
+        validate(RunConfig, written, str(path))  # raises if the file is to blame
+        return validate(RunConfig, values, f"the command line, over {path}")
 
 
 def set_field(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -209,8 +220,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML: {reason}") from error
     if not isinstance(values or {}, dict):
+        first = with_space((*values.split(), "")[0]) if isinstance(values, str) else None
         raise ConfigError(
-            f"{path}: holds a {type(values).__name__}; `field: value` lines are needed"
+            f"{path}: holds a {type(values).__name__}; `{first or 'field: value'}` lines are needed"
         )
     return values or {}
 
@@ -228,7 +240,7 @@ def parse_word(override: str) -> tuple[list[str], Any]:
     try:
         return key.split("."), load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not readable as YAML") from error
+        raise ConfigError(f"{override!r}: not readable as YAML: {error}") from error
 
 
 def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -76,10 +76,11 @@ class Predictor:
         """Return what the model writes after a prompt; see `stream`."""
         return "".join(self.stream(prompt, **decoding))
 
-    def stream(self, prompt: str, **decoding: Any) -> Iterator[str]:
+    def stream(self, prompt: str, *, seed: int | None = None, **decoding: Any) -> Iterator[str]:
         """Yield what the model writes after a prompt, piece by piece.
 
         Args:
+            seed: the seed of what is sampled; without it, that of the run.
             decoding: fields of `DecodingConfig`; the others are those of the task.
 
         Raises:
@@ -87,7 +88,8 @@ class Predictor:
             ModelError: if the prompt leaves no room for new tokens.
         """
         ids, settings = self.prompt_ids(prompt), self.decoding(decoding)
-        return stream(self.model, ids, self.tokenizer, settings, self.config.seed)
+        seed = self.config.seed if seed is None else seed
+        return stream(self.model, ids, self.tokenizer, settings, seed)
 
     def prompt_ids(self, prompt: str | Example | Sequence[int]) -> Ids:
         """Return the ids of a whole prompt, behind the virtual ids.

@@ -26,6 +26,7 @@ from tunewise.runs.folder import (
     locked,
     read_predictions,
     read_result,
+    refuse_used,
     run_folder,
 )
 from tunewise.runs.frozen_states import add_frozen_states
@@ -100,6 +101,8 @@ def run(
     check_metrics(config)
     check_trackers(config)
     join_others()
+    if out is not None and not resume:  # before anything is fetched
+        from_main(refuse_used, out, "--resume continues a run")
     device, shared = choose_device(), shared or Shared()
     reset_peak_bytes(device)
     prepared = prepare(config, data, device, shared, SPLITS if read_test else SPLITS[:2])

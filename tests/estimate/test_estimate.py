@@ -235,6 +235,10 @@ def test_the_command_prints_tables_or_json(
     assert "soft_prompt" in shown
     assert "H200" in shown
     assert shown.strip().endswith("it fits")
+    assert "Note" not in shown
+    found = replace(found, note="lengths are counted with another tokenizer")
+    assert "Note: lengths are counted with another tokenizer\n" in said()
     values = json.loads(said("--json"))
-    assert set(values) == {"asked", "methods", "machines", "advice"}
+    assert values["note"] == found.note
+    assert set(values) == {"asked", "methods", "machines", "advice", "note"}
     assert values["asked"]["peak_bytes"] == found.asked.peak_bytes

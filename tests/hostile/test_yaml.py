@@ -36,7 +36,7 @@ REFUSED = {
     "a Python object": ("!!python/object/apply:os.system ['false']", "tags"),
     "a tag of an impossible number": ("!!int ''", "tags"),
     "a tag of one's own": ("!mine x", "tags"),
-    "a list as a key": ("? [a, b]\n: c", "unhashable"),
+    "a list as a key": ("? [a, b]\n: c", "a text is needed"),
     "half a character": ('"\\ud800"', "surrogates"),
     "a number without end": ("seed: " + "9" * 10_000, "digits"),
     "two documents": ("a: 1\n---\nb: 2", "single document"),

@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "a cold temperature": ({"temperature": -1}, 422, "temperature: Input should be greater"),
     "an empty stop": ({"stop": ""}, 422, "an empty string would end every output"),
     "half a character": ({"prompt": "\ud800"}, 400, "surrogates not allowed"),
-    "a prompt of numbers": ({"prompt": 1.5}, 422, "prompt: Input should be a valid string"),
+    "a prompt of numbers": ({"prompt": 1.5}, 422, "prompt: a text is needed"),
 }
 
 

@@ -57,7 +57,9 @@ def main() -> None:
     except TunewiseError as error:
         _fail(str(error), debug)
     except typer.TyperException as error:
-        _fail(error.format_message(), debug)
+        from tunewise.cli.mistakes import explain_option
+
+        _fail(explain_option(error), debug)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer returns it after Ctrl-C

@@ -30,11 +30,16 @@ def split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
     """Return the configuration file among a command's words, if there is one, and the fields.
 
     Raises:
-        ConfigError: if more than one word is not `key=value`.
+        ConfigError: if a word is neither, or more than one is a file.
     """
     files = [word for word in words or [] if "=" not in word]
+    for word in files:
+        if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
+            from tunewise.cli.mistakes import explain_word
+
+            raise ConfigError(explain_word(word))
     if len(files) > 1:
-        raise ConfigError(f"{files[1]!r} is neither key=value nor the one configuration file")
+        raise ConfigError(f"{files[1]!r} is a second configuration file; one is read")
     return Path(files[0]) if files else None, [word for word in words or [] if "=" in word]
 
 

@@ -106,6 +106,8 @@ def print_survey(survey: "Survey") -> None:
     for heading, rows in tables.items():
         print_table([_estimate_row(heading, row) for row in rows])
         print()
+    if survey.note:
+        print(f"Note: {survey.note}\n")
     print(survey.advice)
 
 

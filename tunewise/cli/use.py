@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -86,18 +87,36 @@ def generate(
     top_k: Annotated[
         int | None, typer.Option(help="sample from this many of the most likely tokens")
     ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="text that ends the output; may be repeated; \\n is a line end"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="seed of sampling; default: the run's")
+    ] = None,
 ) -> None:
     """Continue a prompt, token by token."""
     from tunewise.predict import load
 
     decoding = only_given(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        stop=[_unescape(text) for text in stop] if stop else None,
+        seed=seed,
     )
     predictor = load(name)
     for text in iter(_typed_line, None) if prompt is None else [prompt]:
         for piece in predictor.stream(text, **decoding):
             print(piece, end="", flush=True)
         print()
+
+
+def _unescape(text: str) -> str:
+    r"""Return a text with `\n`, `\t` and `\\` as a line end, a tab and a backslash."""
+    meant = {"n": "\n", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nt\\])", lambda found: meant[found[1]], text)
 
 
 def _typed_line() -> str | None:

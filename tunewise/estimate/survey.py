@@ -4,19 +4,23 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tunewise.config import RunConfig
 from tunewise.data.rows import SPLITS
+from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import Precision, choose_device
-from tunewise.errors import ConfigError
+from tunewise.errors import ConfigError, ModelError
 from tunewise.estimate.expected import estimate_on, estimate_run, find_work
 from tunewise.estimate.machines import GPUS, Machine
 from tunewise.estimate.work import rehearse
 from tunewise.memory import GIB, free_bytes, held_bytes
 from tunewise.methods import METHODS
+from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.folder import POCKET_FOLDER, find_folder
 from tunewise.runs.memo import Key, Shared
-from tunewise.runs.prepare import Prepared, prepare
+from tunewise.runs.prepare import Prepared, SourceKey, prepare
 from tunewise.runs.result import Estimate
 from tunewise.settings import validate
 
@@ -71,6 +75,8 @@ class Survey:
     """The run with the default settings of each method that the model can have, on this machine."""
     machines: list[Requirement]
     """The run as configured, on each GPU."""
+    note: str = ""
+    """Says so if lengths were counted with the tokenizer of another model, and why."""
 
     @property
     def advice(self) -> str:
@@ -94,6 +100,9 @@ class Survey:
 def survey(config: RunConfig, data: Path | None) -> Survey:
     """Return the memory and time of a run here, with each method and on GPUs; reads no weights.
 
+    The shape of a known model is known. If its files cannot be had, lengths are counted with the
+    tokenizer of the embedded model.
+
     Args:
         data: the folder in which a named task's rows are searched.
 
@@ -101,13 +110,14 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
         TunewiseError: if the configuration, the tokenizer or the rows cannot be used.
     """
     shared, device = Shared(), choose_device()
+    stand_in, note = _stand_in(config.model, shared)
 
     def require_here(config: RunConfig) -> Requirement:
-        prepared = prepare(config, data, device, shared, SPLITS)
+        prepared = prepare(config, data, device, shared, SPLITS, stand_in)
         room_bytes = free_bytes(device) + held_bytes(device)
         return _requirement(config.method.kind, estimate_run(prepared, shared), room_bytes)
 
-    prepared = prepare(config, data, device, shared, SPLITS)
+    prepared = prepare(config, data, device, shared, SPLITS, stand_in)
     asked, methods = require_here(config), []
     for other in _with_each_method(config):
         with suppress(ConfigError):  # it asks for what this model does not have, such as biases
@@ -118,7 +128,25 @@ def survey(config: RunConfig, data: Path | None) -> Survey:
         machines=[
             _require_on_gpu(machine, prepared, config.train.precision, shared) for machine in GPUS
         ],
+        note=note,
     )
+
+
+def _stand_in(model: str, shared: Shared) -> tuple[Path | None, str]:
+    """Return the folder of a tokenizer in place of a known model's that cannot be had, and why.
+
+    Without need, and for other models, there is neither.
+    """
+    if model not in KNOWN_MODELS:
+        return None, ""
+    try:
+        Tokenizer.load(shared.get(SourceKey(model), partial(find_folder, model)))
+    except ModelError as error:
+        return POCKET_FOLDER, (
+            f"lengths are counted with the tokenizer of {POCKET}, whose tokens are not those of "
+            f"{model}: {error}"
+        )
+    return None, ""
 
 
 def _with_each_method(config: RunConfig) -> Iterator[RunConfig]:

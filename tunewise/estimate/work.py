@@ -75,6 +75,7 @@ def rehearse(prepared: Prepared) -> Work:
     with rehearsal:
         frozen_pass = rehearsal.operations_of(run.compute_states, frozen_sequences)
         run.start_training()
+        ordinary, largest = run.prepare(ordinary), run.prepare(largest)
         update = rehearsal.operations_of(run.update, ordinary)
         # Tensors of an evaluation are still in memory during the updates before the next one.
         for _ in range(2 if count_evaluations(config.train, len(updates)) > 1 else 1):
@@ -141,13 +142,18 @@ class _HollowRun:
         self._optimizer = build_optimizer(self.model, train.optimizer, train.weight_decay)
         self._best = BestState(METRICS[self._config.metric])
 
+    def prepare(self, sequences: Sequence[Encoded]) -> list[Encoded]:
+        """Return sequences with what is kept of them before the first update."""
+        train = self._config.train
+        known = self._with_states(sequences)
+        return train.objective.prepare(self.model, known, train.tokens_per_pass)
+
     def update(self, sequences: Sequence[Encoded]) -> None:
-        """Make one update from some sequences."""
+        """Make one update from some prepared sequences."""
         train_config = self._config.train
         num_units = len(train_config.objective.units(sequences))
         train_config = train_config.model_copy(update={"batch_size": num_units})
-        known = self._with_states(sequences)
-        list(train(self.model, known, train_config, self._config.seed, self._optimizer))
+        list(train(self.model, sequences, train_config, self._config.seed, self._optimizer))
 
     def evaluate(self, split: Split) -> None:
         """Evaluate the longest pass of a split."""

@@ -1,8 +1,6 @@
 """Model folders in Hugging Face layout: found by name, read, and written."""
 
 import json
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from tunewise.errors import ModelError, nearest
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.hub import fetch_small_files, hub_id_of
 from tunewise.models.weights import WEIGHTS, read_json, read_weights, write_weights
 from tunewise.settings import validate
 
@@ -20,45 +19,20 @@ MAX_LAYERS = 1000
 MAX_SIZE = 2**24
 """Largest vocabulary, width or context in a config.json: they are allocated before weights are
 read."""
-HUB_FILES = [
-    "config.json",
-    "model*.safetensors",
-    "*.index.json",
-    "tokenizer*.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "chat_template.jinja",
-]
 
 
 def find_folder(name: str) -> Path:
     """Return the local folder of a model: known by name, a folder already, or a hub id to fetch.
+
+    Of a model on the hub, the folder has the small files; `fetch_weights` adds the weights.
 
     Raises:
         ModelError: if there is no such model, or the hub cannot be reached.
     """
     if name == POCKET:
         return POCKET_FOLDER
-    if name not in KNOWN_MODELS and os.path.isdir(name):  # pathlib's fails on too long a name
-        return Path(name)
-    hub_id = KNOWN_MODELS[name].home if name in KNOWN_MODELS else name
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        hint = nearest(name, KNOWN_MODELS)
-        raise ModelError(f"no model {name!r}: not a folder, a hub id or a known name; {hint}")
-    # huggingface_hub takes a second to import, which the embedded model need not pay.
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
-    except Exception as error:  # its own errors, the network's, the disk's: all mean the same here
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"model {hub_id!r} is not on this machine and could not be fetched from the hub "
-            f"({reason}); give --model a folder in Hugging Face layout instead"
-        ) from error
+    hub_id = hub_id_of(name)
+    return Path(name) if hub_id is None else fetch_small_files(hub_id)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -50,6 +50,14 @@ def run_folder(out: Path | None, name: str, resume: bool) -> Path:
     return folder
 
 
+def refuse_used(folder: Path, hint: str = "give another") -> None:
+    """Raise ConfigError if there is something in the place of a new folder."""
+    if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
+        raise ConfigError(
+            f"--out {folder}: holds something already, and nothing is overwritten; {hint}"
+        )
+
+
 def new_folder(folder: Path, hint: str = "give another") -> Path:
     """Make a folder, unless it is there and empty, and return it.
 
@@ -59,10 +67,7 @@ def new_folder(folder: Path, hint: str = "give another") -> Path:
     Raises:
         ConfigError: if it holds anything already, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
-        raise ConfigError(
-            f"--out {folder}: holds something already, and nothing is overwritten; {hint}"
-        )
+    refuse_used(folder, hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,6 +13,7 @@ from tunewise.errors import ModelError
 from tunewise.files import naming_the_file
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
+from tunewise.models.hub import fetch_weights
 from tunewise.models.weights import read_tensors
 from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
 
@@ -32,10 +33,11 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
         source: the folder of the base model.
 
     Raises:
-        ModelError: if the weights cannot be read, or do not go with the tokenizer.
+        ModelError: if the weights cannot be fetched or read, or do not go with the tokenizer.
         ConfigError: if the method needs what the model does not have.
     """
     generator = torch.Generator().manual_seed(config.seed)
+    fetch_weights(config.model, source)
     model = load_model(source)
     _check_vocabulary(tokenizer, model, source)
     if config.task.label_names is not None:

@@ -44,6 +44,13 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class SourceKey(Key[Path]):
+    """A model, by its name, hub id or folder: the runs of a process read one commit of it."""
+
+    model: str
+
+
+@dataclass(frozen=True)
 class TokenizerKey(Key[Tokenizer]):
     """The folder of a model."""
 
@@ -82,18 +89,24 @@ def prepare(
     device: torch.device,
     shared: Shared,
     splits: Sequence[Split],
+    stand_in: Path | None = None,
 ) -> Prepared:
     """Read the rows of some splits, turn them into token ids, and return all that a run needs.
 
     Args:
         data: the folder in which a named task's rows are searched.
         shared: keeps rows, token ids and tokenizers for other runs.
+        stand_in: for an estimate of a known model whose files cannot be had, the folder of another
+            tokenizer.
 
     Raises:
         TunewiseError: if the configuration, the tokenizer or the rows cannot be used.
     """
-    source = find_folder(config.model)
-    shape = read_config(source)
+    if stand_in is None:
+        source = shared.get(SourceKey(config.model), partial(find_folder, config.model))
+        shape = read_config(source)
+    else:
+        source, shape = stand_in, KNOWN_MODELS[config.model].config
     tokenizer = shared.get(TokenizerKey(source), partial(Tokenizer.load, source))
     task, name = config.task, f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
     keys = {split: ExamplesKey(task.model_dump_json(), data, split) for split in splits}
