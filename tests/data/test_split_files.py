@@ -44,7 +44,8 @@ READ = [
     ("train.csv train-1-of-2.txt.md", "train.csv", "train-1-of-2.txt.md"),
     ("train.csv test.csv test_short.csv.gz", "train.csv; test.csv", "test_short.csv.gz"),
     ("dev.csv val_old.csv", "dev.csv", "val_old.csv"),
-    ("train-0-of-2.csv train-1-of-2.csv train_x.csv", "train-0-of-2.csv train-1-of-2.csv", "train_x"),
+    ("train-0-of-2.csv train-1-of-2.csv train_x.csv", "train-0-of-2.csv train-1-of-2.csv",
+     "train_x.csv"),
     # Names that are not a split's.
     ("train.csv trainer.csv my_train.csv", "train.csv", "my_train.csv, trainer.csv"),
     ("train.csv eval.csv reviews.json", "train.csv", "eval.csv, reviews.json"),

@@ -73,17 +73,18 @@ def _quoted_record(
         if opening := OPENING.match(text, start):
             stop = _closing(text, opening.end(), line, dialect, path)
             inside = text[opening.end() : stop]
-            fields.append(ESCAPED[dialect.quotes].sub(lambda m: m[m.lastindex or 0], inside))
+            fields.append(_unescaped(inside, dialect))
             line += len(LINE_END.findall(inside))
             behind = SPACES.match(text, stop + 1)
             start = behind.end() if behind else stop + 1
         else:
-            field = unquoted.match(text, start)
-            assert field is not None
-            if dialect.delimiter == "\t" and '"' in field[0]:
-                raise DataError(f"{path}:{line}: a quote inside a field that is not quoted")
-            fields.append(field[0])
-            start = field.end()
+            match = unquoted.match(text, start)
+            assert match is not None
+            if _is_foreign(match[0], dialect):
+                raise DataError(f"{path}:{line}: a quote stands inside a field that is not quoted")
+            escaped = dialect.quotes == "escaped"
+            fields.append(_unescaped(match[0], dialect) if escaped else match[0])
+            start = match.end()
         if not text.startswith(dialect.delimiter, start):
             end = LINE_END.match(text, start)
             return Record(first, line, fields), end.end() if end else len(text)
@@ -109,3 +110,15 @@ def _closing(text: str, start: int, line: int, dialect: Dialect, path: Path) -> 
             f'{behind!r} behind it; a quote inside a quoted text is written twice ("")'
         )
     return stop
+
+
+def _is_foreign(field: str, dialect: Dialect) -> bool:
+    """Return whether a field without quotes around it is written in another dialect."""
+    if dialect.delimiter == "\t":
+        # A CSV made by hand may hold 5" as it is; a TSV has such quotes, or quoting, but not both.
+        return re.search(r'(?<!\\)"' if dialect.quotes == "escaped" else '"', field) is not None
+    return dialect.quotes == "doubled" and '\\"' in field
+
+
+def _unescaped(field: str, dialect: Dialect) -> str:
+    return ESCAPED[dialect.quotes].sub(lambda match: match[match.lastindex or 0], field)

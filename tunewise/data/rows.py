@@ -118,7 +118,7 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
             table = table_rows(text, path, DELIMITERS[suffix], on_bad_row)
             rows = [Row(values, _origin(path, line)) for line, values in table]
     if not rows:
-        raise DataError(f"{path}: the file holds no rows that can be used")
+        raise _no_rows(path)
     return rows
 
 
@@ -134,6 +134,7 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
     if suffix_of(path) != ".jsonl":
         yield from read_rows(path, on_bad_row)
         return
+    found = False
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
             lines = iter(partial(file.readline, MAX_ROW + 1), b"")
@@ -141,11 +142,15 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
                 if len(content) > MAX_ROW:
                     raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
                 line = _decoded(content, path, number)
-                yield from _json_lines([line], path, number, on_bad_row)
+                for row in _json_lines([line], path, number, on_bad_row):
+                    found = True
+                    yield row
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    if not found:
+        raise _no_rows(path)
 
 
 def suffix_of(path: Path) -> str:
@@ -207,6 +212,10 @@ def _is_utf16(start: bytes) -> bool:
     return is_marked or {0} in (set(start[::2]), set(start[1::2]))
 
 
+def _no_rows(path: Path) -> DataError:
+    return DataError(f"{path}: the file holds no rows that can be used")
+
+
 def _origin(path: Path, line: int) -> str:
     return f"{path.as_posix()}:{line}"
 
@@ -254,7 +263,8 @@ def _parquet(path: Path) -> list[Row]:
         ) from error
     try:
         table = parquet.read_table(path)
-        values = table.rename_columns(column_names(table.column_names, str(path))).to_pylist()
+        names = column_names(table.column_names, str(path))
+        values = table.rename_columns(names).select(list(filter(None, names))).to_pylist()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
