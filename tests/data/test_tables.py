@@ -6,8 +6,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tunewise.data.rows import read_rows
 from tunewise.errors import DataError
@@ -296,28 +294,3 @@ def test_utf16_is_called_by_its_name_with_what_to_do(
     found = refusal(write(tmp_path / name, "text\tlabel\na\tb\n".encode(encoding)))
     assert "not UTF-8 but UTF-16" in found
     assert "save it as 'CSV UTF-8', or convert it: iconv" in found
-
-
-# Any table that Python's csv module writes is read as it was.
-
-FIELD = st.text(st.sampled_from("ab \",;|\t\\\n'é"), max_size=6)
-
-
-@given(
-    st.lists(st.tuples(FIELD, st.sampled_from(["pos", "neg"])), min_size=1, max_size=6),
-    st.sampled_from([",", ";", "\t", "|"]),
-    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
-    st.sampled_from(["\n", "\r\n"]),
-)
-def test_whatever_the_csv_module_writes_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory,
-    rows: list[tuple[str, str]],
-    delimiter: str,
-    quoting: int,
-    ending: str,
-) -> None:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, delimiter=delimiter, quoting=quoting, lineterminator=ending)  # type: ignore[arg-type]
-    writer.writerows([("text", "label"), *rows])
-    path = write(tmp_path_factory.getbasetemp() / "written.csv", buffer.getvalue())
-    assert rows_of(path) == [list(row) for row in rows]

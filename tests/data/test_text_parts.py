@@ -5,12 +5,9 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tunewise.data.rows import SPLITS, Row, Split
 from tunewise.data.splits import read_split
-from tunewise.data.text_parts import text_parts
 from tunewise.errors import DataError
 
 HELD_OUT: dict[Split, float] = {"validation": 0.1, "test": 0.1}
@@ -63,17 +60,6 @@ def test_two_texts_are_each_cut_and_three_are_split_whole(tmp_path: Path) -> Non
         parts = parts_of(tmp_path)
         is_cut = number < 3
         assert [len(parts[split]) for split in SPLITS] == [number if is_cut else 1] * 3
-
-
-@given(st.text(st.sampled_from("ab.\n \r"), max_size=200).filter(str.strip))
-def test_any_text_is_cut_without_loss_or_refused(text: str) -> None:
-    try:
-        parts = text_parts(Row({"text": text}, "a.txt:1"), HELD_OUT)
-    except DataError as error:
-        assert "a.txt:1: too few lines or sentences" in str(error)
-        return
-    assert "".join(part.text("text") for part in parts.values()) == text
-    assert all(part.text("text").strip() for part in parts.values())
 
 
 @pytest.mark.parametrize("text", ["word " * 1000, "The only text.", "First.\n\nSecond.\n\nThird."])

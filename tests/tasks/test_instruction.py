@@ -190,7 +190,6 @@ def test_a_split_without_any_answer_is_named(tmp_path: Path) -> None:
         ({"instruction": "Add."}, "no column 'output'; the row has: instruction"),
         (ALPACA | {"instruction": 3}, "column 'instruction' holds 3; text is needed"),
         (ALPACA | {"input": ["1", "2"]}, "column 'input' holds ['1', '2']; text is needed"),
-        (ALPACA | {"output": None}, "column 'output' holds None; text is needed"),
         ({"prompt": "a", "completion": 3}, "column 'completion' holds 3"),
         ({"messages": "Hi."}, "column 'messages' holds 'Hi.'; a list is needed"),
         ({"conversations": {}}, "column 'conversations' holds {}; a list is needed"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +13,13 @@ Quotes = Literal["doubled", "escaped", "plain"]
 """How a quote within quotes is written: as two, or behind a backslash; plain ones mean nothing."""
 
 LINE_END = re.compile(r"\r\n|\r|\n")
-OPENING = re.compile(' *+"')
-SPACES = re.compile(" *+")
-INSIDE: dict[Quotes, re.Pattern[str]] = {
-    "doubled": re.compile('(?:[^"]++|"")*+'),
-    "escaped": re.compile(r'(?:[^"\\]++|\\.|"")*+', re.DOTALL),
+# Nothing is given back in these, so that they take linear time.
+INSIDE: dict[Quotes, str] = {
+    "doubled": '(?:[^"]++|"")*+',
+    "escaped": r'(?:[^"\\]++|\\.|"")*+',
 }
-"""What stands between the quotes of a field. Nothing is given back, so it takes linear time."""
-ESCAPED: dict[Quotes, re.Pattern[str]] = {
-    "doubled": re.compile('"(")'),
-    "escaped": re.compile(r'"(")|\\(["\\])'),
-}
+"""What stands between the quotes of a field."""
+ESCAPED = re.compile(r'"(")|\\(["\\])')
 
 
 @dataclass(frozen=True)
@@ -67,49 +64,49 @@ def _quoted_record(
     text: str, start: int, line: int, dialect: Dialect, path: Path
 ) -> tuple[Record, int]:
     """Return a record of which a field may be quoted, and where the next one starts."""
-    unquoted = re.compile(f"[^{re.escape(dialect.delimiter)}\r\n]*+")
-    first, fields = line, []
+    pattern, first, fields = _field_pattern(dialect), line, []
     while True:
-        if opening := OPENING.match(text, start):
-            stop = _closing(text, opening.end(), line, dialect, path)
-            inside = text[opening.end() : stop]
-            fields.append(_unescaped(inside, dialect))
-            line += len(LINE_END.findall(inside))
-            behind = SPACES.match(text, stop + 1)
-            start = behind.end() if behind else stop + 1
-        else:
-            match = unquoted.match(text, start)
-            assert match is not None
-            if _is_foreign(match[0], dialect):
+        match = pattern.match(text, start)
+        assert match is not None
+        inside, bare, end = match.groups()
+        if inside is None:
+            if bare.lstrip(" ").startswith('"'):
+                raise _broken_quotation(text, text.index('"', start) + 1, line, dialect, path)
+            if _is_foreign(bare, dialect):
                 raise DataError(f"{path}:{line}: a quote stands inside a field that is not quoted")
-            escaped = dialect.quotes == "escaped"
-            fields.append(_unescaped(match[0], dialect) if escaped else match[0])
-            start = match.end()
-        if not text.startswith(dialect.delimiter, start):
-            end = LINE_END.match(text, start)
-            return Record(first, line, fields), end.end() if end else len(text)
-        start += 1
+        else:
+            line += len(LINE_END.findall(inside))
+        is_plain = inside is None and dialect.quotes == "doubled"
+        field = bare if inside is None else inside
+        fields.append(field if is_plain else _unescaped(field, dialect))
+        start = match.end()
+        if end != dialect.delimiter:
+            return Record(first, line, fields), start
 
 
-def _closing(text: str, start: int, line: int, dialect: Dialect, path: Path) -> int:
-    """Return the place of the quote that closes a field.
+@cache
+def _field_pattern(dialect: Dialect) -> re.Pattern[str]:
+    """Return the pattern of a field in quotes or without, and of what ends it."""
+    delimiter = re.escape(dialect.delimiter)
+    return re.compile(
+        rf'(?: *+"({INSIDE[dialect.quotes]})" *+|([^{delimiter}\r\n]*+))'
+        rf"({delimiter}|{LINE_END.pattern}|\Z)",
+        re.DOTALL,
+    )
 
-    Raises:
-        DataError: if there is none, or the field goes on behind it.
-    """
-    inside = INSIDE[dialect.quotes].match(text, start)
+
+def _broken_quotation(text: str, start: int, line: int, dialect: Dialect, path: Path) -> DataError:
+    """Return the error of a field whose quote opens just before a place of the text."""
+    inside = re.compile(INSIDE[dialect.quotes], re.DOTALL).match(text, start)
     assert inside is not None
-    stop = inside.end()
-    if not text.startswith('"', stop):
-        raise DataError(f"{path}:{line}: the quote that opens here is never closed")
-    if not re.compile(rf" *+(?:{re.escape(dialect.delimiter)}|[\r\n]|\Z)").match(text, stop + 1):
-        closing = line + len(LINE_END.findall(inside[0]))
-        behind = text[stop + 1 : stop + 21].splitlines()[0]
-        raise DataError(
-            f"{path}:{line}: the quote that opens a field here is closed on line {closing}, with "
-            f'{behind!r} behind it; a quote inside a quoted text is written twice ("")'
-        )
-    return stop
+    if inside.end() == len(text):
+        return DataError(f"{path}:{line}: the quote that opens here is never closed")
+    closing = line + len(LINE_END.findall(inside[0]))
+    behind = LINE_END.split(text[inside.end() + 1 : inside.end() + 21])[0]
+    return DataError(
+        f"{path}:{line}: the quote that opens a field here is closed on line {closing}, with "
+        f'{behind!r} behind it; a quote inside a quoted text is written twice ("")'
+    )
 
 
 def _is_foreign(field: str, dialect: Dialect) -> bool:
@@ -121,4 +118,6 @@ def _is_foreign(field: str, dialect: Dialect) -> bool:
 
 
 def _unescaped(field: str, dialect: Dialect) -> str:
-    return ESCAPED[dialect.quotes].sub(lambda match: match[match.lastindex or 0], field)
+    if dialect.quotes == "doubled":
+        return field.replace('""', '"')
+    return ESCAPED.sub(lambda match: match[match.lastindex or 0], field)

@@ -84,7 +84,7 @@ def _fault(record: Record, columns: list[str], dialect: Dialect) -> str:
         quote = f"; a text with {dialect.delimiter!r} in it needs quotes around it"
         hint = quote if len(fields) > len(columns) and dialect.quotes != "plain" else ""
         return f"{count}; the header has {len(columns)}{hint}"
-    if sorted(field.strip() for field in fields) == sorted(columns):
+    if fields[0].strip() in columns and sorted(map(str.strip, fields)) == sorted(columns):
         return "the header again; were two files put together? Remove the line"
     return ""
 
@@ -183,8 +183,11 @@ def _refuse_swallowed_rows(table: Table, text: str, path: Path, first: int) -> N
         if any(len(part) != len(known) for part in parts):
             continue
         alike = all(any(map(set.__contains__, known, part)) for part in parts)
-        close = not any(field.startswith(" ") for part in parts for field in part[1:])
-        if alike or (close and len(parts) > 2):
+        close = all(field.strip() for part in parts for field in part) and not any(
+            field.startswith(" ") for part in parts for field in part[1:]
+        )
+        # Texts hold commas, but hardly ever tabs.
+        if alike or (close and (len(parts) > 2 or table.dialect.delimiter == "\t")):
             raise DataError(
                 f"{path}:{row.first}: the quote that opens here is closed on line {row.last}, and "
                 "the lines from here to there look like rows of their own; close it on its line, "
