@@ -59,6 +59,7 @@ KEPT = {
     "sep=": ("sep=;\ntext;label\na;b\n", [["a", "b"]]),
     "sep= of one's own": ('"sep=#"\r\ntext#label\r\na,b#c;d\r\n', [["a,b", "c;d"]]),
     "sep= against the header": ("sep=;\na,b;c\nd,e;f\n", [["d,e", "f"]]),
+    "texts of which the first has a bar": ("a | b\nc\nd\n", [["c"], ["d"]]),
     "lines before the header": ("\n\ntext,label\na,b\n", [["a", "b"]]),
     "marks in front": ("\ufeff\ufefftext,label\na,b\n", [["a", "b"]]),
     "a mark in front of quotes": ('\ufeff"text","label"\na,b\n', [["a", "b"]]),
@@ -82,7 +83,7 @@ def test_a_delimiter_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_broken_row_does_not_change_the_dialect_and_is_found_on_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", f"text;label\n{LABELLED}a;b;c\n")
-    assert refusal(path).startswith("a.csv:10: 3 fields; the header has 2; a text with ';' in it")
+    assert refusal(path).startswith("a.csv:10: 3 fields; the header has 2 (text, label); a text")
     errors: list[DataError] = []
     assert len(read_rows(path, errors.append)) == 8
     assert len(errors) == 1
@@ -197,12 +198,14 @@ TEXTS_OF_LINES = [
 @pytest.mark.parametrize("text", TEXTS_OF_LINES)
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 def test_a_text_of_several_lines_is_no_swallowed_row(
-    tmp_path: Path, text: str, quoting: int
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, quoting: int
 ) -> None:
+    caplog.set_level(logging.INFO)
     buffer = io.StringIO(newline="")
     rows = [*([text, label] for text in TEXTS for label in ("pos", "neg")), [text, "pos"]]
     csv.writer(buffer, quoting=quoting).writerows([["text", "label"], *rows])  # type: ignore[arg-type]
     assert rows_of(write(tmp_path / "a.csv", buffer.getvalue())) == rows
+    assert "quoted texts of several lines: 1 (the first on lines 18 to" in caplog.text
 
 
 BROKEN = {

@@ -21,7 +21,7 @@ MAX_ROW = 2**27
 MAX_PACKED = 200
 """Most bytes of text per byte of a gzipped file: rows shrink to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+USUAL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 OnBadRow = Callable[[DataError], None]
 """Takes the error of a row that cannot be used; if it returns, reading goes on without the row."""
@@ -83,7 +83,7 @@ class Row:
         """
         if column not in self.values:
             columns = ", ".join(map(str, self.values))
-            if self.suffix in DELIMITERS:
+            if self.suffix in USUAL_DELIMITERS:
                 where, hint = "the first line names", "; if it is a row, put a header above it"
             else:
                 where, hint = "the row has", ""
@@ -115,7 +115,7 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
         elif suffix == ".txt":
             rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
         else:
-            table = table_rows(text, path, DELIMITERS[suffix], on_bad_row)
+            table = table_rows(text, path, USUAL_DELIMITERS[suffix], on_bad_row)
             rows = [Row(values, _origin(path, line)) for line, values in table]
     if not rows:
         raise _no_rows(path)

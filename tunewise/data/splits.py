@@ -94,7 +94,7 @@ def rows_of(
         held_out = {"validation": 1 - (train_size or TRAIN_SIZE)}
     else:
         return rows
-    if len(rows) <= len(held_out) and all(row.suffix == ".txt" for row in rows):
+    if 0 < len(rows) <= len(held_out) and all(row.suffix == ".txt" for row in rows):
         return [text_parts(row, held_out)[split] for row in rows]
     return split_rows(rows, split, held_out, source.where, group)
 
@@ -192,4 +192,7 @@ def _read_all(files: list[Path], on_bad_row: OnBadRow) -> list[Row]:
 
 def _missing(source: Source, split: Split) -> DataError:
     endings = ", ".join(SUFFIXES)
-    return DataError(f"{source.where}: no file for the {split} split ({split}.* with {endings})")
+    return DataError(
+        f"{source.where}: no file for the {split} split ({split}.* with {endings}); add one, "
+        "or give a single file of all rows, which is then split"
+    )

@@ -43,6 +43,11 @@ class Table:
         count = len(self.records[0].fields)
         return sum(len(record.fields) != count for record in self.records)
 
+    @cached_property
+    def long_records(self) -> list[Record]:
+        """The rows of several lines."""
+        return [record for record in self.records[1:] if record.last > record.first]
+
 
 def table_rows(
     text: str, path: Path, usual: str, on_bad_row: Callable[[DataError], None]
@@ -62,7 +67,7 @@ def table_rows(
     if not body.strip("\r\n"):
         return
     table = _best_table(body, path, delimiters, 2 if declared else 1)
-    _say_dialect(table.dialect, path, usual)
+    _say_dialect(table, path, usual)
     header = table.records[0]
     columns = column_names(header.fields, f"{path}:{header.first}")
     for record in table.records[1:]:
@@ -83,7 +88,7 @@ def _fault(record: Record, columns: list[str], dialect: Dialect) -> str:
         count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         quote = f"; a text with {dialect.delimiter!r} in it needs quotes around it"
         hint = quote if len(fields) > len(columns) and dialect.quotes != "plain" else ""
-        return f"{count}; the header has {len(columns)}{hint}"
+        return f"{count}; the header has {len(columns)} ({', '.join(columns)}){hint}"
     if fields[0].strip() in columns and sorted(map(str.strip, fields)) == sorted(columns):
         return "the header again; were two files put together? Remove the line"
     return ""
@@ -110,6 +115,8 @@ def _best_table(text: str, path: Path, delimiters: list[str], first: int) -> Tab
     if not tables:
         raise errors[0]
     best = min(tables, key=lambda table: table.num_misfits)
+    if delimiters[0] not in splitting and 2 * best.num_misfits > len(best.records):
+        return _read(text, path, delimiters[0], first)  # the first line is no header, but a text
     equal = [t.dialect.delimiter for t in tables if t.num_misfits == best.num_misfits]
     if len(equal) > 1 and delimiters[0] not in equal:
         names = " or ".join(DELIMITERS[delimiter] for delimiter in equal)
@@ -158,46 +165,58 @@ def _read(text: str, path: Path, delimiter: str, first: int) -> Table:
 def _refuse_swallowed_rows(table: Table, text: str, path: Path, first: int) -> None:
     """Refuse a quoted field whose lines look like rows of their own.
 
-    A quote that is never closed takes in the rows below, up to one that happens to end with a
-    quote. Each of the lines then has as many fields as the header, and values that other rows have
-    too; a line of a text that was meant to have several has not.
+    A quote that is never closed takes in the rows below it, up to one that ends with a quote.
 
     Raises:
         DataError: if there is one.
     """
-    header, *rows = table.records
-    long = [row for row in rows if row.last > row.first]
-    if not long or len(header.fields) == 1:
-        return
+    header, delimiter = table.records[0], table.dialect.delimiter
     lines = LINE_END.split(text)
-    if any('"' in line for line in lines[header.first - first : header.last - first + 1]):
+    if len(header.fields) == 1 or '"' in "".join(lines[: header.last - first + 1]):
         return  # names in quotes: texts are too, and the next row's quote would end the reading
+    known: list[set[str]] | None = None
+    for record in table.long_records:
+        inside = lines[record.first - first : record.last - first + 1]
+        parts = [line.split(delimiter) for line in inside if line]
+        if all(len(part) == len(header.fields) for part in parts):
+            known = known or _known_values(table)
+            if _look_like_rows(parts, known, delimiter):
+                raise DataError(
+                    f"{path}:{record.first}: the quote that opens here is closed on line "
+                    f"{record.last}, and the lines from here to there look like rows of their own; "
+                    'close it on its line, or write it twice ("") within quotes'
+                )
+
+
+def _look_like_rows(parts: list[list[str]], known: list[set[str]], delimiter: str) -> bool:
+    """Return whether lines of a quoted field, with as many fields as the header, are rows."""
+    if all(any(map(set.__contains__, known, part)) for part in parts):
+        return True  # each has a value that other rows have in the same column
+    # No text is put behind a delimiter as it is behind a comma; texts hardly ever hold tabs.
+    is_spaced = any(field.startswith(" ") for part in parts for field in part[1:])
+    is_full = all(field.strip() for part in parts for field in part)
+    return is_full and not is_spaced and (len(parts) > 2 or delimiter == "\t")
+
+
+def _known_values(table: Table) -> list[set[str]]:
+    """Return the values of each column in the rows of one line."""
+    header, *rows = table.records
     known: list[set[str]] = [set() for _ in header.fields]
     for row in rows:
         if row.first == row.last and len(row.fields) == len(known):
             for values, field in zip(known, row.fields, strict=True):
                 values |= {field} - {""}
-    for row in long:
-        inside = [line for line in lines[row.first - first : row.last - first + 1] if line]
-        parts = [line.split(table.dialect.delimiter) for line in inside]
-        if any(len(part) != len(known) for part in parts):
-            continue
-        alike = all(any(map(set.__contains__, known, part)) for part in parts)
-        close = all(field.strip() for part in parts for field in part) and not any(
-            field.startswith(" ") for part in parts for field in part[1:]
-        )
-        # Texts hold commas, but hardly ever tabs.
-        if alike or (close and (len(parts) > 2 or table.dialect.delimiter == "\t")):
-            raise DataError(
-                f"{path}:{row.first}: the quote that opens here is closed on line {row.last}, and "
-                "the lines from here to there look like rows of their own; close it on its line, "
-                'or write it twice ("") within quotes'
-            )
+    return known
 
 
-def _say_dialect(dialect: Dialect, path: Path, usual: str) -> None:
-    """Say how a file is read, if it is not as its ending says."""
-    name = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
-    delimiter = "" if dialect.delimiter == usual else f"fields are separated by {name}"
-    if said := "; ".join(filter(None, [delimiter, QUOTES[dialect.quotes]])):
-        say_once(logger, logging.INFO, f"{path}: {said}")
+def _say_dialect(table: Table, path: Path, usual: str) -> None:
+    """Say how a file is read, where that is not plain from its ending."""
+    delimiter, long = table.dialect.delimiter, table.long_records
+    said = [QUOTES[table.dialect.quotes]]
+    if delimiter != usual:
+        said.append(f"fields are separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
+    if long:
+        lines = f"lines {long[0].first} to {long[0].last}"
+        said.append(f"quoted texts of several lines: {len(long)} (the first on {lines})")
+    if any(said):
+        say_once(logger, logging.INFO, f"{path}: {'; '.join(filter(None, said))}")
