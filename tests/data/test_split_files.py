@@ -92,6 +92,7 @@ REFUSED = [
     ("train-00000-of-00002.csv", "shards of the train split are missing: 1 of 2"),
     ("train-0-of-3.csv train-2-of-3.csv", r"missing: 2 of 3 are there \(train-0-of-3.csv, train-2"),
     ("train-1-of-3.csv train-2-of-3.csv train-4-of-3.csv", "missing"),
+    ("train-1-of-999999999999.csv", "missing: 1 of 999999999999"),
     ("test_en-1-of-2.csv test_de.csv", "shards of the test split are missing"),
 ]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pyarrow as arrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -60,6 +60,7 @@ ROWS = COLUMNS.flatmap(
 )
 
 
+@settings(max_examples=50)  # each is written to fifteen files
 @given(ROWS)
 def test_the_same_rows_are_read_from_every_format(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows

@@ -74,13 +74,6 @@ def split_files(folder: Path) -> dict[Split, list[Path]]:
     return files
 
 
-def names_of(paths: Iterable[Path]) -> str:
-    """Return the names of some files; of many, the first and how many more there are."""
-    names = [path.name for path in paths]
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
-
-
 def _split_file(path: Path) -> SplitFile | None:
     """Return what a file's name says, if it is a data file and begins with the name of a split."""
     suffix = suffix_of(path)
@@ -108,8 +101,8 @@ def _chosen(files: list[SplitFile], split: Split, folder: Path) -> list[SplitFil
         numbers = sorted(file.number for file in of_set)
         if len(numbers) > key.count or len(set(numbers)) < len(numbers):
             raise _ambiguous([file.path for file in of_set], split, folder)
-        if numbers not in (list(range(key.count)), list(range(1, key.count + 1))):
-            found = names_of(file.path for file in of_set)
+        if len(numbers) < key.count or numbers[-1] - numbers[0] != key.count - 1:
+            found = _names(file.path for file in of_set)
             raise DataError(
                 f"{folder}: shards of the {split} split are missing: {len(numbers)} of "
                 f"{key.count} are there ({found})"
@@ -120,7 +113,7 @@ def _chosen(files: list[SplitFile], split: Split, folder: Path) -> list[SplitFil
 def _ambiguous(paths: list[Path], split: Split, folder: Path) -> DataError:
     return DataError(
         f"{folder}: the {split} split is there more than once, or in parts of several kinds: "
-        f"{names_of(paths)}; keep one"
+        f"{_names(paths)}; keep one"
     )
 
 
@@ -128,15 +121,22 @@ def _say_files(folder: Path, paths: list[Path], files: dict[Split, list[Path]]) 
     """Say which files of a folder are read, and which data files are not."""
     read = {path for of_split in files.values() for path in of_split}
     if read:
-        said = "; ".join(f"{split}: {names_of(of_split)}" for split, of_split in files.items())
+        said = "; ".join(f"{split}: {_names(of_split)}" for split, of_split in files.items())
         say_once(logger, logging.INFO, f"{folder}: {said}")
     if unread := [path for path in paths if path not in read and _looks_like_data(path)]:
         say_once(
             logger,
             logging.WARNING,
-            f"{folder}: not read: {names_of(unread)}; a split is one file, or its shards, named "
+            f"{folder}: not read: {_names(unread)}; a split is one file, or its shards, named "
             "train, validation (valid, val, dev) or test",
         )
+
+
+def _names(paths: Iterable[Path]) -> str:
+    """Return the names of some files; of many, the first and how many more there are."""
+    names = [path.name for path in paths]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _looks_like_data(path: Path) -> bool:
