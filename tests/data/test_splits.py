@@ -63,21 +63,11 @@ def test_the_shards_of_a_split_are_read_one_after_another(tmp_path: Path) -> Non
         write(tmp_path / f"{name}.jsonl", [{"text": f"{name} {line}"} for line in range(2)])
     for split in ("validation", "test"):
         write(tmp_path / f"{split}.jsonl", [{"text": split}])
-    (tmp_path / "train_notes.md").write_text("not data")
-    write(tmp_path / "training.jsonl", [{"text": "of another split"}])
     rows = read_split(tmp_path, "train")
     assert texts(rows) == [
         f"train-0000{shard}-of-00002 {line}" for shard in (0, 1) for line in (0, 1)
     ]
     assert len({row.id for row in rows}) == 4
-
-
-def test_a_split_that_is_there_gzipped_and_plain_is_not_read_twice(tmp_path: Path) -> None:
-    content = b'{"text": "good", "label": 1}\n'
-    (tmp_path / "train.jsonl").write_bytes(content)
-    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match=r"train\.jsonl is there twice"):
-        read_split(tmp_path, "train")
 
 
 def test_a_test_split_is_read_without_the_training_rows(tmp_path: Path) -> None:

@@ -1,18 +1,13 @@
 """Laws that hold for any configuration, any rows, any text and any lengths."""
 
-import csv
-import io
-import json
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as arrow
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
 from tiny import METHOD_SETTINGS, TASK_SETTINGS
 
 from tunewise.config import RunConfig, make_config, write_yaml
@@ -26,7 +21,7 @@ from tunewise.data.encode import (
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
 from tunewise.data.packing import IGNORE, pack
-from tunewise.data.rows import Row, read_rows, stream_rows
+from tunewise.data.rows import Row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.methods import METHODS
@@ -135,50 +130,6 @@ def test_any_values_are_a_configuration_or_one_line(values: Any) -> None:
             validate(RunConfig, {field: values}, "test")
         except TunewiseError as error:
             assert str(error).isprintable()
-
-
-# --- rows
-
-COLUMNS = st.lists(TEXT, min_size=1, max_size=4, unique=True)
-TABLES = COLUMNS.flatmap(
-    lambda names: st.lists(
-        st.fixed_dictionaries(dict.fromkeys(names, TEXT)), min_size=1, max_size=5
-    )
-)
-
-
-@given(TABLES)
-def test_rows_are_the_same_after_a_file_of_any_kind(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
-) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    for name, ascii_only in (("a.jsonl", True), ("b.jsonl", False)):
-        lines = (json.dumps(row, ensure_ascii=ascii_only) for row in rows)
-        (folder / name).write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="")
-        assert [row.values for row in read_rows(folder / name)] == rows
-        assert [row.values for row in stream_rows(folder / name)] == rows
-    (folder / "a.json").write_text(json.dumps(rows), "utf-8")
-    assert [row.values for row in read_rows(folder / "a.json")] == rows
-    parquet.write_table(arrow.Table.from_pylist(rows), folder / "a.parquet")
-    assert [row.values for row in read_rows(folder / "a.parquet")] == rows
-    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, rows[0], delimiter=delimiter, quoting=csv.QUOTE_ALL)
-        writer.writeheader()
-        writer.writerows(rows)
-        (folder / name).write_text(buffer.getvalue(), "utf-8", newline="")
-        assert [row.values for row in read_rows(folder / name)] == rows
-
-
-@given(TABLES)
-def test_no_two_rows_of_a_file_have_one_id(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "ids.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows), "utf-8")
-    ids = [row.id for row in read_rows(path)]
-    assert len(set(ids)) == len(rows)
-    assert ids == [row.id for row in stream_rows(path)]
 
 
 # --- templates and what is cut

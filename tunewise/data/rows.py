@@ -1,11 +1,7 @@
 """Rows of files: JSON lines, a JSON list, CSV, TSV, Parquet or plain text, gzipped or not."""
 
-import csv
 import gzip
-import io
-import json
 import reprlib
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tunewise.errors import DataError
+from tunewise.data.names import column_names
+from tunewise.data.objects import object_columns, read_json
+from tunewise.data.tables import BYTE_ORDER_MARK, MARK_INSIDE, table_rows
+from tunewise.errors import DataError, nearest
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -22,6 +21,7 @@ MAX_ROW = 2**27
 MAX_PACKED = 200
 """Most bytes of text per byte of a gzipped file: rows shrink to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+USUAL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 OnBadRow = Callable[[DataError], None]
 """Takes the error of a row that cannot be used; if it returns, reading goes on without the row."""
@@ -37,21 +37,29 @@ class Row:
     """One row of data and its place."""
 
     values: dict[str, Any]
+    """The values as they are in the file, by the names of their columns."""
     origin: str
-    """Place of the row, `path:line`, for errors."""
+    """Place of the row, `path:line` of its first line, for errors."""
 
     @property
     def id(self) -> str:
         """Id of the row, `file:line`: unique in the split, and the same on every machine."""
         return self.origin.rsplit("/", 1)[-1]
 
+    @property
+    def suffix(self) -> str:
+        """The ending of the row's file, which says what kind of file it is."""
+        return suffix_of(Path(self.origin.rpartition(":")[0]))
+
     def text(self, column: str) -> str:
-        """Return a column that must hold text.
+        """Return a column that must hold text; no value (null) is the empty text in every format.
 
         Raises:
             DataError: if the column is missing or holds anything else.
         """
         value = self.value(column)
+        if value is None:
+            return ""
         if not isinstance(value, str):
             found = reprlib.repr(value)
             raise DataError(f"{self.origin}: column {column!r} holds {found}; text is needed")
@@ -75,25 +83,13 @@ class Row:
         """
         if column not in self.values:
             columns = ", ".join(map(str, self.values))
-            raise DataError(f"{self.origin}: no column {column!r}; the row has: {columns}")
+            if self.suffix in USUAL_DELIMITERS:
+                where, hint = "the first line names", "; if it is a row, put a header above it"
+            else:
+                where, hint = "the row has", ""
+            close = nearest(column, map(str, self.values)).partition("known:")[0]
+            raise DataError(f"{self.origin}: no column {column!r}; {close}{where}: {columns}{hint}")
         return self.values[column]
-
-
-def split_files(folder: Path) -> dict[Split, list[Path]]:
-    """Return the files of each split of a folder: those whose names begin with the split's name.
-
-    Raises:
-        DataError: if a file is there twice, gzipped and not.
-    """
-    files: dict[Split, list[Path]] = {}
-    for file in sorted(folder.iterdir()):
-        if (split := _split_of(file)) is not None:
-            files.setdefault(split, []).append(file)
-    for of_split in files.values():
-        names = [file.name.removesuffix(".gz") for file in of_split]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise DataError(f"{folder}: {twice[0]} is there twice, gzipped and not; keep one")
-    return files
 
 
 def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
@@ -105,7 +101,7 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
     Raises:
         DataError: if it is missing, empty or not UTF-8, or a row is broken.
     """
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
@@ -120,9 +116,10 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
         elif suffix == ".txt":
             rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
         else:
-            rows = list(_table(text, path, "\t" if suffix == ".tsv" else ",", on_bad_row))
+            table = table_rows(text, path, USUAL_DELIMITERS[suffix], on_bad_row)
+            rows = [Row(values, _origin(path, line)) for line, values in table]
     if not rows:
-        raise DataError(f"{path}: the file holds no rows")
+        raise _no_rows(path)
     return rows
 
 
@@ -135,9 +132,10 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
     Raises:
         DataError: as `read_rows`, when the broken row is reached.
     """
-    if _suffix(path) != ".jsonl":
+    if suffix_of(path) != ".jsonl":
         yield from read_rows(path, on_bad_row)
         return
+    found = False
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
             lines = iter(partial(file.readline, MAX_ROW + 1), b"")
@@ -145,22 +143,19 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
                 if len(content) > MAX_ROW:
                     raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
                 line = _decoded(content, path, number)
-                yield from _json_lines([line], path, number, on_bad_row)
+                for row in _json_lines([line], path, number, on_bad_row):
+                    found = True
+                    yield row
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    if not found:
+        raise _no_rows(path)
 
 
-def _split_of(file: Path) -> Split | None:
-    """Return the split that a file's name begins with, if it is a data file."""
-    if _suffix(file) not in SUFFIXES:
-        return None
-    name = file.name.lower()
-    return next((s for s in SPLITS if name.startswith((f"{s}.", f"{s}-", f"{s}_"))), None)
-
-
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """Return the ending of a file's name, in lower case and without `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
@@ -192,14 +187,34 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _decoded(content: bytes, path: Path, first: int = 1) -> str:
-    """Return the text of some lines, the first of which has this number."""
+    """Return the text of some lines, the first of which has this number.
+
+    Raises:
+        DataError: if it is not UTF-8.
+    """
+    if first == 1 and _is_utf16(content[:8]):
+        raise DataError(
+            f"{path}: not UTF-8 but UTF-16, as Excel's 'Unicode Text' is; save it as 'CSV UTF-8', "
+            f"or convert it: iconv -f UTF-16 -t UTF-8 {path.name}"
+        )
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + first
         raise DataError(
             f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8"
         ) from error
+    return text.lstrip(BYTE_ORDER_MARK) if first == 1 else text
+
+
+def _is_utf16(start: bytes) -> bool:
+    """Return whether a text begins with UTF-16's mark, or with ASCII in two bytes each."""
+    is_marked = start[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return is_marked or {0} in (set(start[::2]), set(start[1::2]))
+
+
+def _no_rows(path: Path) -> DataError:
+    return DataError(f"{path}: the file holds no rows that can be used")
 
 
 def _origin(path: Path, line: int) -> str:
@@ -210,56 +225,33 @@ def _json_lines(
     lines: Iterable[str], path: Path, first: int = 1, on_bad_row: OnBadRow = refuse_row
 ) -> Iterator[Row]:
     for number, line in enumerate(lines, start=first):
+        origin = _origin(path, number)
         if not line.strip():
             continue
         try:
-            values = _json(line, f"{path}:{number}")
-            if not isinstance(values, dict):
-                found = repr(line.strip()[:40])
-                raise DataError(f"{path}:{number}: the row is {found}, not a JSON object")
+            if line.startswith(BYTE_ORDER_MARK):
+                raise DataError(f"{origin}: {MARK_INSIDE}")
+            values = object_columns(read_json(line, origin), origin)
         except DataError as error:
             on_bad_row(error)
             continue
-        yield Row(values, _origin(path, number))
+        yield Row(values, origin)
 
 
 def _json_list(text: str, path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
     """Yield the objects of a JSON list; a row's number is its place in the list, from 1."""
-    rows = _json(text, str(path)) if text.strip() else []
+    rows = read_json(text, str(path)) if text.strip() else []
     if not isinstance(rows, list):
-        raise DataError(f"{path}: holds a {type(rows).__name__}; a list of objects is needed")
-    for number, values in enumerate(rows, start=1):
-        if not isinstance(values, dict):
-            found = reprlib.repr(values)
-            on_bad_row(DataError(f"{path}:{number}: the row is {found}, not a JSON object"))
+        found = "an object" if isinstance(rows, dict) else reprlib.repr(rows)
+        raise DataError(f"{path}: holds {found}; a list of objects is needed")
+    for number, row in enumerate(rows, start=1):
+        origin = _origin(path, number)
+        try:
+            values = object_columns(row, origin)
+        except DataError as error:
+            on_bad_row(error)
             continue
-        yield Row(values, _origin(path, number))
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON: {error}") from error
-
-
-def _table(text: str, path: Path, delimiter: str, on_bad_row: OnBadRow) -> Iterator[Row]:
-    """Yield the rows of CSV or TSV. This lifts the csv module's limit on fields, for good."""
-    csv.field_size_limit(sys.maxsize)  # a field may be a whole book
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        columns = next(reader, [])
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(columns):
-                found = f"{len(values)} fields; the header has {len(columns)}"
-                on_bad_row(DataError(f"{path}:{reader.line_num}: {found}"))
-                continue
-            yield Row(dict(zip(columns, values, strict=True)), _origin(path, reader.line_num))
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not a valid table: {error}") from error
+        yield Row(values, origin)
 
 
 def _parquet(path: Path) -> list[Row]:
@@ -271,7 +263,9 @@ def _parquet(path: Path) -> list[Row]:
             f"{path}: Parquet needs an extra: pip install 'tunewise[parquet]'"
         ) from error
     try:
-        values = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        names = column_names(table.column_names, str(path))
+        values = table.rename_columns(names).select(list(filter(None, names))).to_pylist()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:

@@ -17,8 +17,9 @@ from tunewise.data.rows import (
     Split,
     read_rows,
     refuse_row,
-    split_files,
 )
+from tunewise.data.split_files import split_files
+from tunewise.data.text_parts import text_parts
 from tunewise.errors import DataError
 
 Item = TypeVar("Item")
@@ -43,11 +44,10 @@ def local_source(path: Path) -> Source:
     """Return the splits of a folder; a single file is all training rows.
 
     Args:
-        path: a folder with files named for the splits (`train.jsonl`, `test_Hardy.txt.gz`,
-            `train-00000-of-00002.parquet`), or one file.
+        path: a folder with files named for the splits (see `split_files`), or one file.
 
     Raises:
-        DataError: if a folder has a file twice.
+        DataError: if it is unclear which files of a folder a split has.
     """
     if not path.is_dir():
         return Source(str(path), {"train": partial(read_rows, path)})
@@ -65,7 +65,8 @@ def rows_of(
     """Return the rows of one split: always the same rows, in the order of the data.
 
     Of data with training rows only, 10 % are for validation and 10 % for testing. Of data without
-    validation rows, 20 % of the training rows are for validation.
+    validation rows, 20 % of the training rows are for validation. Text files that are fewer than
+    the splits are each cut by length.
 
     Args:
         group: a column whose values keep their shares in every split.
@@ -93,6 +94,8 @@ def rows_of(
         held_out = {"validation": 1 - (train_size or TRAIN_SIZE)}
     else:
         return rows
+    if 0 < len(rows) <= len(held_out) and all(row.suffix == ".txt" for row in rows):
+        return [text_parts(row, held_out)[split] for row in rows]
     return split_rows(rows, split, held_out, source.where, group)
 
 
@@ -128,8 +131,7 @@ def split_rows(
         if split == "train":
             chosen += members[start:]
     if largest <= len(shares):
-        names = ", ".join(["train", *shares])
-        raise DataError(f"{where}: too few rows ({len(rows)}) to split into {names}")
+        raise _too_few(rows, shares, where, group)
     return [rows[index] for index in sorted(chosen)]
 
 
@@ -149,10 +151,28 @@ def subset(items: Sequence[Item], count: int, seed: int, groups: Sequence[str]) 
     return [items[index] for index in sorted(index for _, index in sorted(ranked)[:count])]
 
 
+def _too_few(
+    rows: list[Row], shares: Mapping[Split, float], where: str, group: str | None
+) -> DataError:
+    names = ", ".join(["train", *shares])
+    values = {_group_of(row, group) for row in rows}
+    if len(rows) > len(shares):
+        return DataError(
+            f"{where}: column {group!r} has {len(values)} different values in {len(rows)} rows, "
+            f"too few of each to split into {names}; are they labels, or numbers to be predicted?"
+        )
+    return DataError(
+        f"{where}: too few rows ({len(rows)}) to split into {names}; give more rows, or a folder "
+        "with a file for each split"
+    )
+
+
 def _group_of(row: Row, column: str | None) -> str:
     """Return the group of a row; a wrong label is reported when the row becomes an example."""
     value = row.value(column) if column else ""
-    return str(value) if isinstance(value, (str, int)) else ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, (str, int)) else ""
 
 
 def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:
@@ -172,4 +192,7 @@ def _read_all(files: list[Path], on_bad_row: OnBadRow) -> list[Row]:
 
 def _missing(source: Source, split: Split) -> DataError:
     endings = ", ".join(SUFFIXES)
-    return DataError(f"{source.where}: no file for the {split} split ({split}.* with {endings})")
+    return DataError(
+        f"{source.where}: no file for the {split} split ({split}.* with {endings}); add one, "
+        "or give a single file of all rows, which is then split"
+    )
