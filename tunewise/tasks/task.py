@@ -79,11 +79,6 @@ class Task(Settings):
     def _samples_are_of_splits(cls, samples: Any) -> Any:
         if isinstance(samples, Mapping) and (unknown := samples.keys() - set(SPLITS)):
             split = str(min(unknown, key=str))
-            name, colon, count = split.partition(":")
-            if colon and samples.get(split, count) is None:  # YAML's reading of {train:600}
-                raise ValueError(
-                    f"{split!r} is one name; a space is missing after the colon: {name}: {count}"
-                )
             raise ValueError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
         return samples
 
