@@ -5,7 +5,6 @@ Settings that change what is made of a row, such as a template, may differ betwe
 """
 
 import json
-import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,6 @@ from tunewise.runs.prepare import read_examples
 from tunewise.studies.study import Study
 from tunewise.studies.trials import Trial, candidates_of, seeds_of
 from tunewise.tasks import Task
-
-_SHORT = reprlib.Repr(maxstring=60)
 
 
 class Use(NamedTuple):
@@ -140,11 +137,9 @@ def _difference(first: Sequence[ComparedRow], second: Sequence[ComparedRow]) -> 
         for column in {**row.values, **other.values}:
             texts = [each.values.get(column, "nothing") for each in (row, other)]
             if texts[0] != texts[1]:
-                shown = map(_SHORT.repr, texts)
-                return f"column {column!r} of {row.id} holds {' and '.join(shown)}"
+                return f"column {column!r} of {row.id} holds {texts[0]:.60} and {texts[1]:.60}"
         if row.expected != other.expected:
-            shown = map(_SHORT.repr, (row.expected, other.expected))
-            return f"the answer to {row.id} is {' and '.join(shown)}"
+            return f"the answer to {row.id} is {row.expected!r:.60} and {other.expected!r:.60}"
     return ""
 
 
