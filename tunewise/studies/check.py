@@ -15,7 +15,7 @@ from tunewise.evaluation.answers import TextAnswer
 from tunewise.runs.memo import Shared
 from tunewise.runs.origin import hash_examples, read_origin
 from tunewise.runs.prepare import read_examples
-from tunewise.studies.study import Study
+from tunewise.studies.study import Cell, Study
 from tunewise.studies.trials import Trial, candidates_of, seeds_of
 from tunewise.tasks import Task
 
@@ -57,27 +57,30 @@ def check_rows(study: Study, folder: Path, data: Path | None, shared: Shared) ->
         is_done = is_done and bool(seeds)
     if is_done and all(trial.status in ("finished", "pruned") for trial in trials):
         return
+    by_cell = [_uses(study, cell) for cell in study.cells()]
     tested: dict[str, Use] = {}
-    for cell in study.cells():
-        chosen: dict[str, Use] = {}
-        for overrides in study.possible_overrides():
-            task = study.config(cell.name, cell.overrides, overrides).task
-            chosen.setdefault(task.model_dump_json(), Use(cell.name, task))
-        for use in chosen.values():
-            _read(use, study, data, shared)
-        _compare(list(chosen.values()), "validation", study, data, shared)
-        tested = tested | {key: use for key, use in chosen.items() if key not in tested}
+    for uses in by_cell:
+        tested |= {key: use for key, use in uses.items() if key not in tested}
+    for use in tested.values():
+        try:
+            for split in SPLITS:
+                read_examples(use.task, split, data, shared)
+        except TunewiseError as error:
+            where = f"study {study.name}: {use.cell}: " if len(tested) > 1 else ""
+            raise type(error)(f"{where}{error}") from error
+    for uses in by_cell:
+        _compare(list(uses.values()), "validation", study, data, shared)
     _compare(list(tested.values()), "test", study, data, shared)
     _compare_with_earlier(trials, data, shared)
 
 
-def _read(use: Use, study: Study, data: Path | None, shared: Shared) -> None:
-    """Read all splits of a task; its cell is named if they cannot be used."""
-    try:
-        for split in SPLITS:
-            read_examples(use.task, split, data, shared)
-    except TunewiseError as error:
-        raise type(error)(f"study {study.name}: {use.cell}: {error}") from error
+def _uses(study: Study, cell: Cell) -> dict[str, Use]:
+    """Return the tasks of a cell and its candidates, each by its settings as JSON."""
+    configs = [
+        study.config(cell.name, cell.overrides, overrides)
+        for overrides in study.possible_overrides()
+    ]
+    return {config.task.model_dump_json(): Use(cell.name, config.task) for config in configs}
 
 
 def _compare(
