@@ -5,7 +5,6 @@ seed; before that, its *candidates* may be tried, each with one seed, judged on 
 """
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -279,7 +278,7 @@ def _refuse_twice(axis: str, values: Sequence[Any]) -> None:
     seen = set()
     for value in values:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        text = json.dumps(float(value) if is_number else value, sort_keys=True, default=str)
+        text = repr(float(value) if is_number else value)
         if text in seen:
             raise ValueError(f"{axis}: {value!r} is given twice")
         seen.add(text)
