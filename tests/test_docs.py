@@ -95,6 +95,7 @@ def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("tunewise.run.run", stop)
     monkeypatch.setattr("tunewise.studies.runner.open_folder", lambda *_: None)
+    monkeypatch.setattr("tunewise.studies.check.check_rows", lambda *_: None)
     monkeypatch.setattr("tunewise.studies.runner.run_study", lambda *_: [])
     monkeypatch.chdir(ROOT)
 

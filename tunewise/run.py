@@ -24,6 +24,7 @@ from tunewise.runs.folder import (
     Line,
     append_line,
     locked,
+    numbered,
     read_predictions,
     read_result,
     refuse_used,
@@ -31,11 +32,13 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.frozen_states import add_frozen_states
 from tunewise.runs.interrupts import stop_requests
+from tunewise.runs.lengthen import keeps_checkpoint
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model
+from tunewise.runs.origin import kept_data
 from tunewise.runs.predict_split import predict_split, validate_model
 from tunewise.runs.predictions import check_metrics
-from tunewise.runs.prepare import Prepared, prepare
+from tunewise.runs.prepare import Prepared, prepare, run_name
 from tunewise.runs.progress import Progress
 from tunewise.runs.result import Evaluation, Result
 from tunewise.runs.resume import (
@@ -85,13 +88,15 @@ def run(
     The validation split chooses the best state; the test split is read once, at the end, with it.
 
     Args:
-        data: the folder in which a named task's rows are searched.
+        data: the folder in which a named task's rows are searched; for a run that is resumed,
+            without it, the one that it was started with.
         out: the folder to write everything to; must be new or empty. Without it, runs/NAME.
         progress: where to show how far it is.
         shared: what other runs of this process have read.
         read_test: whether the test split is read; not for a candidate that is only compared on
             validation data.
-        resume: continue from the folder's last checkpoint, to the same result as without a stop.
+        resume: continue from the folder's last checkpoint, to the same result as without a stop;
+            with more epochs, see `lengthen`.
 
     Raises:
         TunewiseError: if the configuration, the model or the data cannot be used, or are not those
@@ -105,13 +110,15 @@ def run(
         from_main(refuse_used, out, "--resume continues a run")
     device, shared = choose_device(), shared or Shared()
     reset_peak_bytes(device)
+    if resume and data is None:
+        data = from_main(kept_data, out or numbered(run_name(config), resume))
     prepared = prepare(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
     estimate = from_main(estimate_run, prepared, shared)
     warn_of_memory(estimate, device)
     model = _make_model(prepared)
     folder = from_main(run_folder, out, prepared.name, resume)
     with locked(folder) if is_main() else nullcontext():
-        from_main(begin_or_resume, prepared.config, folder)
+        from_main(begin_or_resume, prepared, data, folder)
         result = from_main(read_result, folder)
         if result is None:
             frozen = Stopwatch()
@@ -213,7 +220,8 @@ def _train(
                 logger.info("stopped early: no better %s since update %d", config.metric, best.step)
                 break
             stop = in_any_process(bool(requested))
-            from_main(saver.write_if_due, step.number, evaluation.seconds, now=stop)
+            ends = step.number == num_updates and keeps_checkpoint(config, model)
+            from_main(saver.write_if_due, step.number, evaluation.seconds, now=stop or ends)
             if stop:
                 raise KeyboardInterrupt
     best.restore(model)

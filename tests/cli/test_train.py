@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
 
 from .conftest import Tunewise
@@ -78,13 +79,20 @@ def test_a_folder_in_use_is_left_as_it_was(
 
 
 def test_a_run_is_resumed_by_its_folder_alone(
-    tunewise: Tunewise, run_words: list[str | Path], data: Path
+    tunewise: Tunewise, run_words: list[str | Path]
 ) -> None:
-    assert tunewise(*run_words).code == 0
-    assert tunewise("run", "--out", "out", "--resume", "--data", data).code == 0
-    other = tunewise("run", "--out", "out", "--resume", "--data", data, "seed=1")
-    assert other.code == 2  # a word makes it another configuration: the default one, with seed 1
-    assert "--resume" in other.err
+    constant = ("train.schedule=constant", "train.warmup=0")
+    assert tunewise(*run_words, *constant).code == 0
+    resume = ("run", "--out", "out", "--resume")
+    assert tunewise(*resume).code == 0
+    assert "very negative 2" in tunewise(*resume, "--dry-run").out
+    other = tunewise(*resume, "seed=1")
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "--resume: out was started with seed 0, and this has 1" in other.err
+    assert make_config(Path("out/config.yaml")).train.epochs == 1
+    assert tunewise(*resume, "train.epochs=2").code == 0
+    longer = make_config(Path("out/config.yaml"))
+    assert (longer.train.epochs, longer.method.model_dump()["rank"]) == (2, 2)
 
 
 def test_a_dry_run_shows_examples_and_lengths_and_leaves_nothing(
@@ -156,6 +164,27 @@ def test_a_study_says_what_is_planned_runs_it_and_is_resumed(
     assert "4 runs; 2 done, 2 to do" in resumed.out
     command = (tmp_path / "runs/ranks/command.txt").read_text()
     assert command == "tunewise study runs/ranks/study.yaml --out runs/ranks-again\n"
+
+
+def test_a_study_is_resumed_with_the_data_folder_that_it_was_started_with(
+    tunewise: Tunewise, tmp_path: Path, model_folder: Path, data: Path
+) -> None:
+    path = tmp_path / "ranks.yaml"
+    base = {"model": str(model_folder), "task": "sst5", "train": {"epochs": 1, "precision": "fp32"}}
+    path.write_text(json.dumps({"name": "ranks", "base": base, "vary": {"method.rank": [1]}}))
+    assert tunewise("study", path, "--data", data).code == 0
+    resumed = tunewise("study", path, "--resume", "seeds=2")
+    assert (resumed.code, resumed.err) == (0, "")
+    assert f"--data {data}" in (tmp_path / "runs/ranks/command.txt").read_text()
+
+
+def test_a_study_whose_rows_are_not_there_ends_before_its_plan(
+    tunewise: Tunewise, study_file: Path, tmp_path: Path
+) -> None:
+    answer = tunewise("study", study_file, "base.task.path=nowhere")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err == f"error: task.path: {tmp_path / 'nowhere'}: no such file or folder\n"
+    assert list((tmp_path / "runs/ranks").iterdir()) == []
 
 
 def test_a_study_with_a_failed_run_ends_with_2_and_says_which(

@@ -64,10 +64,10 @@ def test_a_search_s_candidates_are_in_the_study_s_folder(
 ) -> None:
     folder = copy(study)
     values = yaml.safe_load((folder / "study.yaml").read_text())
-    values["search"] = {"space": {"seed": {"low": 1, "high": 9}}, "trials": 1}
+    values["search"] = {"space": {"train.epochs": {"low": 1, "high": 9}}, "trials": 1}
     (folder / "study.yaml").write_text(yaml.safe_dump(values))
     (folder / "searches").mkdir()
-    tried = [{"overrides": {"seed": 3}, "folder": place, "status": "complete"}]
+    tried = [{"overrides": {"train.epochs": 3}, "folder": place, "status": "complete"}]
     for cell in validate(Study, values, "test").cells():
         search_file(cell, folder).write_text(json.dumps(tried))
     assert "searches" in refusal(lambda: write_report(folder))

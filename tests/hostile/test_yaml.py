@@ -9,7 +9,7 @@ import yaml
 
 from tunewise.config import make_config, parse_word
 from tunewise.errors import ConfigError
-from tunewise.studies.study import read_study
+from tunewise.studies.read import read_study
 from tunewise.yaml import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES, dump_yaml, load_yaml
 
 LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("method", "left"), [("lora", "adapter"), ("full", "model")])
 def test_a_run_leaves_its_files_and_no_others(start: Start, method: str, left: str) -> None:
     folder = start(f"method={method}").folder
-    names = {"config.yaml", "metrics.jsonl", "predictions.jsonl", "result.json", left}
-    assert {path.name for path in folder.iterdir()} == names
+    names = {"config.yaml", "origin.json", "metrics.jsonl", "predictions.jsonl", "result.json"}
+    assert {path.name for path in folder.iterdir()} == names | {left}
 
 
 def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> None:

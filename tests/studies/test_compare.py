@@ -1,12 +1,17 @@
 """A comparison says which differences are significant, and recommends by its rule."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tunewise.config import write_yaml
 from tunewise.errors import ConfigError
+from tunewise.runs.folder import ORIGIN_FILE
+from tunewise.runs.origin import read_origin, write_origin
 from tunewise.studies import compare as comparing
 from tunewise.studies.compare import Comparison, compare
+from tunewise.studies.trials import STUDY_FILE, seeds_of
 
 from .conftest import MakeStudy, RunStudy
 
@@ -108,12 +113,37 @@ def test_a_study_that_has_not_run_is_compared_as_far_as_it_is(
     assert "the last 9 asked for" in compared.rows[0].failures[0]
 
 
+def one_after_the_other(
+    make_study: MakeStudy, go: RunStudy, folder: Path, axis: str, values: list[Any]
+) -> None:
+    """Run cells as studies of their own, and leave a study of all of them."""
+    for value in values:
+        go(make_study(vary={axis: [value]}))
+    write_yaml(make_study(vary={axis: values}), folder / STUDY_FILE)
+
+
 def test_runs_on_other_rows_are_not_compared(
     make_study: MakeStudy, go: RunStudy, tmp_path: Path
 ) -> None:
-    go(make_study(vary={"task.samples": [4, 8]}))
+    one_after_the_other(make_study, go, tmp_path / "study", "task.samples", [4, 8])
     with pytest.raises(ConfigError, match="have different test examples"):
         compare(tmp_path / "study")
+
+
+def test_runs_on_other_texts_with_the_same_labels_are_not_compared(
+    make_study: MakeStudy, go: RunStudy, tmp_path: Path
+) -> None:
+    study = make_study(vary={"method.rank": [1, 2]})
+    go(study)
+    (trial,) = seeds_of(study, study.cells()[0], tmp_path / "study")
+    origin = read_origin(trial.folder)
+    assert origin is not None
+    changed = origin.model_copy(update={"rows": origin.rows | {"test": "of another text"}})
+    write_origin(changed, trial.folder)
+    with pytest.raises(ConfigError, match="have different test examples"):
+        compare(tmp_path / "study")
+    (trial.folder / ORIGIN_FILE).unlink()  # as of an earlier version
+    assert len(compare(tmp_path / "study").pairs) == 1
 
 
 def test_only_a_study_s_folder_can_be_compared(tmp_path: Path) -> None:

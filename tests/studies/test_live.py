@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tunewise.estimate import format_duration
+from tunewise.runs.memo import Shared
 from tunewise.studies.live import estimate_cells, show_plan
 from tunewise.studies.study import Study
 
@@ -27,7 +28,7 @@ def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
     study = make_study(vary=GRID, seeds=2)
-    expected = estimate_cells(study, tmp_path, None, jobs=1)
+    expected = estimate_cells(study, tmp_path, None, 1, Shared())
     assert expected.keys() == {"lora", "full"}
     assert expected["full"].peak_bytes > expected["lora"].peak_bytes > 2**26
     num_runs, lines = shown(study, tmp_path)
@@ -41,9 +42,9 @@ def test_a_finished_cell_takes_nothing(make_study: MakeStudy, go: RunStudy, tmp_
     study = make_study(vary=GRID)
     go(make_study(runs=[{"name": "lora"}]))
     folder = tmp_path / "study"
-    assert estimate_cells(study, folder, None, jobs=1).keys() == {"full"}
+    assert estimate_cells(study, folder, None, 1, Shared()).keys() == {"full"}
     go(study)
-    assert not estimate_cells(study, folder, None, jobs=1)
+    assert not estimate_cells(study, folder, None, 1, Shared())
     assert shown(study, folder)[1][-1] == "2 runs; 2 done, 0 to do"
 
 
@@ -51,7 +52,7 @@ def test_a_cell_that_cannot_be_run_leaves_the_whole_unknown(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
     study = make_study(vary={"method.blocks": ["all", "last-9"]})  # of two
-    assert estimate_cells(study, tmp_path, None, jobs=1).keys() == {"blocks=all"}
+    assert estimate_cells(study, tmp_path, None, 1, Shared()).keys() == {"blocks=all"}
     assert shown(study, tmp_path)[1][-1] == "2 runs; 0 done, 2 to do"
 
 

@@ -9,8 +9,9 @@ from tunewise.metrics import METRICS
 from tunewise.models.folder import shape_of
 from tunewise.runs.parameters import count_parameters
 from tunewise.runs.prepare import max_sequence_length
+from tunewise.studies.read import read_study
 from tunewise.studies.runner import open_folder, run_study
-from tunewise.studies.study import Cell, Study, read_study
+from tunewise.studies.study import Cell, Study
 from tunewise.studies.trials import candidates_of, seeds_of
 from tunewise.tasks import Classification
 

@@ -11,7 +11,8 @@ from tunewise.errors import ConfigError
 from tunewise.methods import METHODS
 from tunewise.settings import validate
 from tunewise.studies.overrides import folder_name, grid, title_of
-from tunewise.studies.study import Study, read_study
+from tunewise.studies.read import read_study
+from tunewise.studies.study import Study
 from tunewise.studies.trials import candidates_of
 
 

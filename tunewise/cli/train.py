@@ -43,15 +43,18 @@ def run(
     from tunewise.run import run as run_config
     from tunewise.runs.dry_run import dry_run as examples_and_lengths
     from tunewise.runs.folder import CONFIG_FILE
+    from tunewise.runs.origin import kept_data
     from tunewise.runs.progress import Progress
     from tunewise.training.parallel import is_main
 
     fields = only_given(model=model, task=task, method=method)
-    if resume and out is not None and not words and not fields:
-        path = out / CONFIG_FILE  # `run --resume --out DIR`: the run in DIR, as it was configured
+    if resume and out is not None and path is None:
+        kept = out / CONFIG_FILE  # the run in `out`, as it was configured, with any fields changed
+        path = kept if kept.is_file() or not (words or fields) else None
     config = make_config(path, fields, overrides)
     console = Console(quiet=not is_main())
     if dry_run:
+        data = data or (kept_data(out) if resume else None)
         show.print_dry_run(*examples_and_lengths(config, data), console)
         return
     record = run_config(config, data, out, Progress(console), resume=resume)
@@ -82,9 +85,12 @@ def study(
     """Run every cell of a study, each with the same budget and seeds."""
     from rich.console import Console
 
+    from tunewise.runs.memo import Shared
+    from tunewise.runs.origin import kept_data
+    from tunewise.studies.check import check_rows
     from tunewise.studies.live import show_plan, show_progress
+    from tunewise.studies.read import read_study
     from tunewise.studies.runner import open_folder, run_study
-    from tunewise.studies.study import read_study
     from tunewise.training.parallel import num_launched
 
     if num_launched() > 1:
@@ -92,12 +98,14 @@ def study(
     plan = read_study(file, words or [])
     folder = out or Path("runs") / plan.name
     open_folder(folder, resume)
-    console = Console()
+    data = data or (kept_data(folder) if resume else None)
+    console, shared = Console(), Shared()
     # What each run logs would tear the table.
     logging.getLogger("tunewise").setLevel(logging.WARNING)
-    num_runs = show_plan(plan, folder, data, jobs, console)
+    check_rows(plan, folder, data, shared)
+    num_runs = show_plan(plan, folder, data, jobs, console, shared)
     with show_progress(plan, num_runs, console) as notify:
-        failed = run_study(plan, folder, data, jobs, notify)
+        failed = run_study(plan, folder, data, jobs, notify, shared)
     console.print(f"\nfor the report: tunewise report {folder}", highlight=False, soft_wrap=True)
     if failed:
         more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""

@@ -4,7 +4,6 @@ import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import rmtree
 
 import torch
 
@@ -16,11 +15,11 @@ from tunewise.metrics import METRICS, Prediction, interval
 from tunewise.metrics.classification import confusion_matrix, per_class
 from tunewise.models import LanguageModel
 from tunewise.runs.folder import (
-    CHECKPOINT_FOLDER,
     PREDICTIONS_FILE,
     write_predictions,
     write_result,
 )
+from tunewise.runs.lengthen import clear_checkpoints
 from tunewise.runs.model import save_trained
 from tunewise.runs.predictions import compute
 from tunewise.runs.prepare import Prepared
@@ -105,7 +104,7 @@ def finish(
         environment=_environment(config, device, version),
     )
     write_result(folder, result)
-    rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)  # a finished run needs none
+    clear_checkpoints(config, model, folder)
     return result
 
 

@@ -18,6 +18,7 @@ from tunewise.runs.result import Evaluation, Failure, Result
 from tunewise.training.loop import Step
 
 CONFIG_FILE = "config.yaml"
+ORIGIN_FILE = "origin.json"
 METRICS_FILE = "metrics.jsonl"
 PREDICTIONS_FILE = "predictions.jsonl"
 RESULT_FILE = "result.json"
@@ -42,7 +43,7 @@ def run_folder(out: Path | None, name: str, resume: bool) -> Path:
     Raises:
         ConfigError: if `out` holds anything else already, or cannot be made.
     """
-    folder = out or _numbered(name, resume)
+    folder = out or numbered(name, resume)
     if not resume or not folder.is_dir() or not _holds_something(folder):
         return new_folder(folder, "--resume continues a run")
     if not (folder / CONFIG_FILE).is_file():
@@ -75,7 +76,7 @@ def new_folder(folder: Path, hint: str = "give another") -> Path:
     return folder
 
 
-def _numbered(name: str, resume: bool) -> Path:
+def numbered(name: str, resume: bool) -> Path:
     """Return the first free one of runs/NAME, runs/NAME-2, ..., or the last there is."""
     folder, last, number = Path("runs") / name, None, 1
     while folder.exists():
@@ -85,8 +86,9 @@ def _numbered(name: str, resume: bool) -> Path:
 
 
 def _holds_something(folder: Path) -> bool:
-    """Return whether the folder holds more than a lock and an unfinished config.yaml."""
-    return any(path.name not in (LOCK_FILE, f"{CONFIG_FILE}.part") for path in folder.iterdir())
+    """Return whether the folder holds more than a run leaves before its config.yaml."""
+    early = (LOCK_FILE, ORIGIN_FILE, f"{ORIGIN_FILE}.part", f"{CONFIG_FILE}.part")
+    return any(path.name not in early for path in folder.iterdir())
 
 
 @contextmanager

@@ -108,11 +108,8 @@ def prepare(
     else:
         source, shape = stand_in, KNOWN_MODELS[config.model].config
     tokenizer = shared.get(TokenizerKey(source), partial(Tokenizer.load, source))
-    task, name = config.task, f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
-    keys = {split: ExamplesKey(task.model_dump_json(), data, split) for split in splits}
-    examples = {
-        split: shared.get(keys[split], partial(task.examples, split, data)) for split in splits
-    }
+    keys = {split: _examples_key(config.task, split, data) for split in splits}
+    examples = {split: read_examples(config.task, split, data, shared) for split in splits}
     for split in splits:
         notices = partial(warn_of_examples, split, examples[split], examples["train"])
         shared.get(NoticesKey(keys[split]), notices)
@@ -125,7 +122,27 @@ def prepare(
         )
         for split in splits
     }
+    name = run_name(config)
     return Prepared(name, config, source, shape, tokenizer, layout, examples, encoded, device)
+
+
+def run_name(config: RunConfig) -> str:
+    """Return the name of a run, which its folder has unless another is given."""
+    return f"{Path(config.model).name}-{config.task.name}-{config.method.kind}"
+
+
+def read_examples(task: Task, split: Split, data: Path | None, shared: Shared) -> list[Example]:
+    """Return the examples of a split, from the memory that runs share if they are there.
+
+    Raises:
+        DataError: if the rows cannot be used.
+    """
+    key = _examples_key(task, split, data)
+    return shared.get(key, partial(task.examples, split, data))
+
+
+def _examples_key(task: Task, split: Split, data: Path | None) -> ExamplesKey:
+    return ExamplesKey(task.model_dump_json(), data, split)
 
 
 def resolve(

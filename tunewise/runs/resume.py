@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunewise.config import RunConfig, make_config, write_yaml
+from tunewise.config import make_config, write_yaml
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.rows import Split
 from tunewise.errors import ConfigError
@@ -21,34 +21,77 @@ from tunewise.runs.folder import (
     METRICS_FILE,
     Line,
     read_lines,
+    read_result,
     write_lines,
 )
+from tunewise.runs.lengthen import differs_in_length, lengthen
+from tunewise.runs.origin import Origin, origin_of, read_origin, write_origin
+from tunewise.runs.prepare import Prepared
 from tunewise.training import checkpoint
 from tunewise.training.best import BestState
 from tunewise.training.config import TrainConfig
-from tunewise.training.loop import Step
+from tunewise.training.loop import Step, updates_per_epoch
 from tunewise.training.optimizers import Optimizer
 from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
 
 
-def begin_or_resume(config: RunConfig, folder: Path) -> None:
-    """Write the configuration of a new run; check that a resumed run has the same.
+def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None:
+    """Write the configuration of a new run, and where its rows are from; check a resumed one.
+
+    A run that is resumed has the configuration and the rows that it was started with. Only its
+    length may be another; see `lengthen`.
+
+    Args:
+        data: the data folder that was given.
 
     Raises:
-        ConfigError: if the folder's run has another configuration; the first difference is shown.
+        ConfigError: if the folder's run has another configuration, whose first difference is
+            shown, or other rows.
     """
-    path = folder / CONFIG_FILE
+    path, origin = folder / CONFIG_FILE, origin_of(data, prepared.examples)
     if not path.is_file():
-        write_yaml(config, path)
+        write_origin(origin, folder)  # first: a folder with a configuration is that of a run
+        write_yaml(prepared.config, path)
         return
-    there, here = make_config(path).deciding, config.deciding
-    if there != here:
+    there, here = make_config(path).deciding, prepared.config.deciding
+    same_length = there == here
+    if not (same_length or differs_in_length(there, here)):
         raise ConfigError(
-            f"--resume: {folder} was started with {_difference(there, here)}; repeat its command, "
-            "or give another --out"
+            f"--resume: {folder} was started with {_difference(there, here)}; --resume with "
+            "nothing but --out continues it, and another --out begins a new run"
         )
+    is_known = _check_origin(origin, folder, must_agree=not same_length)
+    if not same_length:
+        sequences = prepared.encoded["train"].sequences
+        num_units = len(here.train.objective.units(sequences))
+        lengthen(folder, prepared.config, updates_per_epoch(num_units, here.train))
+    if is_known:
+        write_origin(origin, folder)  # the rows may lie in another folder now
+
+
+def _check_origin(origin: Origin, folder: Path, must_agree: bool) -> bool:
+    """Return whether rows are those that a run was started with; False if its folder is silent.
+
+    Args:
+        must_agree: whether they must be, though the run has finished.
+
+    Raises:
+        ConfigError: if they are others, and the run is to go on.
+    """
+    kept = read_origin(folder)
+    split = None if kept is None else kept.changed_split(origin.rows)
+    if split is None:
+        return kept is not None
+    problem = f"the {split} rows are not those that {folder} was started with"
+    if read_result(folder) is None or must_agree:
+        where = f" (--data {kept.data})" if kept and kept.data else ""
+        raise ConfigError(
+            f"--resume: {problem}{where}; bring them back, or begin a new run with another --out"
+        )
+    logger.warning("%s; its result is of those", problem)
+    return False
 
 
 def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:

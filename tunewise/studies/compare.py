@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from tunewise.runs.folder import (
     read_predictions,
     read_result,
 )
+from tunewise.runs.origin import read_origin
 from tunewise.runs.result import Result
 from tunewise.settings import validate
 from tunewise.studies.statistics import (
@@ -264,11 +266,16 @@ def _cost_of(kind: Cost, result: Result) -> float:
 
 def _check_same_examples(rows: Sequence[CellResult]) -> None:
     """Raise ConfigError unless all runs have the same test examples."""
-    first_by_examples: dict[tuple[tuple[str, str], ...], StoredRun] = {}
-    for row in rows:
-        for run in row.runs:
-            examples = tuple((p.example_id, p.expected) for p in run.predictions)
-            first_by_examples.setdefault(examples, run)
+    runs = [run for row in rows for run in row.runs]
+    origins = [read_origin(run.folder) for run in runs]
+    tasks = {run.result.config.task.model_dump_json() for run in runs}
+    first_by_examples: dict[Any, StoredRun] = {}
+    for run, origin in zip(runs, origins, strict=True):
+        examples = tuple((p.example_id, p.expected) for p in run.predictions)
+        # One task makes the same texts of the same rows; folders of old versions have no hash.
+        is_comparable = len(tasks) == 1 and None not in origins
+        texts = origin.rows.get("test") if origin and is_comparable else None
+        first_by_examples.setdefault((examples, texts), run)
     if len(first_by_examples) > 1:
         first, second, *_ = first_by_examples.values()
         raise ConfigError(

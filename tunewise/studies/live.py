@@ -24,13 +24,21 @@ from tunewise.studies.study import Study
 from tunewise.studies.trials import candidates_of, seeds_of
 
 
-def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console: Console) -> int:
+def show_plan(
+    study: Study,
+    folder: Path,
+    data: Path | None,
+    jobs: int,
+    console: Console,
+    shared: Shared | None = None,
+) -> int:
     """Print the runs done and to do of each cell with their estimates, and return the number to do.
 
     Args:
         folder: the study's folder.
         data: the folder in which a named task's rows are searched.
         jobs: processes at once.
+        shared: keeps what is read, such as rows.
 
     Returns:
         How many runs there are to do: of a cell, one per candidate, then one per seed.
@@ -41,7 +49,7 @@ def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console:
         table.add_column(column, justify="right")
     num_runs = num_left = peak_bytes = 0
     seconds, all_known = 0.0, True
-    expected = estimate_cells(study, folder, data, jobs)
+    expected = estimate_cells(study, folder, data, jobs, shared or Shared())
     for cell in study.cells():
         candidates = candidates_of(study, cell, folder)
         tried = sum(trial.status in ("finished", "pruned") for trial in candidates)
@@ -69,12 +77,14 @@ def show_plan(study: Study, folder: Path, data: Path | None, jobs: int, console:
     return num_left
 
 
-def estimate_cells(study: Study, folder: Path, data: Path | None, jobs: int) -> dict[str, Estimate]:
+def estimate_cells(
+    study: Study, folder: Path, data: Path | None, jobs: int, shared: Shared
+) -> dict[str, Estimate]:
     """Return the estimate of one run, for each cell that has not finished.
 
     A cell that cannot be run is left out: its runs will report why.
     """
-    shared, threads = Shared(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))  # as many as a run will have
     estimates = {}
     for cell in study.cells():

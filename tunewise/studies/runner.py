@@ -13,8 +13,10 @@ from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import write_whole
 from tunewise.run import run
 from tunewise.runs.folder import (
+    CHECKPOINT_FOLDER,
     LOCK_FILE,
     METRICS_FILE,
+    ORIGIN_FILE,
     locked,
     read_error,
     read_lines,
@@ -22,8 +24,10 @@ from tunewise.runs.folder import (
     write_error,
 )
 from tunewise.runs.memo import Shared
+from tunewise.runs.origin import Origin, kept_data, write_origin
 from tunewise.runs.progress import Progress
 from tunewise.runs.result import Evaluation
+from tunewise.studies.check import check_rows
 from tunewise.studies.events import Event, Notify
 from tunewise.studies.search import Watch, search
 from tunewise.studies.study import Cell, Study
@@ -38,7 +42,7 @@ from tunewise.studies.trials import (
 from tunewise.studies.workers import POLL_SECONDS, WorkItem, workers
 from tunewise.training.loop import Step
 
-LEFT_AT_START = (LOCK_FILE, f"{STUDY_FILE}.part")
+LEFT_AT_START = (LOCK_FILE, ORIGIN_FILE, f"{ORIGIN_FILE}.part", f"{STUDY_FILE}.part")
 """Files that a study may leave if it is stopped before it has written anything."""
 
 
@@ -65,7 +69,12 @@ def open_folder(folder: Path, resume: bool) -> None:
 
 
 def run_study(
-    study: Study, folder: Path, data: Path | None, jobs: int, notify: Notify
+    study: Study,
+    folder: Path,
+    data: Path | None,
+    jobs: int,
+    notify: Notify,
+    shared: Shared | None = None,
 ) -> list[str]:
     """Run everything of a study that has not finished; return the failures, a line each.
 
@@ -76,15 +85,19 @@ def run_study(
 
     Args:
         folder: the study's folder; see `open_folder`.
-        data: the folder in which a named task's rows are searched.
+        data: the folder in which a named task's rows are searched; without it, the one that the
+            study was started with.
         jobs: processes at once, among which the threads of the processor are divided.
+        shared: what was read before, such as rows.
 
     Raises:
-        ConfigError: if the study cannot be run.
+        TunewiseError: if the study cannot be run, or its rows cannot be used; see `check_rows`.
         TrainingError: if a process was killed.
     """
-    cells = study.cells()
-    with locked(folder), workers(jobs, notify) as do_all:
+    cells, shared, data = study.cells(), shared or Shared(), data or kept_data(folder)
+    with locked(folder), workers(jobs, notify, shared) as do_all:
+        check_rows(study, folder, data, shared)
+        write_origin(Origin(data=None if data is None else data.absolute()), folder)
         write_yaml(study, folder / STUDY_FILE)
         write_whole(folder / COMMAND_FILE, _command(folder, data) + "\n")
         if study.search:
@@ -166,6 +179,7 @@ def run_trial(
         write_error(trial.folder, error)
         progress.send(1.0, f"failed: {' '.join(str(error).split())}")
         return None
+    rmtree(trial.folder / CHECKPOINT_FOLDER, ignore_errors=True)  # only its study lengthens it
     best = record.result.best
     ended = f"validation {best.metric} {best.value:.4f}"
     if (test := record.result.metrics.get("test")) is not None:

@@ -7,15 +7,15 @@ seed; before that, its *candidates* may be tried, each with one seed, judged on 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunewise.config import RunConfig, parse_word, read_yaml, set_field
+from tunewise.config import RunConfig, set_field
 from tunewise.errors import ConfigError
 from tunewise.settings import Settings, validate
 from tunewise.studies.overrides import Overrides, grid, paths_of, title_of
+from tunewise.studies.set_once import Setting, field_of, refuse_overwritten
 
 Cost = Literal["trainable", "memory", "time"]
 
@@ -74,7 +74,11 @@ class SetUp(Settings):
             return values
         others = {key: value for key, value in values.items() if key not in ("name", "fields")}
         fields = values.get("fields", {})
-        merged = {**fields, **others} if isinstance(fields, Mapping) else fields
+        if not isinstance(fields, Mapping):
+            return {"name": values.get("name", ""), "fields": fields}
+        if twice := sorted(map(str, fields.keys() & others.keys())):
+            raise ValueError(f"{twice[0]} is given twice, in `fields` and beside it")
+        merged = {**fields, **others}
         return {"name": values.get("name", ""), "fields": merged}
 
 
@@ -112,6 +116,7 @@ class Study(Settings):
         for key, values in axes.items():
             if not values:
                 raise ValueError(f"{key}: a list of values is needed")
+            _refuse_twice(key, values)
             num_paths = len(paths_of(key))
             if num_paths == 1:
                 continue
@@ -125,6 +130,37 @@ class Study(Settings):
         if self.tune and self.search:
             raise ValueError("give either `tune` or `search`")
         return self
+
+    @model_validator(mode="after")
+    def _each_field_is_set_once(self) -> Self:
+        for settings in self.settings():
+            refuse_overwritten(settings)
+            for setting in settings:
+                if field_of(setting.path) == ("seed",):
+                    self._refuse_seed(setting)
+        return self
+
+    def _refuse_seed(self, setting: Setting) -> None:
+        if setting.part in ("`tune`", "`search`"):
+            raise ValueError(
+                f"{setting.part} sets seed: a seed is nothing to be tuned; to repeat each cell, "
+                "give `seeds`"
+            )
+        if self.seeds > 1:
+            raise ValueError(
+                f"seed is set by {setting.part}, and `seeds` is {self.seeds}, which runs each cell "
+                "with base.seed, base.seed + 1, ...; give one of them"
+            )
+
+    def settings(self) -> list[list[Setting]]:
+        """Return the fields that the parts of the study set, in their order, by entry of `runs`."""
+        points = [*_axis_settings("`vary`", self.vary), *_axis_settings("`tune`", self.tune)]
+        points += [Setting("`search`", p, v.choices or [v.low]) for p, v in self.space.items()]
+        made = []
+        for entry in self.runs or [SetUp()]:
+            part = f"`runs` ({entry.name!r})" if entry.name else "`runs`"
+            made.append([*(Setting(part, path, [v]) for path, v in entry.fields.items()), *points])
+        return made
 
     def cells(self) -> list["Cell"]:
         """Return the cells, in the order of `runs` and of the grid, whose first axis is slowest.
@@ -177,6 +213,19 @@ class Study(Settings):
         """Return the points of the `tune` grid, the same for each cell; none without `tune`."""
         return grid(self.tune) if self.tune else []
 
+    def possible_overrides(self) -> list[Overrides]:
+        """Return what candidates may set: all of `tune`; of `search`, each choice and bound."""
+        if self.search is None:
+            return self.candidates() or [{}]
+        values = {path: each.choices or [each.low, each.high] for path, each in self.space.items()}
+        first = {path: of_field[0] for path, of_field in values.items()}
+        return [first | {path: value} for path in values for value in values[path]]
+
+    @property
+    def space(self) -> dict[str, Range]:
+        """The values that `search` may choose for each field; empty without it."""
+        return self.search.space if self.search else {}
+
     def config(self, name: str, *overrides: Overrides) -> RunConfig:
         """Return the base configuration with some fields set.
 
@@ -213,56 +262,23 @@ class Cell:
         return self.config.model_copy(update={"seed": self.config.seed + number})
 
 
-def read_study(path: Path, words: Sequence[str] = ()) -> Study:
-    """Return the study in a YAML file, with the changes that `key=value` words make.
-
-    A word sets a field of the study (`seeds=1`), or one of the configuration for all cells
-    (`model=pocket`); an axis over that field is dropped.
-
-    Raises:
-        ConfigError: one line that names the file and the field.
-    """
-    values = read_yaml(path)
-    fixed: list[tuple[list[str], Any]] = []
-    for word in words:
-        keys, value = parse_word(word)
-        if keys[0] in ("vary", "tune") and len(keys) > 1:
-            set_field(values, [keys[0], ".".join(keys[1:])], value)
-        elif keys[0] in Study.model_fields:
-            set_field(values, keys, value)
-        else:
-            fixed.append((keys, value))
-    study = validate(Study, values, str(path))
-    return _fix_fields(study, fixed) if words else study
+def _axis_settings(part: str, axes: Mapping[str, list[Any]]) -> list[Setting]:
+    """Return the fields that the axes of a grid set."""
+    settings = []
+    for axis, values in axes.items():
+        paths = paths_of(axis)
+        for number, path in enumerate(paths):
+            of_path = values if len(paths) == 1 else [value[number] for value in values]
+            settings.append(Setting(part, path, of_path))
+    return settings
 
 
-def _fix_fields(study: Study, fixed: Sequence[tuple[list[str], Any]]) -> Study:
-    """Return the study with some fields set to one value for all cells.
-
-    Axes over those fields are dropped. So are published figures of cells that no longer exist.
-    """
-    base = copy.deepcopy(study.base)
-    for keys, value in fixed:
-        set_field(base, keys, value)
-    paths = {".".join(keys) for keys, _ in fixed}
-    runs = [
-        entry.model_copy(update={"fields": _without(entry.fields, paths)}) for entry in study.runs
-    ]
-    changed = {
-        "base": base,
-        "runs": runs,
-        "vary": _without(study.vary, paths),
-        "tune": _without(study.tune, paths),
-        "published": {},
-    }
-    fixed_study = study.model_copy(update=changed)
-    names = {cell.name for cell in fixed_study.cells()}
-    if paths & {"model", "task"}:
-        return fixed_study  # figures of another model or task say nothing about this one
-    published = {name: figures for name, figures in study.published.items() if name in names}
-    return fixed_study.model_copy(update={"published": published})
-
-
-def _without(axes: Mapping[str, Any], paths: set[str]) -> dict[str, Any]:
-    """Return the axes or overrides that set none of these fields."""
-    return {axis: value for axis, value in axes.items() if not paths.intersection(paths_of(axis))}
+def _refuse_twice(axis: str, values: Sequence[Any]) -> None:
+    """Raise ValueError if an axis has a value twice; 4 and 4.0 are one."""
+    seen = set()
+    for value in values:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        text = repr(float(value) if is_number else value)
+        if text in seen:
+            raise ValueError(f"{axis}: {value!r} is given twice")
+        seen.add(text)

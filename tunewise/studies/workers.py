@@ -32,17 +32,19 @@ DoAll = Callable[[Sequence[WorkItem]], None]
 
 
 @contextmanager
-def workers(jobs: int, notify: Notify) -> Iterator[DoAll]:
+def workers(jobs: int, notify: Notify, shared: Shared) -> Iterator[DoAll]:
     """Yield a function that does several pieces of work: in this process, or in `jobs` others.
 
     SIGINT and SIGTERM are passed on to the other processes. Each finishes its update, writes a
     checkpoint and starts nothing more.
 
+    Args:
+        shared: what the work in this process shares.
+
     Raises:
         TrainingError: if a process was killed.
     """
     if jobs == 1:
-        shared = Shared()
 
         def do_one_by_one(pieces: Sequence[WorkItem]) -> None:
             for work in pieces:

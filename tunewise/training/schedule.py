@@ -17,7 +17,7 @@ def learning_rate(update: int, num_updates: int, config: TrainConfig) -> float:
     """
     assert config.learning_rate is not None
     low, high = config.min_learning_rate, config.learning_rate
-    warmup = round(config.warmup * num_updates)
+    warmup = num_warmup_updates(num_updates, config)
     if update < warmup:
         return low + (high - low) * update / warmup
     if config.schedule == "constant":
@@ -26,3 +26,8 @@ def learning_rate(update: int, num_updates: int, config: TrainConfig) -> float:
     if config.schedule == "linear":
         return high + (low - high) * progress
     return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def num_warmup_updates(num_updates: int, config: TrainConfig) -> int:
+    """Return the number of updates during which the learning rate rises."""
+    return round(config.warmup * num_updates)

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from tunewise.config import RunConfig, make_config
 from tunewise.data.rows import read_rows, stream_rows
 from tunewise.settings import validate
-from tunewise.studies.study import read_study
+from tunewise.studies.read import read_study
 from tunewise.studies.trials import candidates_of
 from tunewise.tasks import TASKS
 
