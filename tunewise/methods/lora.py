@@ -6,7 +6,7 @@ the frozen one. One pair costs R · (in + out) parameters, DoRA's magnitude `out
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -18,6 +18,7 @@ from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import Method, freeze, refuse_settings
 from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.layers import Linear
+from tunewise.peft.origin import say_origin
 from tunewise.peft.read import Folder, read_lora, set_label_layer
 from tunewise.peft.write import PeftAdapter, lora_adapter
 
@@ -115,6 +116,11 @@ class LoRA(Method):
                     "singular values"
                 )
             layer.initialise(self.init, generator)
+
+    def say_origin(self, model: str, labels: Sequence[str] | None) -> None:
+        """Say whether the adapter in `from` was made for another model; nothing without one."""
+        if self.from_ is not None:
+            say_origin(self.from_, "LORA", model, labels)
 
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
         """Return the updates; those of layers that are fused in transformers are joined."""

@@ -1,0 +1,49 @@
+"""The model and the labels that an adapter was made for, as far as its configuration tells."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunewise.peft.config import PeftType, read_adapter_config
+from tunewise.peft.names import base_model_name
+
+logger = logging.getLogger(__name__)
+
+
+def say_origin(folder: Path, peft_type: PeftType, model: str, labels: Sequence[str] | None) -> None:
+    """Warn if an adapter seems to be another model's, and tell the order of its labels.
+
+    Shapes are checked elsewhere. Two models of one shape are told apart by their names alone.
+
+    Args:
+        model: the name of the run's model.
+        labels: the names of the labels, if the model has a label layer.
+    """
+    config = read_adapter_config(folder, peft_type)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if isinstance(base, str) and base:
+        there, here = base_model_name(base), base_model_name(model)
+        if _last_part(there) != _last_part(here):
+            logger.warning(
+                "%s: the adapter was made for the model %s, and this run's is %s; with other "
+                "weights below it, it is not what was trained",
+                folder,
+                there,
+                here,
+            )
+        elif there != here:
+            logger.info("%s: made for %s, which is taken for %s", folder, there, here)
+    if revision not in (None, "main"):
+        logger.warning("%s: made for revision %s of %s", folder, revision, base)
+    if labels and config.get("task_type") == "SEQ_CLS":
+        logger.info(
+            "%s: the label layer's rows are taken for %s: PEFT keeps no names of labels",
+            folder,
+            ", ".join(labels),
+        )
+
+
+def _last_part(name: str) -> str:
+    """Return the name of a model without its owner on the hub, or without its parent folders."""
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1].casefold()
