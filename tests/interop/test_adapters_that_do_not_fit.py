@@ -20,8 +20,9 @@ from tunewise.errors import TunewiseError
 from tunewise.peft.config import ALLOWED_VALUES, UNDERSTOOD, UNDERSTOOD_IN_ALL
 from tunewise.peft.origin import say_origin
 from tunewise.run import run
+from tunewise.runs.model import load_trained
 
-from .in_peft import TASK, read, written_by_peft
+from .in_peft import TASK, Trained, read, written_by_peft
 
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = [
@@ -69,9 +70,8 @@ def changed(adapters: Adapters, tmp_path: Path) -> Callable[..., Path]:
         out = shutil.copytree(adapters(kind), tmp_path / "changed")
         config, weights = out / "adapter_config.json", out / "adapter_model.safetensors"
         config.write_text(json.dumps(json.loads(config.read_text()) | fields))
-        save_file(
-            {name: t.contiguous() for name, t in tensors(load_file(weights)).items()}, weights
-        )
+        kept = tensors(load_file(weights))
+        save_file({name: tensor.clone().contiguous() for name, tensor in kept.items()}, weights)
         return out
 
     return change
@@ -334,6 +334,18 @@ def test_the_model_that_an_adapter_was_made_for_is_named_if_it_is_another(
     assert said == ([] if level is None else [(level, True)])
 
 
+def test_an_adapter_of_a_run_that_holds_nan_is_refused(trained: Trained) -> None:
+    folder = trained("gpt2", {"kind": "lora", "rank": 2})
+    path = folder / "adapter" / "adapter.safetensors"
+    tensors = load_file(path)
+    tensors["blocks.1.attention.out.A"][0, 0] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(
+        TunewiseError, match=r"'blocks\.1\.attention\.out\.A' holds NaN or infinity"
+    ):
+        load_trained(folder)
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_says_what_its_adapter_was_made_for(
     changed: Callable[..., Path],
@@ -352,8 +364,8 @@ def test_a_run_says_what_its_adapter_was_made_for(
     }
     run(make_config(fields=values, overrides=["train.epochs=0"]), out=tmp_path / "run")
     for said in (
-        "was made for the model someone/tiny",
-        "the label layer's rows are taken for bad, fair, good",
+        f"was made for someone/tiny; this run's model is {folders['gpt2']}",
+        "the rows of its label layer are taken to be bad, fair, good",
         "no layer is called gate; this model has attn.c_attn",
     ):
         assert said in caplog.text

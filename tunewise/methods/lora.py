@@ -4,6 +4,7 @@ W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R
 the frozen one. One pair costs R · (in + out) parameters, DoRA's magnitude `out` more.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from tunewise.models.layers import Linear
 from tunewise.peft.origin import say_origin
 from tunewise.peft.read import Folder, read_lora, set_label_layer
 from tunewise.peft.write import PeftAdapter, lora_adapter
+
+logger = logging.getLogger(__name__)
 
 HEAD = "head"
 """The target that names the output layer."""
@@ -164,6 +167,8 @@ class LoRA(Method):
 
     def _chosen_layers(self, model: LanguageModel, targets: tuple[str, ...]) -> Iterator[str]:
         """Yield the name of every chosen layer, from the input to the output."""
+        if targets == (HEAD,) and self.blocks != "all" and not model.dense("head.weight").is_meta:
+            logger.warning("method.blocks: %s changes nothing: 'head' is in no block", self.blocks)
         for block in self._chosen_blocks(model.config.num_layers):
             for target, path in model.layers.items():
                 if target in targets:

@@ -26,8 +26,8 @@ def say_origin(folder: Path, peft_type: PeftType, model: str, labels: Sequence[s
         there, here = base_model_name(base), base_model_name(model)
         if _last_part(there) != _last_part(here):
             logger.warning(
-                "%s: the adapter was made for the model %s, and this run's is %s; with other "
-                "weights below it, it is not what was trained",
+                "%s: the adapter was made for %s; this run's model is %s. Their shapes agree, but with "
+                "other weights below it an adapter is not what was trained",
                 folder,
                 there,
                 here,
@@ -38,7 +38,7 @@ def say_origin(folder: Path, peft_type: PeftType, model: str, labels: Sequence[s
         logger.warning("%s: made for revision %s of %s", folder, revision, base)
     if labels and config.get("task_type") == "SEQ_CLS":
         logger.info(
-            "%s: the label layer's rows are taken for %s: PEFT keeps no names of labels",
+            "%s: the rows of its label layer are taken to be %s, in this order: PEFT keeps no names",
             folder,
             ", ".join(labels),
         )
