@@ -21,6 +21,9 @@ from tunewise.runs.model import adapted_model
 
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
+Fields = dict[str, Any]
+Tensors = dict[str, Tensor]
+Adapters = Callable[[str], Path]
 
 TEXTS = ["the film is not good at all", "a good film", "bad, bad, bad", "x"]
 TASK = {"kind": "language_modeling"}
@@ -123,3 +126,8 @@ def read(base: Path, task: dict[str, Any], tokenizer: Tokenizer, **method: Any) 
     model = adapted_model(config, base, tokenizer).eval()
     model.set_precision(torch.float32)
     return model
+
+
+def as_it_is(tensors: Tensors) -> Tensors:
+    """Return the tensors of an adapter unchanged."""
+    return tensors

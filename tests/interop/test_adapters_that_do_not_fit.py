@@ -1,28 +1,19 @@
 """An adapter of PEFT and its configuration, or the model, say different things: it is told."""
 
-import json
-import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_tiny
-from torch import Tensor
 
-from tunewise.config import make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.peft.config import ALLOWED_VALUES, UNDERSTOOD, UNDERSTOOD_IN_ALL
-from tunewise.peft.origin import say_origin
-from tunewise.run import run
 from tunewise.runs.model import load_trained
 
-from .in_peft import TASK, Trained, read, written_by_peft
+from .in_peft import TASK, Fields, Tensors, Trained, as_it_is, read
 
 # PEFT asks transformers by a name that transformers is about to retire.
 pytestmark = [
@@ -30,51 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to"),
 ]
 
-Fields = dict[str, Any]
-Tensors = dict[str, Tensor]
-Adapters = Callable[[str], Path]
-
 FIRST = "base_model.model.transformer.h.0."
 LABELS = {"kind": "classification", "labels": dict(zip("abc", "abc", strict=True))}
-
-
-def as_it_is(tensors: Tensors) -> Tensors:
-    return tensors
-
-
-@pytest.fixture(scope="module")
-def adapters(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Adapters:
-    """Return a function that gives the folder of an adapter of GPT-2, which is written once."""
-    configs = {
-        "lora": lambda: peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"]),
-        "labels": lambda: peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["c_attn"]),
-        "prompt": lambda: peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
-    }
-    written: dict[str, Path] = {}
-
-    def folder_of(kind: str) -> Path:
-        if kind not in written:
-            written[kind] = tmp_path_factory.mktemp(kind)
-            num_labels = 3 if kind == "labels" else None
-            written_by_peft(folders["gpt2"], written[kind], configs[kind](), num_labels)
-        return written[kind]
-
-    return folder_of
-
-
-@pytest.fixture
-def changed(adapters: Adapters, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that copies an adapter, with other fields and tensors."""
-
-    def change(kind: str, fields: Fields, tensors: Callable[[Tensors], Tensors] = as_it_is) -> Path:
-        out = shutil.copytree(adapters(kind), tmp_path / "changed")
-        config, weights = out / "adapter_config.json", out / "adapter_model.safetensors"
-        config.write_text(json.dumps(json.loads(config.read_text()) | fields))
-        kept = tensors(load_file(weights))
-        save_file({name: tensor.clone().contiguous() for name, tensor in kept.items()}, weights)
-        return out
-
-    return change
 
 
 def without(part: str) -> Callable[[Tensors], Tensors]:
@@ -130,7 +78,7 @@ MISFITS: dict[str, tuple[Fields, Callable[[Tensors], Tensors], str]] = {
     "a layer to be saved whole": (
         {"modules_to_save": ["attn.c_attn"]},
         as_it_is,
-        "no layer of this model is chosen by target_modules ['c_attn']",
+        "modules_to_save asks for 'transformer.h.0.attn.c_attn.bias' (6 in all)",
     ),
     "layers of another family": (
         {"target_modules": ["q_proj", "v_proj"]},
@@ -177,7 +125,17 @@ MISFITS: dict[str, tuple[Fields, Callable[[Tensors], Tensors], str]] = {
     "a module without tensors": (
         {"modules_to_save": ["lm_head"]},
         as_it_is,
-        "modules_to_save names 'lm_head', of which adapter_model.safetensors has nothing",
+        "modules_to_save asks for 'lm_head.weight', which adapter_model.safetensors lacks",
+    ),
+    "part of a module": (
+        {"modules_to_save": ["ln_f"]},
+        lambda old: old | {"base_model.model.transformer.ln_f.weight": torch.ones(16)},
+        "modules_to_save asks for 'transformer.ln_f.bias', which",
+    ),
+    "labels without their layer": (
+        {"modules_to_save": ["score"]},
+        as_it_is,
+        "modules_to_save asks for 'score.weight', which adapter_model.safetensors lacks",
     ),
     "a longer vocabulary": (
         {},
@@ -284,7 +242,7 @@ def test_a_classifier_without_its_label_layer_is_refused(
     changed: Callable[..., Path], folders: dict[str, Path], tokenizer: Tokenizer
 ) -> None:
     folder = changed("labels", {"modules_to_save": None}, without("score"))
-    with pytest.raises(TunewiseError, match=r"names 'score', of which .* has nothing"):
+    with pytest.raises(TunewiseError, match=r"asks for 'score\.weight', which .* lacks"):
         read(folders["gpt2"], LABELS, tokenizer, kind="lora", **{"from": str(folder)})
 
 
@@ -294,44 +252,6 @@ def test_every_field_of_peft_is_known_or_refused_when_it_is_set(peft_type: str) 
     known = UNDERSTOOD[peft_type] | UNDERSTOOD_IN_ALL | ALLOWED_VALUES.keys()  # type: ignore[index]
     others = made.to_dict().keys() - known
     assert all(not made.to_dict()[field] for field in others), "off by default, refused otherwise"
-
-
-@pytest.mark.parametrize("change", ["fewer blocks", "more blocks", "other width"])
-def test_an_adapter_of_another_shape_is_refused(
-    change: str, adapters: Adapters, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    sizes: dict[str, Any] = {"num_layers": 2 if change == "fewer blocks" else 4}
-    if change == "other width":
-        sizes = {"model_dim": 32}
-    base = save_tiny(tmp_path / "base", "gpt2", tokenizer, **sizes)
-    for kind, method in (("lora", "lora"), ("prompt", "soft_prompt")):
-        with pytest.raises(TunewiseError, match="the adapter was made for"):
-            read(base, TASK, tokenizer, kind=method, **{"from": str(adapters(kind))})
-
-
-BASES: dict[str, tuple[Fields, str, int | None]] = {
-    "another model": ({"base_model_name_or_path": "someone/tiny"}, "someone/tiny", logging.WARNING),
-    "its name on the hub": ({"base_model_name_or_path": "openai-community/gpt2"}, "", None),
-    "its short name": ({"base_model_name_or_path": "gpt2"}, "", None),
-    "a folder elsewhere": ({"base_model_name_or_path": "/far/away/gpt2"}, "/far", logging.INFO),
-    "a revision": (
-        {"base_model_name_or_path": "gpt2", "revision": "step9"},
-        "step9",
-        logging.WARNING,
-    ),
-    "no name": ({"base_model_name_or_path": None}, "", None),
-}
-
-
-@pytest.mark.parametrize("name", BASES)
-def test_the_model_that_an_adapter_was_made_for_is_named_if_it_is_another(
-    name: str, changed: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    fields, word, level = BASES[name]
-    caplog.set_level(logging.INFO, "tunewise")
-    say_origin(changed("lora", fields), "LORA", "gpt2", None)
-    said = [(record.levelno, word in record.getMessage()) for record in caplog.records]
-    assert said == ([] if level is None else [(level, True)])
 
 
 def test_an_adapter_of_a_run_that_holds_nan_is_refused(trained: Trained) -> None:
@@ -344,28 +264,3 @@ def test_an_adapter_of_a_run_that_holds_nan_is_refused(trained: Trained) -> None
         TunewiseError, match=r"'blocks\.1\.attention\.out\.A' holds NaN or infinity"
     ):
         load_trained(folder)
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_run_says_what_its_adapter_was_made_for(
-    changed: Callable[..., Path],
-    folders: dict[str, Path],
-    labelled_rows: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "tunewise")
-    fields = {"base_model_name_or_path": "someone/tiny", "target_modules": ["c_attn", "gate"]}
-    folder = changed("labels", fields)
-    values = {
-        "model": str(folders["gpt2"]),
-        "task": {"kind": "classification", "path": str(labelled_rows)},
-        "method": {"kind": "lora", "from": str(folder)},
-    }
-    run(make_config(fields=values, overrides=["train.epochs=0"]), out=tmp_path / "run")
-    for said in (
-        f"was made for someone/tiny; this run's model is {folders['gpt2']}",
-        "the rows of its label layer are taken to be bad, fair, good",
-        "no layer is called gate; this model has attn.c_attn",
-    ):
-        assert said in caplog.text

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunewise.peft.config import PeftType, read_adapter_config
-from tunewise.peft.names import base_model_name
+from tunewise.peft.config import PeftType, names_in, read_adapter_config
+from tunewise.peft.names import ADAPTER_CONFIG_FILE, LABEL_LAYER, base_model_name
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def say_origin(folder: Path, peft_type: PeftType, model: str, labels: Sequence[s
         there, here = base_model_name(base), base_model_name(model)
         if _last_part(there) != _last_part(here):
             logger.warning(
-                "%s: the adapter was made for %s; this run's model is %s. Their shapes agree, but with "
-                "other weights below it an adapter is not what was trained",
+                "%s: the adapter was made for %s; this run's model is %s. Their shapes agree, but "
+                "with other weights below it an adapter is not what was trained",
                 folder,
                 there,
                 here,
@@ -36,9 +36,12 @@ def say_origin(folder: Path, peft_type: PeftType, model: str, labels: Sequence[s
             logger.info("%s: made for %s, which is taken for %s", folder, there, here)
     if revision not in (None, "main"):
         logger.warning("%s: made for revision %s of %s", folder, revision, base)
-    if labels and config.get("task_type") == "SEQ_CLS":
+    if labels:
+        saved = names_in(config, "modules_to_save", folder / ADAPTER_CONFIG_FILE)
         logger.info(
-            "%s: the rows of its label layer are taken to be %s, in this order: PEFT keeps no names",
+            "%s: the rows of its label layer are taken to be %s: PEFT keeps no names"
+            if LABEL_LAYER in saved
+            else "%s: has no label layer, so a new one over %s begins",
             folder,
             ", ".join(labels),
         )

@@ -5,7 +5,7 @@ Whatever the configuration asks for must be in the file, and nothing else: else 
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from os.path import expanduser
@@ -19,7 +19,7 @@ from torch import Tensor
 from tunewise.errors import ModelError
 from tunewise.models import LanguageModel
 from tunewise.models.layers import row_lengths
-from tunewise.models.weights import LABEL_HEAD, read_tensors
+from tunewise.models.weights import LABEL_HEAD, LANGUAGE_HEAD, read_tensors
 from tunewise.peft.config import (
     MERGE,
     PeftType,
@@ -254,20 +254,26 @@ def _read(folder: Path, peft_type: PeftType, name_prefix: str, model: LanguageMo
 
 
 def _check_modules_to_save(
-    config: Mapping[str, Any], tensors: Iterable[str], model: LanguageModel, folder: Path
+    config: Mapping[str, Any], tensors: Collection[str], model: LanguageModel, folder: Path
 ) -> None:
-    """Raise ModelError if a module is to be saved, the model has it, and the file does not."""
+    """Raise ModelError if a module is to be saved, and the file does not have all of it."""
     saved = set(names_in(config, "modules_to_save", folder / ADAPTER_CONFIG_FILE))
     if config.get("task_type") == "SEQ_CLS":
         saved.add(LABEL_LAYER)
-    lacking = [name for name in sorted(saved) if not any(_is_inside(t, name) for t in tensors)]
-    weights = [*weights_of_transformers(model), LABEL_HEAD]
-    if missing := [name for name in lacking if any(_is_inside(w, name) for w in weights)]:
+    heads = {LABEL_HEAD, LANGUAGE_HEAD} if model.num_labels is None else {LABEL_HEAD}
+    weights = (weights_of_transformers(model).keys() - {LANGUAGE_HEAD}) | heads
+    asked = {name: [weight for weight in weights if _is_inside(weight, name)] for name in saved}
+    missing = {weight for inside in asked.values() for weight in inside if weight not in tensors}
+    if missing:
         raise ModelError(
-            f"{folder}: modules_to_save names {_some(missing)}, of which {WEIGHTS_FILE} has nothing"
+            f"{folder}: modules_to_save asks for {_some(sorted(missing))}, which {WEIGHTS_FILE} "
+            f"lacks{made_for(config)}"
         )
-    if unknown := [name for name in lacking if name != OTHER_LABEL_LAYER]:
-        logger.warning("%s: modules_to_save: this model has no %s", folder, ", ".join(unknown))
+    unknown = {name for name, inside in asked.items() if not inside} - {OTHER_LABEL_LAYER}
+    if unknown:
+        logger.warning(
+            "%s: modules_to_save: this model has no %s", folder, ", ".join(sorted(unknown))
+        )
 
 
 def _is_inside(tensor: str, module: str) -> bool:
