@@ -159,6 +159,6 @@ def _is_supported(field: str, value: Any, peft_type: PeftType) -> bool:
 
 def _other_way(written: Any) -> str:
     """Return what to do with an adapter of another type."""
-    if written in KINDS:
+    if isinstance(written, str) and written in KINDS:
         return f"write kind: {KINDS[written]}"
     return f"{' and '.join(KINDS)} can be read; of most others {MERGE}"

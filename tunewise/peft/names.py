@@ -87,3 +87,8 @@ def base_model_name(model: str) -> str:
         return KNOWN_MODELS[model].home
     is_folder = model == POCKET or Path(model).is_dir()
     return str(find_folder(model).absolute()) if is_folder else model
+
+
+def has_weights(model: LanguageModel) -> bool:
+    """Return whether a model is more than a shape, so that what is said of it is said once."""
+    return not model.get_parameter("head.weight").is_meta

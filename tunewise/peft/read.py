@@ -42,6 +42,7 @@ from tunewise.peft.names import (
     PROMPT,
     VIRTUAL_TOKENS_NAME_PREFIX,
     WEIGHTS_FILE,
+    has_weights,
     layers_of_transformers,
     weights_of_transformers,
 )
@@ -192,7 +193,7 @@ class _Contents:
                     f"{self.folder}: {name!r} is not that of this model: it was trained, which is "
                     f"not supported, or is another model's{made_for(self.config)}; {MERGE}"
                 )
-        if copies and not model.get_parameter("head.weight").is_meta:
+        if copies and has_weights(model):
             logger.info(
                 "%s: %s equal this model's and are left alone", self.folder, ", ".join(copies)
             )
@@ -270,7 +271,7 @@ def _check_modules_to_save(
             f"lacks{made_for(config)}"
         )
     unknown = {name for name, inside in asked.items() if not inside} - {OTHER_LABEL_LAYER}
-    if unknown:
+    if unknown and has_weights(model):
         logger.warning(
             "%s: modules_to_save: this model has no %s", folder, ", ".join(sorted(unknown))
         )

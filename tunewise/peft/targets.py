@@ -9,7 +9,7 @@ from tunewise.errors import ModelError
 from tunewise.models import LanguageModel
 from tunewise.models.layers import Linear
 from tunewise.peft.config import MERGE, made_for, matches, names_in, pattern_or_names
-from tunewise.peft.names import layer_in_block, layers_of_transformers
+from tunewise.peft.names import has_weights, layer_in_block, layers_of_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ def targeted_layers(config: Mapping[str, Any], model: LanguageModel, where: Path
             f"{where}: target_modules names {other[0]!r}, which is no linear layer: not supported; "
             f"{MERGE}"
         )
+    if not has_weights(model):
+        return targeted
     names = [] if isinstance(rules.targets, str) else rules.targets
     if unknown := [name for name in names if not any(_ends_in(t, name) for t in layers)]:
         logger.warning("%s: no layer is called %s; %s", where, ", ".join(unknown), has)
