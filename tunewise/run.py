@@ -153,6 +153,7 @@ def _make_model(prepared: Prepared) -> LanguageModel:
     config = prepared.config
     torch.manual_seed(config.seed)  # dropout draws from the global source
     model = adapted_model(config, prepared.source, prepared.tokenizer)
+    config.method.say_origin(config.model, config.task.label_names)
     model.set_precision(choose_dtype(config.train.precision, prepared.device))
     model.to(prepared.device)
     model.set_dropout(config.train.dropout)

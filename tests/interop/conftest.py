@@ -1,11 +1,15 @@
 """Runs of tiny models of every family, with weights large enough for every layer to matter."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import batch_of, save_tiny, write_splits
 from torch import Tensor
 
@@ -13,6 +17,8 @@ from tunewise.config import make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import FAMILIES, LanguageModel
 from tunewise.run import run
+
+from .in_peft import Adapters, Fields, Tensors, as_it_is, written_by_peft
 
 TASKS: dict[str, dict[str, Any]] = {
     "labels": {"kind": "classification"},
@@ -77,3 +83,38 @@ def our_logits() -> Callable[..., Tensor]:
         return model.logits(hidden)[-1 if model.num_labels else prefix :].detach()  # (T, V)
 
     return logits
+
+
+@pytest.fixture(scope="session")
+def adapters(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Adapters:
+    """Return a function that gives the folder of an adapter of GPT-2, which is written once."""
+    configs = {
+        "lora": lambda: peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"]),
+        "labels": lambda: peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["c_attn"]),
+        "prompt": lambda: peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    }
+    written: dict[str, Path] = {}
+
+    def folder_of(kind: str) -> Path:
+        if kind not in written:
+            written[kind] = tmp_path_factory.mktemp(kind)
+            num_labels = 3 if kind == "labels" else None
+            written_by_peft(folders["gpt2"], written[kind], configs[kind](), num_labels)
+        return written[kind]
+
+    return folder_of
+
+
+@pytest.fixture
+def changed(adapters: Adapters, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies an adapter, with other fields and tensors."""
+
+    def change(kind: str, fields: Fields, tensors: Callable[[Tensors], Tensors] = as_it_is) -> Path:
+        out = shutil.copytree(adapters(kind), tmp_path / "changed")
+        config, weights = out / "adapter_config.json", out / "adapter_model.safetensors"
+        config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+        kept = tensors(load_file(weights))
+        save_file({name: tensor.clone().contiguous() for name, tensor in kept.items()}, weights)
+        return out
+
+    return change

@@ -1,5 +1,6 @@
 """Adapters in PEFT: written by us and by PEFT, and compared."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,21 @@ import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import their_layers
 from torch import Tensor
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.models import LanguageModel
+from tunewise.models.folder import load_model
 from tunewise.peft.write import write_adapter
 from tunewise.runs.model import adapted_model
 
 Trained = Callable[..., Path]
 Logits = Callable[..., Tensor]
+Fields = dict[str, Any]
+Tensors = dict[str, Tensor]
+Adapters = Callable[[str], Path]
 
 TEXTS = ["the film is not good at all", "a good film", "bad, bad, bad", "x"]
 TASK = {"kind": "language_modeling"}
@@ -76,9 +82,17 @@ def shaken(folder: Path) -> Path:
 
 
 def written_by_peft(
-    base: Path, out: Path, config: peft.PeftConfig, num_labels: int | None = None
+    base: Path,
+    out: Path,
+    config: peft.PeftConfig,
+    num_labels: int | None = None,
+    **how: Any,
 ) -> Any:
-    """Write an adapter with values that are large at random, and return its model."""
+    """Write an adapter with values that are large at random, and return its model.
+
+    Args:
+        how: further arguments of save_pretrained.
+    """
     kind = transformers.AutoModelForCausalLM
     labels = {}
     if num_labels is not None:
@@ -90,8 +104,21 @@ def written_by_peft(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-    model.save_pretrained(out)
+    model.save_pretrained(out, **how)
     return model
+
+
+def in_their_names(fields: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return fields of PEFT with `<query>` and the like replaced by transformers' names."""
+    model, text = load_model(base), json.dumps(fields)
+    for theirs, ours in their_layers(model).items():
+        for name, path in model.layers.items():
+            if f"blocks.0.{path}" in ours:
+                text = text.replace(
+                    f"<{name}>", theirs.removeprefix(f"{model.block_name}.".format(0))
+                )
+    named: dict[str, Any] = json.loads(text)
+    return named
 
 
 def read(base: Path, task: dict[str, Any], tokenizer: Tokenizer, **method: Any) -> LanguageModel:
@@ -99,3 +126,8 @@ def read(base: Path, task: dict[str, Any], tokenizer: Tokenizer, **method: Any) 
     model = adapted_model(config, base, tokenizer).eval()
     model.set_precision(torch.float32)
     return model
+
+
+def as_it_is(tensors: Tensors) -> Tensors:
+    """Return the tensors of an adapter unchanged."""
+    return tensors

@@ -132,8 +132,11 @@ def test_each_target_names_one_layer_of_each_block(model: LanguageModel, target:
     }
 
 
-def test_the_head_is_a_target_of_its_own_and_stays_tied(model: LanguageModel) -> None:
+def test_the_head_is_a_target_of_its_own_and_stays_tied(
+    model: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
     adapt(model, targets=(HEAD,), blocks=(1,))
+    assert "method.blocks: (1,) changes nothing" in caplog.text
     assert set(updates(model)) == {"head"}
     assert model.head_is_tied
     assert {name for name, _ in model.trainable()} == {"head.A", "head.B"}

@@ -4,9 +4,10 @@ W x becomes W x + scale · B A x, with A of shape (R, in) and B of shape (out, R
 the frozen one. One pair costs R · (in + out) parameters, DoRA's magnitude `out` more.
 """
 
+import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -18,8 +19,11 @@ from tunewise.methods.lora_layers import DoRALinear, Init, LoRALinear
 from tunewise.methods.method import Method, freeze, refuse_settings
 from tunewise.models import FAMILIES, LanguageModel
 from tunewise.models.layers import Linear
+from tunewise.peft.origin import say_origin
 from tunewise.peft.read import Folder, read_lora, set_label_layer
 from tunewise.peft.write import PeftAdapter, lora_adapter
+
+logger = logging.getLogger(__name__)
 
 HEAD = "head"
 """The target that names the output layer."""
@@ -116,6 +120,11 @@ class LoRA(Method):
                 )
             layer.initialise(self.init, generator)
 
+    def say_origin(self, model: str, labels: Sequence[str] | None) -> None:
+        """Say whether the adapter in `from` was made for another model; nothing without one."""
+        if self.from_ is not None:
+            say_origin(self.from_, "LORA", model, labels)
+
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
         """Return the updates; those of layers that are fused in transformers are joined."""
         updates = {
@@ -158,6 +167,8 @@ class LoRA(Method):
 
     def _chosen_layers(self, model: LanguageModel, targets: tuple[str, ...]) -> Iterator[str]:
         """Yield the name of every chosen layer, from the input to the output."""
+        if targets == (HEAD,) and self.blocks != "all" and not model.dense("head.weight").is_meta:
+            logger.warning("method.blocks: %s changes nothing: 'head' is in no block", self.blocks)
         for block in self._chosen_blocks(model.config.num_layers):
             for target, path in model.layers.items():
                 if target in targets:

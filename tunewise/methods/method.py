@@ -5,7 +5,7 @@ into the model, and how PEFT writes them. No other part of the package knows a m
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -59,6 +59,14 @@ class Method(Settings):
             ConfigError: if the method needs what the model does not have.
         """
 
+    def say_origin(self, model: str, labels: Sequence[str] | None) -> None:
+        """Say what is to be known of the adapter that the method starts from, if there is one.
+
+        Args:
+            model: the name of the run's model.
+            labels: the names of the labels, if the model has a label layer.
+        """
+
     def to_peft(self, model: LanguageModel) -> PeftAdapter | None:
         """Return the trained weights in PEFT's format; None if PEFT has no such method.
 
@@ -109,9 +117,11 @@ def merge(model: LanguageModel) -> None:
             if isinstance(child, Wrapped):
                 setattr(module, name, child.merged().requires_grad_(False))
     left = dict(model.named_parameters(remove_duplicate=False))
-    for stored in model.stored_tensors():
-        for name in stored.ours:
-            assert name in left, f"{name}: a layer that a method puts around it must be a Wrapped"
+    kept = {"head.weight"}.union(*(stored.ours for stored in model.stored_tensors()))
+    lost = kept - left.keys()
+    assert not lost, f"{lost}: a layer that a method puts around it must be a Wrapped"
+    if dropped := [name for name, _ in model.trainable() if name not in kept]:
+        raise ConfigError(f"{dropped[0]!r} was trained, and a model's own weights cannot hold it")
 
 
 def freeze(model: LanguageModel) -> None:

@@ -100,12 +100,13 @@ class PrefixTuning(Method):
 
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
         """Return the prefix, (P, 2 · layers · D): each layer's keys, then its values."""
+        prefixes = [f"blocks.{index}.attention.prefix" for index in range(len(model.blocks))]
         parts: list[Tensor] = [
-            block.get_parameter(f"attention.prefix.{part}")
-            for block in model.blocks
+            model.get_parameter(f"{prefix}.{part}")
+            for prefix in prefixes
             for part in ("keys", "values")
         ]
-        return virtual_tokens_adapter(model, "PREFIX_TUNING", torch.cat(parts, dim=1))
+        return virtual_tokens_adapter(model, "PREFIX_TUNING", torch.cat(parts, dim=1), prefixes)
 
     @torch.no_grad()
     def _first_values(

@@ -1,6 +1,6 @@
 """Soft prompt: trained vectors before every sequence, the model itself frozen (https://arxiv.org/abs/2104.08691)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,6 +15,7 @@ from tunewise.methods.method import Method, Wrapped, freeze, refuse_settings
 from tunewise.methods.virtual_tokens import choose_ids, require_room_for_text
 from tunewise.models import LanguageModel
 from tunewise.peft.config import count_virtual_tokens
+from tunewise.peft.origin import say_origin
 from tunewise.peft.read import Folder, read_prompt, set_label_layer
 from tunewise.peft.write import PeftAdapter, virtual_tokens_adapter
 
@@ -105,11 +106,18 @@ class SoftPrompt(Method):
             prompt = stored.prompt.to(model.get_parameter("token_embedding.weight").device)
         model.token_embedding = PromptedEmbedding(model.token_embedding, prompt)
 
+    def say_origin(self, model: str, labels: Sequence[str] | None) -> None:
+        """Say whether the adapter in `from` was made for another model; nothing without one."""
+        if self.from_ is not None:
+            say_origin(self.from_, "PROMPT_TUNING", model, labels)
+
     def to_peft(self, model: LanguageModel) -> PeftAdapter:
         """Return the prompt."""
         prompt: Tensor = model.get_parameter("token_embedding.prompt")  # (P, D)
         # PEFT needs the initial values of a prompt, which no longer matter.
-        return virtual_tokens_adapter(model, "PROMPT_TUNING", prompt, prompt_tuning_init="RANDOM")
+        return virtual_tokens_adapter(
+            model, "PROMPT_TUNING", prompt, ["token_embedding"], prompt_tuning_init="RANDOM"
+        )
 
     def _first_values(
         self, model: LanguageModel, generator: torch.Generator, tokenizer: Tokenizer | None

@@ -127,7 +127,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a safetensors file, which must be floating-point numbers.
+    """Return all tensors of a safetensors file, which must be finite floating-point numbers.
 
     Raises:
         ModelError: if the file is missing or not sound, or a tensor is anything else.
@@ -140,6 +140,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 found = f"{part.get_dtype()} of shape {part.get_shape()}"
                 raise ModelError(f"{path}: tensor {name!r} holds {found}; numbers are needed")
             tensors[name] = file.get_tensor(name)
+            if not torch.isfinite(tensors[name]).all():
+                raise ModelError(f"{path}: tensor {name!r} holds NaN or infinity")
     return tensors
 
 

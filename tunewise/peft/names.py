@@ -10,6 +10,8 @@ from typing import NamedTuple
 from tunewise.models import LanguageModel
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.folder import find_folder
+from tunewise.models.names import TensorName
+from tunewise.models.weights import LANGUAGE_HEAD
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,8 +28,11 @@ MAGNITUDE = "lora_magnitude_vector"
 """The lengths of a layer's rows, in an adapter of DoRA."""
 IA3_SCALE = "ia3_l"
 OUTPUT_LAYER = "lm_head"
-OUTPUT_LAYER_COPY = "lm_head.base_layer.weight"
-"""The output layer itself, which PEFT saves beside an update of it."""
+LABEL_LAYER = "score"
+OTHER_LABEL_LAYER = "classifier"
+"""The label layer's name in other families: PEFT always names both in modules_to_save."""
+ADAPTER_NAME = "default"
+"""The name under which PEFT loads an adapter; some files keep it in the names of tensors."""
 
 
 class LayerInBlock(NamedTuple):
@@ -48,6 +53,16 @@ def layers_of_transformers(model: LanguageModel) -> dict[str, tuple[str, ...]]:
         if stored.theirs.endswith(".weight")
     }
     return layers if model.num_labels is not None else layers | {OUTPUT_LAYER: ("head",)}
+
+
+def weights_of_transformers(model: LanguageModel) -> dict[str, TensorName]:
+    """Return every tensor of transformers' model but a label layer, by its whole name there."""
+    weights = {model.name_prefix + stored.theirs: stored for stored in model.stored_tensors()}
+    if model.num_labels is None:
+        weights[LANGUAGE_HEAD] = TensorName(LANGUAGE_HEAD, ("head.weight",))
+    elif model.config.tied:
+        weights[LANGUAGE_HEAD] = TensorName(LANGUAGE_HEAD, ("token_embedding.weight",))
+    return weights
 
 
 def layer_in_block(theirs: str, model: LanguageModel) -> LayerInBlock | None:
@@ -72,3 +87,8 @@ def base_model_name(model: str) -> str:
         return KNOWN_MODELS[model].home
     is_folder = model == POCKET or Path(model).is_dir()
     return str(find_folder(model).absolute()) if is_folder else model
+
+
+def has_weights(model: LanguageModel) -> bool:
+    """Return whether a model is more than a shape, so that what is said of it is said once."""
+    return not model.get_parameter("head.weight").is_meta

@@ -5,7 +5,7 @@ our names of the layers; `write_adapter` writes it to a folder.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tunewise.errors import ConfigError
 from tunewise.models import LanguageModel
 from tunewise.models.weights import LABEL_HEAD
 from tunewise.peft.joint import LowRankUpdate, join_updates
@@ -45,6 +46,8 @@ class PeftAdapter:
     """The tensors by their whole names."""
     name_prefix: str
     """The name prefix of the label layer."""
+    written: Collection[str]
+    """Our names of the modules whose own parameters are in the tensors."""
 
 
 def write_adapter(
@@ -55,7 +58,14 @@ def write_adapter(
     Args:
         model: the model that was trained, whose label layer is written too.
         base_model: the name by which transformers loads the base model.
+
+    Raises:
+        ConfigError: if a trained weight is not in the adapter.
     """
+    written = {*adapter.written, *([] if model.num_labels is None else ["head"])}
+    for name, _ in model.trainable():
+        if name.rpartition(".")[0] not in written:
+            raise ConfigError(f"--format peft: {name!r} was trained, and an adapter cannot hold it")
     fields = {
         "task_type": "CAUSAL_LM" if model.num_labels is None else "SEQ_CLS",
         "base_model_name_or_path": base_model,
@@ -113,7 +123,7 @@ def lora_adapter(
         "fan_in_fan_out": weights_are_transposed(model),
         **_targets(list(joint), model),
     }
-    return PeftAdapter(fields, tensors, LAYERS_NAME_PREFIX)
+    return PeftAdapter(fields, tensors, LAYERS_NAME_PREFIX, updates.keys())
 
 
 def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapter:
@@ -142,16 +152,17 @@ def ia3_adapter(model: LanguageModel, scales: Mapping[str, Tensor]) -> PeftAdapt
         "fan_in_fan_out": weights_are_transposed(model),
     }
     tensors = {f"{LAYERS_NAME_PREFIX}{t}.{IA3_SCALE}": scale for t, scale in joint.items()}
-    return PeftAdapter(fields, tensors, LAYERS_NAME_PREFIX)
+    return PeftAdapter(fields, tensors, LAYERS_NAME_PREFIX, scales.keys())
 
 
 def virtual_tokens_adapter(
-    model: LanguageModel, peft_type: str, values: Tensor, **fields: Any
+    model: LanguageModel, peft_type: str, values: Tensor, written: Collection[str], **fields: Any
 ) -> PeftAdapter:
     """Return a PROMPT_TUNING or PREFIX_TUNING adapter of virtual tokens.
 
     Args:
         values: (P, ...), the numbers of each virtual token.
+        written: our names of the modules that hold them.
         fields: further fields of adapter_config.json.
     """
     shape = {
@@ -162,7 +173,8 @@ def virtual_tokens_adapter(
         "num_attention_heads": model.config.num_heads,
         "num_transformer_submodules": 1,
     }
-    return PeftAdapter(shape | fields, {PROMPT: values.detach()}, VIRTUAL_TOKENS_NAME_PREFIX)
+    tensors = {PROMPT: values.detach()}
+    return PeftAdapter(shape | fields, tensors, VIRTUAL_TOKENS_NAME_PREFIX, written)
 
 
 def _targets(layers: list[str], model: LanguageModel) -> dict[str, Any]:
