@@ -1,6 +1,5 @@
 """Prediction: a finished run, or a base model, answers rows and continues prompts."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from tunewise.evaluation.answers import Answer, Inference, NewAnswers
 from tunewise.files import writing_whole
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import stream
+from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
 from tunewise.runs.folder import CONFIG_FILE
@@ -171,7 +171,7 @@ def _write_lines(file: TextIO, answers: Iterable[Answer]) -> int:
     """Write a JSON line for each answer, as it comes; return how many there were."""
     count = 0
     for answer in answers:
-        file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        file.write(to_json(answer, ascii_only=False) + "\n")
         count += 1
     return count
 

@@ -1,6 +1,5 @@
 """The commands that use finished runs: `judge`, `export`, `predict`, `generate` and `serve`."""
 
-import json
 import logging
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import typer
 
 from tunewise.cli.options import FinishedRun, Json, only_given
 from tunewise.errors import ConfigError
+from tunewise.json_text import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def judge(
         else:
             judgement = asdict(judge_pair(folder, against, config, out, progress))
     if as_json:
-        print(json.dumps(judgement))
+        print(to_json(judgement))
     else:
         show.print_judgement(judgement)
 

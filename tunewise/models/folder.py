@@ -1,6 +1,5 @@
 """Model folders in Hugging Face layout: found by name, read, and written."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from tunewise.errors import ModelError, nearest
+from tunewise.json_text import to_json
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.weights import WEIGHTS, read_json, read_weights, write_weights
@@ -151,4 +151,4 @@ def save_model(
     dtype = torch.float32 if torch.float32 in stored else stored.pop()
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    (folder / "config.json").write_text(to_json(values, indent=2) + "\n", "utf-8")
