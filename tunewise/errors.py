@@ -52,11 +52,16 @@ class TrainingError(TunewiseError):
     """A training run that cannot continue."""
 
 
-def first_of(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are: "a, b, c, d, e and 35 more"."""
+def first_of(names: Iterable[str], count: int | None = None) -> str:
+    """Return the first few names, and how many more there are: "a, b, c, d, e and 35 more".
+
+    Args:
+        count: how many there are, if `names` are only the first of them.
+    """
     distinct = list(dict.fromkeys(names))
-    more = len(distinct) - MAX_NAMES
-    return ", ".join(distinct[:MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    shown = distinct[:MAX_NAMES]
+    more = (count or len(distinct)) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

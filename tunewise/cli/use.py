@@ -4,7 +4,7 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,11 +64,15 @@ def predict(
     folder: FinishedRun,
     source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
     output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
+    bad_rows: Annotated[
+        Literal["stop", "drop"],
+        typer.Option(help="whether rows that cannot be used stop it, or are left out"),
+    ] = "stop",
 ) -> None:
     """Predict the label or text of every row of a file with a trained run."""
-    from tunewise.predict import predict_file
+    from tunewise.predict_file import predict_file
 
-    count = predict_file(folder, source, None if str(output) == "-" else output)
+    count = predict_file(folder, source, None if str(output) == "-" else output, bad_rows)
     logger.info("%d rows answered", count)
 
 
