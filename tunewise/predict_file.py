@@ -147,6 +147,8 @@ def _keep_lines(part: Path, key: str, key_file: TextIO) -> int:
     """Keep the whole lines of a file if its key is this one, else none; return their number."""
     key_file.seek(0)
     if key_file.read() != key or part.is_symlink():
+        if part.exists():
+            logger.info("%s is of other rows or another model, and is begun anew", part)
         part.unlink(missing_ok=True)  # before it could be taken for one of this key
         key_file.truncate(0)
         key_file.write(key)
