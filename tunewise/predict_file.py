@@ -120,6 +120,8 @@ def _continued(output: Path, key: str) -> Iterator[_Opened]:
     same command would meet it again.
     """
     part, key_path = (output.with_name(f"{output.name}.{end}") for end in ("part", "part.key"))
+    if key_path.is_symlink():  # it would lead out of the folder
+        key_path.unlink()
     with key_path.open("a+", encoding="utf-8") as key_file:
         try:
             fcntl.flock(key_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
