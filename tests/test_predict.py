@@ -26,6 +26,7 @@ from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate, stream
 from tunewise.generation.stop import text_of
 from tunewise.models.folder import find_folder, load_model
+from tunewise.predict_file import predict_file
 from tunewise.run import run
 from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.tasks import TASKS
@@ -78,7 +79,7 @@ def test_rows_without_answers_get_what_the_run_predicted_for_them(
 ) -> None:
     folder = trained(task, method)
     output = tmp_path / "answers.jsonl"
-    assert predict.predict_file(folder, questions, output) == 12
+    assert predict_file(folder, questions, output) == 12
     found = lines_of(output)
     expected = read_predictions(folder / PREDICTIONS_FILE)
     assert [line["id"] for line in found] == [p.example_id for p in expected]
@@ -158,38 +159,6 @@ def test_every_kind_of_file_is_read_alike(form: str, tmp_path: Path) -> None:
         path.write_text("text\n" + "".join(f'"{t}"\n' for t in texts), "utf-8")
     assert list(stream_rows(path)) == read_rows(path)
     assert [row.text("text") for row in stream_rows(path)] == texts
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        (b'{"text": ', "not valid JSON"),
-        (b"[1]", "not a JSON object"),
-        (b'{"texts": "a"}', "no column 'text'"),
-        (b'{"text": 3}', "text is needed"),
-        (b"\xff\xfe", "not UTF-8"),
-    ],
-)
-def test_a_row_that_cannot_be_read_is_named_and_no_output_is_left(
-    broken: bytes, reason: str, trained: Trained, tmp_path: Path
-) -> None:
-    rows, output = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
-    rows.write_bytes(b'{"text": "a"}\n\n' + broken + b'\n{"text": "b"}\n')
-    with pytest.raises(TunewiseError, match=rf"rows\.jsonl:3:.*{reason}"):
-        predict.predict_file(trained("classification"), rows, output)
-    assert not output.exists()
-
-
-def test_nothing_is_overwritten_and_a_task_without_answers_is_refused(
-    trained: Trained, questions: Path, tmp_path: Path
-) -> None:
-    folder, output = trained("language_modeling"), tmp_path / "answers.jsonl"
-    with pytest.raises(TunewiseError, match="language_modeling, which answers nothing"):
-        predict.predict_file(folder, questions, output)
-    output.write_text("mine")
-    with pytest.raises(TunewiseError, match="exists already"):
-        predict.predict_file(folder, questions, output)
-    assert output.read_text() == "mine"
 
 
 def test_conversations_may_end_with_what_the_user_asks() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 MAX_CHARACTERS = 2000
 """Longest message, in characters; it may quote a file of any size."""
+MAX_NAMES = 5
+"""Most rows that a message names."""
 
 
 class TunewiseError(Exception):
@@ -33,8 +35,33 @@ class ModelError(TunewiseError):
     """A model folder, weight file or model name that cannot be used."""
 
 
+class NotFiniteError(ModelError):
+    """A model whose outputs are not finite numbers, so that none of its answers means anything."""
+
+    @classmethod
+    def of(cls, rows: Iterable[str] = ()) -> "NotFiniteError":
+        """Return the error, naming the first of some rows."""
+        names = first_of(rows)
+        return cls(
+            f"the model's outputs are not finite{names and f' for {names}'}: its weights are "
+            "damaged, or its training diverged; train it again with a lower train.learning_rate"
+        )
+
+
 class TrainingError(TunewiseError):
     """A training run that cannot continue."""
+
+
+def first_of(names: Iterable[str], count: int | None = None) -> str:
+    """Return the first few names, and how many more there are: "a, b, c, d, e and 35 more".
+
+    Args:
+        count: how many there are, if `names` are only the first of them.
+    """
+    distinct = list(dict.fromkeys(names))
+    shown = distinct[:MAX_NAMES]
+    more = (count or len(distinct)) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,24 +1,23 @@
 """Prediction: a finished run, or a base model, answers rows and continues prompts."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.cache import Ids
 from tunewise.data.encode import encode_prompts, join_ids
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
-from tunewise.data.rows import Row, stream_rows
+from tunewise.data.rows import OnBadRow, Row, refuse_row
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.data.unusable import UnusableRows
 from tunewise.device import choose_device, choose_dtype
-from tunewise.errors import ConfigError
+from tunewise.errors import ConfigError, DataError
 from tunewise.evaluation.answers import Answer, Inference, NewAnswers
-from tunewise.files import writing_whole
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import stream
 from tunewise.models import LanguageModel
@@ -27,14 +26,14 @@ from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
 from tunewise.settings import validate
-from tunewise.tasks import TextTask
+from tunewise.tasks import Task, TextTask
 
 logger = logging.getLogger(__name__)
 
 MAX_ROWS, MAX_CHARACTERS = 256, 500_000
 """Most rows, and most characters of prompts, that are read before they are answered."""
 
-__all__ = ["Answer", "Predictor", "load", "predict_file"]
+__all__ = ["Answer", "Predictor", "load"]
 
 
 @dataclass(frozen=True)
@@ -55,22 +54,43 @@ class Predictor:
             rows: mappings with the columns that the task reads.
 
         Raises:
-            DataError: if a column is missing, or does not hold text.
+            DataError: if rows cannot be used: a column is missing, say, or does not hold text.
+                Nothing is computed then.
             ConfigError: if the task answers nothing.
         """
-        numbered = enumerate(rows, start=1)
-        return list(self.answers(Row(dict(row), f"rows:{number}") for number, row in numbered))
+        unusable = UnusableRows()
+        numbered = (Row(dict(row), f"rows:{number}") for number, row in enumerate(rows, start=1))
+        prompts = list(usable_prompts(self.config.task, numbered, unusable))
+        if unusable.count:
+            raise DataError(unusable.told(len(prompts)))
+        return list(self._answers_to(prompts, 0))
 
-    def answers(self, rows: Iterable[Row]) -> Iterator[Answer]:
-        """Yield the answer to each row, in their order; few rows are in memory at once."""
-        num_cut = count = 0
-        for examples in _chunks(map(self.config.task.prompt_of, rows)):
-            new = self._answer(examples, self.config.seed + count)
-            num_cut += new.num_cut
-            count += len(examples)
-            yield from new.answers
+    def answers(
+        self, rows: Iterable[Row], on_bad_row: OnBadRow = refuse_row, num_known: int = 0
+    ) -> Iterator[Answer]:
+        """Yield the answer to each row, in their order; few rows are in memory at once.
+
+        Args:
+            on_bad_row: takes the error of each row that cannot be used.
+            num_known: number of answers at the beginning that are known, and not yielded.
+
+        Raises:
+            NotFiniteError: if the model's outputs are not finite.
+        """
+        return self._answers_to(usable_prompts(self.config.task, rows, on_bad_row), num_known)
+
+    def _answers_to(self, prompts: Iterable[Example], num_known: int) -> Iterator[Answer]:
+        num_cut = num_answered = first = 0
+        for examples in _chunks(prompts):
+            # A chunk is computed as a whole, so that sampling does not depend on what is known.
+            if (num_skipped := max(0, num_known - first)) < len(examples):
+                new = self._answer(examples, self.config.seed + first)
+                num_cut += new.num_cut
+                num_answered += len(examples)
+                yield from new.answers[num_skipped:]
+            first += len(examples)
         if num_cut:
-            logger.warning("%d of %d prompts are too long and were cut", num_cut, count)
+            logger.warning("%d of %d prompts are too long and were cut", num_cut, num_answered)
 
     def generate(self, prompt: str, **decoding: Any) -> str:
         """Return what the model writes after a prompt; see `stream`."""
@@ -147,35 +167,15 @@ def load(name: str | Path) -> Predictor:
     return Predictor(config, model.to(device), tokenizer, layout)
 
 
-def predict_file(run: Path, source: Path, output: Path | None) -> int:
-    """Answer every row of a file, in order, one JSON line each; return how many there are.
-
-    Args:
-        output: a new file, which appears when every row is answered; None prints.
-
-    Raises:
-        ConfigError: if `output` exists already, or the run answers nothing.
-        DataError: if a row cannot be used; the message names it.
-    """
-    if output is not None and output.exists():
-        raise ConfigError(f"--output {output}: exists already; nothing is overwritten")
-    answers = load(run).answers(stream_rows(source))
-    if output is None:
-        return _write_lines(sys.stdout, answers)
-    try:
-        with writing_whole(output) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            return _write_lines(file, answers)
-    except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
-
-
-def _write_lines(file: TextIO, answers: Iterable[Answer]) -> int:
-    """Write a JSON line for each answer, as it comes; return how many there were."""
-    count = 0
-    for answer in answers:
-        file.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        count += 1
-    return count
+def usable_prompts(task: Task, rows: Iterable[Row], on_bad_row: OnBadRow) -> Iterator[Example]:
+    """Yield the prompt of each row that the task can use; `on_bad_row` takes the others' errors."""
+    for row in rows:
+        try:
+            prompt = task.prompt_of(row)
+        except DataError as error:
+            on_bad_row(error)
+            continue
+        yield prompt
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

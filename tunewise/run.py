@@ -36,7 +36,7 @@ from tunewise.runs.lengthen import keeps_checkpoint
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model
 from tunewise.runs.origin import kept_data
-from tunewise.runs.predict_split import predict_split, validate_model
+from tunewise.runs.predict_split import predict_test, validate_model
 from tunewise.runs.predictions import check_metrics
 from tunewise.runs.prepare import Prepared, prepare, run_name
 from tunewise.runs.progress import Progress
@@ -127,9 +127,9 @@ def run(
             with open_trackers(prepared.config, folder) as tracking:
                 try:
                     trained = _train(prepared, model, folder, progress or Progress(), tracking)
+                    tested = _test(prepared, model, trained) if read_test else None
                 except TrainingError as error:
                     raise TrainingError(f"{error}{last_checkpoint_hint(folder)}") from error
-                tested = _test(prepared, model, trained) if read_test else None
                 result = from_main(
                     finish,
                     prepared,
@@ -202,7 +202,7 @@ def _train(
         tracking.send_line(line)
     if not num_updates:
         with evaluation:
-            best.keep_if_better(model, validate_model(prepared, model), None)
+            best.keep_if_better(model, validate_model(prepared, model, None), None)
     with progress.updates(num_updates), stop_requests() as requested:
         for step in train(model, sequences, settings, config.seed, optimizer, len(steps)):
             steps.append(step)
@@ -211,7 +211,7 @@ def _train(
             every = settings.evaluate_every or per_epoch
             if step.number % every == 0 or step.number == num_updates:
                 with evaluation:
-                    metrics = validate_model(prepared, model)
+                    metrics = validate_model(prepared, model, step)
                 is_best = best.keep_if_better(model, metrics, step)
                 progress.evaluated(step, metrics, is_best)
                 line = Evaluation(number=step.number, epoch=step.epoch, validation=metrics)
@@ -232,7 +232,7 @@ def _train(
 def _test(prepared: Prepared, model: LanguageModel, trained: TrainingOutcome) -> list[Prediction]:
     """Return one prediction per example of the test split, by the best state."""
     with trained.evaluation:
-        return predict_split(prepared, model, "test", prepared.config.task.metrics)
+        return predict_test(prepared, model, trained.best)
 
 
 def _write_line(line: Line, folder: Path, tracking: Tracking) -> None:

@@ -15,7 +15,7 @@ from tunewise.errors import ConfigError
 from tunewise.files import write_whole
 from tunewise.interop import export
 from tunewise.models.folder import load_model
-from tunewise.predict import predict_file
+from tunewise.predict_file import predict_file
 from tunewise.reports.report import write_report
 from tunewise.run import run
 from tunewise.runs.folder import (

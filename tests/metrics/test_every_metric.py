@@ -42,10 +42,11 @@ def test_better_predictions_have_a_better_value(metric: Metric) -> None:
 
 
 @every_metric
-def test_anything_beats_a_value_that_is_not_a_number(metric: Metric) -> None:
-    assert metric.better(0.5, than=math.nan)
-    assert not metric.better(math.nan, than=0.5)
-    assert not metric.better(math.nan, than=math.nan)
+@pytest.mark.parametrize("not_finite", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_never_wins(metric: Metric, not_finite: float) -> None:
+    assert metric.better(0.5, than=not_finite)
+    assert not metric.better(not_finite, than=0.5)
+    assert not metric.better(not_finite, than=math.nan)
 
 
 @every_metric

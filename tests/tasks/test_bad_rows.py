@@ -61,7 +61,7 @@ def test_dropping_rows_gives_the_examples_of_a_file_without_them(
     for split in SPLITS:
         assert contents(dirty.examples(split)) == contents(clean.examples(split))
     (said,) = caplog.messages
-    assert said.startswith("train: 4 of 44 rows cannot be used and are left out: ")
+    assert said.startswith("train: 4 of 44 rows cannot be used; the first: ")
     assert f"{tmp_path.as_posix()}/dirty.jsonl:1: not valid JSON" in said
     assert said.endswith("; and 1 more")
 

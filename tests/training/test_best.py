@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tunewise.errors import TrainingError
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
 from tunewise.training.best import BestState
@@ -37,7 +38,8 @@ def keep_all(best: BestState, model: LanguageModel, values: list[float]) -> list
         ("loss", [2.0, 1.0, 3.0], 2),
         ("loss", [3.0, 2.0, 1.0], 3),
         ("loss", [math.nan, 2.0, math.nan], 2),
-        ("accuracy", [math.nan, math.nan], 1),
+        ("loss", [math.inf, -math.inf, 2.0], 3),
+        ("accuracy", [math.nan, 0.0], 2),
     ],
 )
 def test_the_best_state_is_restored(
@@ -48,8 +50,20 @@ def test_the_best_state_is_restored(
     best.restore(model)
     assert set(model.get_parameter("final_norm.weight").tolist()) == {float(kept)}
     assert (best.step, best.epoch) == (kept, step(kept).epoch)
-    assert best.value == values[kept - 1] or math.isnan(values[kept - 1])
+    assert best.value == values[kept - 1]
     assert best.metrics[metric] is values[kept - 1]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_without_a_finite_value_there_is_no_best_state(
+    new_model: NewModel, metric: str, value: float
+) -> None:
+    best, model = BestState(METRICS[metric]), new_model()
+    assert keep_all(best, model, [value, value]) == [False, False]
+    assert best.evaluations_since == 2
+    with pytest.raises(TrainingError, match=f"no evaluation had a finite {metric}"):
+        best.restore(model)
 
 
 def test_evaluations_since_the_best_are_counted(new_model: NewModel) -> None:

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,27 @@ def test_a_loss_that_is_not_finite_stops_with_the_update_the_rate_and_the_rows(
     assert set(re.findall(r"rows:\d+", found)) == rows
     for name, weight in weights(model).items():
         assert torch.equal(weight.nan_to_num(7.0), before[name].nan_to_num(7.0)), name
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+@pytest.mark.parametrize("size", [1, 5, 6, 12])
+def test_a_message_names_five_rows_at_most_and_how_many_more(
+    new_model: NewModel,
+    texts: list[Encoded],
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    on_nan: str,
+) -> None:
+    model = new_model()
+    with torch.no_grad():
+        model.get_parameter("final_norm.weight")[0] = math.nan
+    config = config_of(batch_size=size, epochs=1, on_nan=on_nan)
+    with pytest.raises(TrainingError) if on_nan == "stop" else nullcontext() as caught:
+        trained(model, texts, config)
+    found = caplog.messages[0] if caught is None else str(caught.value)
+    names = [texts[index].example_id for index in epoch_order(12, 0, 3)[:size]]
+    assert re.findall(r"rows:\d+", found) == names[:5]
+    assert re.findall(r"(\d+) more", found) == ([str(size - 5)] if size > 5 else [])
 
 
 def test_an_update_that_diverges_is_not_applied(new_model: NewModel, texts: list[Encoded]) -> None:

@@ -1,6 +1,5 @@
 """The commands that train nothing: `params`, `estimate` and `list`."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,6 +9,7 @@ import typer
 
 from tunewise.cli.options import ConfigWords, Data, Json, MethodKind, Model, TaskName, split_words
 from tunewise.errors import ConfigError, nearest
+from tunewise.json_text import to_json
 
 
 def params(
@@ -54,7 +54,7 @@ def estimate(
     config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
     surveyed = survey(config, data)
     if as_json:
-        print(json.dumps({**asdict(surveyed), "advice": surveyed.advice}))
+        print(to_json({**asdict(surveyed), "advice": surveyed.advice}))
     else:
         show.print_survey(surveyed)
 
@@ -78,6 +78,6 @@ def list_known(
         raise ConfigError(f"list {what!r}: {nearest(what, lists)}")
     listed = lists[what]()
     if as_json:
-        print(json.dumps([listing.as_json(entry) for entry in listed], indent=2))
+        print(to_json([listing.as_json(entry) for entry in listed], indent=2))
     else:
         show.print_table([listing.with_headings(entry) for entry in listed])

@@ -1,17 +1,17 @@
 """The commands that use finished runs: `judge`, `export`, `predict`, `generate` and `serve`."""
 
-import json
 import logging
 import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tunewise.cli.options import FinishedRun, Json, only_given
 from tunewise.errors import ConfigError
+from tunewise.json_text import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def judge(
         else:
             judgement = asdict(judge_pair(folder, against, config, out, progress))
     if as_json:
-        print(json.dumps(judgement))
+        print(to_json(judgement))
     else:
         show.print_judgement(judgement)
 
@@ -65,11 +65,15 @@ def predict(
     folder: FinishedRun,
     source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
     output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
+    bad_rows: Annotated[
+        Literal["stop", "drop"],
+        typer.Option(help="whether rows that cannot be used stop it, or are left out"),
+    ] = "stop",
 ) -> None:
     """Predict the label or text of every row of a file with a trained run."""
-    from tunewise.predict import predict_file
+    from tunewise.predict_file import predict_file
 
-    count = predict_file(folder, source, None if str(output) == "-" else output)
+    count = predict_file(folder, source, None if str(output) == "-" else output, bad_rows)
     logger.info("%d rows answered", count)
 
 

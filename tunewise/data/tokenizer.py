@@ -14,6 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from tunewise.data.example import MarkedText
 from tunewise.data.special_tokens import SpecialTokens
 from tunewise.errors import ModelError
+from tunewise.json_text import to_json
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token: it ends a text, and opens the next."""
@@ -208,4 +209,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _as_json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=2) + "\n"
+    return to_json(values, indent=2) + "\n"

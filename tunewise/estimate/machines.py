@@ -20,6 +20,7 @@ from tunewise.data.encode import Encoded
 from tunewise.device import choose_device, choose_dtype, describe
 from tunewise.estimate.rehearsal import Operation, Rehearsal
 from tunewise.files import cache_folder, writing_to_cache
+from tunewise.json_text import to_json
 from tunewise.memory import GIB, total_bytes
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
@@ -119,7 +120,7 @@ def this_machine() -> Machine:
             return machine
     machine = _measure(device)
     with suppress(OSError), writing_to_cache(path) as temporary:  # if not, it is measured again
-        temporary.write_text(json.dumps(asdict(machine)), "utf-8")
+        temporary.write_text(to_json(asdict(machine)), "utf-8")
     return machine
 
 

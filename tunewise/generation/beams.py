@@ -4,12 +4,13 @@ Shapes: B rows, V vocabulary.
 """
 
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tunewise.errors import NotFiniteError
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Continuation
 from tunewise.generation.sample import NextTokens, penalise_seen
@@ -67,6 +68,9 @@ class BeamSearch:
         Args:
             logits: (B, V) of the next token of each row.
             seen: (B, V), true where a token is in a row's prompt or output.
+
+        Raises:
+            NotFiniteError: if the logits of a row are not finite.
         """
         scores = penalise_seen(logits.log_softmax(-1), seen, self._decoding.repetition_penalty)
         so_far = [beam.score for beams in self._live for beam in beams.running]
@@ -78,6 +82,8 @@ class BeamSearch:
         for beams, values, places in zip(
             self._live, best.values.tolist(), best.indices.tolist(), strict=True
         ):
+            if not isfinite(values[0]):
+                raise NotFiniteError.of()
             candidates = []
             for score, place in zip(values, places, strict=True):
                 number, token = divmod(place, logits.shape[1])

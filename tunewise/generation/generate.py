@@ -50,17 +50,20 @@ def generate(
 
     Raises:
         ModelError: if a prompt is empty, or leaves no room for a token.
+        NotFiniteError: if the model's outputs are not finite.
     """
     texts = [new_text(model, ids, decoding, Draw(seed, n)) for n, ids in enumerate(prompts)]
     stop_rule = StopRule(tokenizer, decoding)
     was_training = model.training
     model.eval()
     max_rows = SLICE // model.config.vocabulary_size
-    with prepacked(model):
-        for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, max_rows):
-            for _ in _write(model, group, stop_rule, decoding, tokens_per_pass):
-                pass
-    model.train(was_training)
+    try:
+        with prepacked(model):
+            for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, max_rows):
+                for _ in _write(model, group, stop_rule, decoding, tokens_per_pass):
+                    pass
+    finally:
+        model.train(was_training)
     return [text.output for text in texts]
 
 
@@ -82,6 +85,7 @@ def stream(
 
     Raises:
         ModelError: if the prompt is empty, or leaves no room for a token.
+        NotFiniteError: if the model's outputs are not finite.
     """
     text = new_text(model, prompt, decoding, Draw(seed, 0))
     pieces = TextStream(tokenizer, decoding)

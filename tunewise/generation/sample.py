@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from tunewise.data.cache import Ids
+from tunewise.errors import NotFiniteError
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Continuation
 from tunewise.generation.stop import StopRule
 from tunewise.models.cache import compact_rows
+
+NO_TOKEN = -1
+"""In place of a token that cannot be chosen."""
 
 
 class NextTokens(NamedTuple):
@@ -42,9 +46,14 @@ class SingleSearch:
         Args:
             logits: (B, V) of the next token of each row.
             seen: (B, V), true where a token is in a row's prompt or output.
+
+        Raises:
+            NotFiniteError: if the logits of a row are not finite.
         """
         generators = [generator for _, generator in self._live]
         tokens = choose_tokens(logits, seen, self._decoding, generators)
+        if NO_TOKEN in tokens:
+            raise NotFiniteError.of()
         ended = []
         for (text, _), token in zip(self._live, tokens, strict=True):
             text.output.append(token)
@@ -61,6 +70,8 @@ def choose_tokens(
 ) -> list[int]:
     """Return the next token of each row: the likeliest, or a sampled one.
 
+    It is `NO_TOKEN` where the best logit is not finite, since none is then the likeliest.
+
     Args:
         logits: (B, V).
         seen: (B, V), true where a token is in a row's prompt or output.
@@ -69,7 +80,9 @@ def choose_tokens(
     scores = penalise_seen(logits, seen, decoding.repetition_penalty)  # (B, V)
     if decoding.temperature > 0:
         scores = _perturb(filter_logits(scores, decoding).softmax(-1), generators)
-    tokens: list[int] = scores.argmax(-1).tolist()
+    best = scores.argmax(-1, keepdim=True)  # (B, 1): a nan, where there is one
+    is_finite = scores.gather(-1, best).isfinite()
+    tokens: list[int] = best.where(is_finite, NO_TOKEN).flatten().tolist()
     return tokens
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewise.files import cache_folder, writing_to_cache
+from tunewise.json_text import to_json
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import Endpoint, JudgeError, RefusedError
 from tunewise.judging.prompts import ReplyFormat
@@ -129,7 +130,7 @@ def _ask(
 def _path(question: Question, config: JudgeConfig) -> Path:
     """Return the path of a cached reply: it depends on the question, not on the endpoint."""
     content = [config.model, config.temperature, question.prompt, question.call]
-    name = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    name = hashlib.sha256(to_json(content).encode()).hexdigest()
     return cache_folder() / "judge" / name[:2] / f"{name}.json"
 
 
@@ -148,6 +149,6 @@ def _keep(path: Path, reply: Reply) -> None:
     values = {"value": reply.value, "num_invalid": reply.num_invalid}
     try:
         with writing_to_cache(path) as temporary:
-            temporary.write_text(json.dumps(values), "utf-8")
+            temporary.write_text(to_json(values), "utf-8")
     except OSError as error:
         logger.warning("a judge's reply is not cached: %s", error)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.files import naming_the_file, write_whole
+from tunewise.json_text import to_json
 from tunewise.judging.config import JudgeConfig
 from tunewise.judging.endpoint import JudgeError
 from tunewise.judging.prompts import SCORE, fill
@@ -122,7 +123,7 @@ def _read_result(folder: Path) -> Any:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file whole or not at all."""
-    write_whole(path, json.dumps(values, indent=2) + "\n")
+    write_whole(path, to_json(values, indent=2) + "\n")
 
 
 def _scores(replies: Sequence[str | None]) -> list[int | None]:
@@ -158,7 +159,7 @@ def _write_judgements(
         for p, calls, value in zip(predictions, scores, means, strict=True)
     )
     path = folder / JUDGEMENTS_FILE
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    lines = (to_json(row, ascii_only=False) for row in rows)
     if path.exists() and _judge_of(path) != judge:
         with naming_the_file(path):
             path.rename(_free_name(path))

@@ -67,9 +67,9 @@ class Metric:
         return self.value(self.statistics(predictions).sum(axis=0))
 
     def better(self, value: float, than: float) -> bool:
-        """Return whether a value beats another; anything beats a value that is not a number."""
-        if math.isnan(than):
-            return not math.isnan(value)
+        """Return whether a value beats another; one that is not finite never does."""
+        if not (math.isfinite(value) and math.isfinite(than)):
+            return math.isfinite(value)
         return value > than if self.higher_is_better else value < than
 
     def check(self) -> None:

@@ -1,6 +1,5 @@
 """Model folders in Hugging Face layout: found by name, read, and written."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from tunewise.errors import ModelError, nearest
+from tunewise.json_text import to_json
 from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.hub import fetch_small_files, hub_id_of
@@ -125,4 +125,4 @@ def save_model(
     dtype = torch.float32 if torch.float32 in stored else stored.pop()
     values["dtype"] = str(dtype).removeprefix("torch.")
     write_weights(model, folder / WEIGHTS)
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    (folder / "config.json").write_text(to_json(values, indent=2) + "\n", "utf-8")

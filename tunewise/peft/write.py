@@ -4,7 +4,6 @@ A method returns its `PeftAdapter`, made by one of the functions here from its t
 our names of the layers; `write_adapter` writes it to a folder.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tunewise.errors import ConfigError
+from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.models.weights import LABEL_HEAD
 from tunewise.peft.joint import LowRankUpdate, join_updates
@@ -79,7 +79,7 @@ def write_adapter(
         tensors[adapter.name_prefix + LABEL_HEAD] = label_layer
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    text = json.dumps(dict(sorted(fields.items())), indent=2) + "\n"
+    text = to_json(dict(sorted(fields.items())), indent=2) + "\n"
     (folder / ADAPTER_CONFIG_FILE).write_text(text, "utf-8")
 
 

@@ -39,8 +39,8 @@ class Column:
 
 
 def csv_value(value: Value) -> str:
-    """Return a value as text with full precision; an empty text for NaN."""
-    return "" if isinstance(value, float) and math.isnan(value) else str(value)
+    """Return a value as text with full precision; an empty text if it is not finite."""
+    return "" if isinstance(value, float) and not math.isfinite(value) else str(value)
 
 
 def build_columns(comparison: Comparison) -> list[Column]:

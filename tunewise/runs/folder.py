@@ -1,8 +1,6 @@
 """The folder of a run: its files, how they are written and read, and its lock."""
 
 import fcntl
-import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.files import naming_the_file, write_whole
+from tunewise.json_text import to_json
 from tunewise.metrics import Prediction
 from tunewise.runs.result import Evaluation, Failure, Result
 from tunewise.training.loop import Step
@@ -112,7 +111,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Append a line to metrics.jsonl; a number that is not finite becomes null."""
+    """Append a line to metrics.jsonl."""
     with naming_the_file(path), path.open("a", encoding="utf-8") as file:
         file.write(_json(line))
 
@@ -124,16 +123,12 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
 
 def _json(line: Line) -> str:
     values = asdict(line) if isinstance(line, Step) else line.model_dump()
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    return json.dumps(finite) + "\n"
+    return to_json(values) + "\n"
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write one JSON line per prediction, from which any metric can be computed again."""
-    lines = (json.dumps(asdict(p), ensure_ascii=False) for p in predictions)
+    lines = (to_json(asdict(p), ascii_only=False) for p in predictions)
     write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
@@ -149,7 +144,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def write_result(folder: Path, result: Result) -> None:
     """Write result.json whole or not at all."""
-    text = json.dumps(result.model_dump(mode="json"), indent=2) + "\n"
+    text = to_json(result.model_dump(mode="json"), indent=2) + "\n"
     write_whole(folder / RESULT_FILE, text)
 
 

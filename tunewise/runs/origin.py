@@ -1,7 +1,6 @@
 """The origin of a run's rows: the data folder, and a hash of each split's examples."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tunewise.data.example import Example
 from tunewise.data.rows import Split
 from tunewise.errors import ConfigError
 from tunewise.files import write_whole
+from tunewise.json_text import to_json
 from tunewise.runs.folder import ORIGIN_FILE
 from tunewise.settings import Settings
 
@@ -39,7 +39,7 @@ def hash_examples(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         texts = [example.id, example.prompt, example.cue, example.target, example.choices]
-        digest.update(json.dumps(texts).encode("ascii") + b"\n")
+        digest.update(to_json(texts).encode("ascii") + b"\n")
     return digest.hexdigest()
 
 

@@ -1,11 +1,14 @@
 """The records that a run leaves: the fields of result.json, error.json and metrics.jsonl."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from tunewise.config import RunConfig
+from tunewise.metrics import METRICS
+from tunewise.training.loop import Number
 
 NEW_NAMES = {"prefix_seconds": "frozen_seconds"}
 """Fields that had another name in earlier versions, whose results are still read."""
@@ -39,7 +42,7 @@ class Best(Record):
     epoch: int
     step: int
     metric: str
-    value: float
+    value: Number
 
 
 class Time(Record):
@@ -138,9 +141,9 @@ class Result(Record):
     config: RunConfig
     parameters: Parameters
     data: dict[str, SplitSize]
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, Number]]
     """The metrics of the best state: split, then metric."""
-    intervals: dict[str, dict[str, tuple[float, float]]]
+    intervals: dict[str, dict[str, tuple[Number, Number]]]
     """95 % bootstrap intervals over the examples of a split."""
     tables: Tables | None = None
     """The tables of a task with labels."""
@@ -152,6 +155,17 @@ class Result(Record):
     updates_left_out: int = 0
     """Number of updates with a loss or gradient that was not finite; see `train.on_nan`."""
     environment: Environment
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the model's outputs were finite; earlier versions finished other runs too."""
+        likelihoods = (
+            value
+            for of_split in self.metrics.values()
+            for name, value in of_split.items()
+            if name in METRICS and METRICS[name].of == "likelihood"
+        )
+        return all(map(math.isfinite, (self.best.value, *likelihoods)))
 
 
 class Failure(Record):
@@ -167,5 +181,5 @@ class Evaluation(Record):
     number: int
     """The update after which it was made."""
     epoch: int
-    validation: dict[str, float]
+    validation: dict[str, Number]
     """The metrics that are computed while training."""

@@ -5,7 +5,6 @@ receive what a run writes into metrics.jsonl, and do not change the run.
 """
 
 import importlib.util
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 
 from tunewise.config import RunConfig
 from tunewise.errors import ConfigError
+from tunewise.json_text import to_json
 from tunewise.runs.folder import Line
 from tunewise.runs.result import Evaluation
 from tunewise.training.config import Tracker
@@ -124,4 +124,4 @@ def _flatten(settings: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel) and isinstance(plain, dict):
             yield from _flatten(value, f"{path}{name}.")
         else:
-            yield f"{path}{name}", json.dumps(plain) if isinstance(plain, list | dict) else plain
+            yield f"{path}{name}", to_json(plain) if isinstance(plain, list | dict) else plain

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from tunewise.data.cache import Ids
 from tunewise.errors import DataError, nearest
+from tunewise.json_text import to_json
 from tunewise.predict import Answer, Predictor
 from tunewise.serving import prompts, responses
 from tunewise.serving.counters import Counters
@@ -104,7 +105,7 @@ async def _body(request: Request, kind: type[AnySettings]) -> AnySettings:
     """
     try:
         values = json.loads(await request.body())
-        json.dumps(values, ensure_ascii=False).encode()  # fails at half a surrogate pair
+        to_json(values, ascii_only=False).encode()  # fails at half a surrogate pair
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}") from error
     return validate(kind, values, request.url.path)

@@ -3,6 +3,7 @@
 Shapes: B texts, V vocabulary.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,12 +14,15 @@ from torch import Tensor
 from tunewise.data.encode import IGNORE, Encoded, join_ids
 from tunewise.data.packing import pack
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import NotFiniteError
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Continuation
-from tunewise.generation.sample import choose_tokens, seen_tokens
+from tunewise.generation.sample import NO_TOKEN, choose_tokens, seen_tokens
 from tunewise.generation.stop import EndReason, StopRule, TextStream
 from tunewise.models.cache import Cache, compact_rows
 from tunewise.serving.mixing import Mix
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,14 @@ class TextJob:
         return self.text.max_new_tokens - len(self.text.output)
 
     def add(self, token: int) -> bool:
-        """Add a token to the output, send the new text, and return whether the text has ended."""
+        """Add a token to the output, send the new text, and return whether the text has ended.
+
+        Without a token, since its model's outputs are not finite, the text ends in an error.
+        """
+        if token == NO_TOKEN:
+            logger.error("%s", NotFiniteError.of())
+            self.send(TextPiece("", len(self.text.output), "error"))
+            return True
         output = self.text.output
         output.append(token)
         num_tokens = len(output)

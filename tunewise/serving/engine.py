@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.data.cache import Ids
-from tunewise.errors import DataError
+from tunewise.errors import DataError, NotFiniteError
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Draw, new_text
 from tunewise.predict import Answer, Predictor
@@ -243,13 +243,14 @@ def _group_models(predictors: Mapping[str, Predictor]) -> list[_Group]:
     """Return the groups of the models that write; models that can be mixed are in one group.
 
     Their shapes, tokenizers and precisions must agree. A prefix stands before every row of a cache,
-    so a model with one is alone.
+    so a model with one is alone. So is one whose outputs are not finite: in a pass with others it
+    would spoil theirs, since nothing times nan is nan.
     """
     alike: dict[object, list[str]] = {}
     for name, predictor in predictors.items():
         model = predictor.model
         if model.num_labels is None:
-            alone = name if model.first_position else None
+            alone = name if model.first_position or not _writes(name, predictor) else None
             kind = model.config.model_dump_json(), model.compute_dtype, alone
             alike.setdefault((kind, predictor.tokenizer.fingerprint), []).append(name)
     groups = []
@@ -257,6 +258,16 @@ def _group_models(predictors: Mapping[str, Predictor]) -> list[_Group]:
         mix = Mix([predictors[name].model for name in names])
         groups.append(_Group(names, mix, TextBatch(mix)))
     return groups
+
+
+def _writes(name: str, predictor: Predictor) -> bool:
+    """Return whether a model can write a token; if not, say why."""
+    try:
+        predictor.generate("", max_new_tokens=1, num_beams=1)
+    except NotFiniteError as error:
+        logger.warning("%s: %s", name, error)
+        return False
+    return True
 
 
 def _fail(jobs: Iterable[TextJob]) -> None:

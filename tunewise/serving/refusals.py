@@ -6,7 +6,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunewise.errors import TunewiseError
+from tunewise.errors import NotFiniteError, TunewiseError
 from tunewise.serving import responses
 from tunewise.serving.engine import BusyError
 
@@ -26,6 +26,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Make an application send every error in OpenAI's format."""
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(TunewiseError, _unprocessable)
+    app.add_exception_handler(NotFiniteError, _not_finite)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(Exception, _broken)
 
@@ -44,6 +45,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _unprocessable(_: Request, error: Exception) -> Response:
     return _error(422, str(error))
+
+
+async def _not_finite(_: Request, error: Exception) -> Response:
+    return _error(500, str(error))
 
 
 async def _busy(_: Request, error: Exception) -> Response:

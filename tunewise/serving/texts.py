@@ -1,7 +1,6 @@
 """The texts that a request asks for, on their way from the engine's thread to the client."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from functools import partial
 from secrets import randbits
@@ -13,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from tunewise.data.cache import Ids
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.continuation import Draw
+from tunewise.json_text import to_json
 from tunewise.serving import responses
 from tunewise.serving.batch import TextJob, TextPiece
 from tunewise.serving.engine import Engine
@@ -162,7 +162,7 @@ async def _events(
 
 
 def _event(data: responses.JSON) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {to_json(data, ascii_only=False)}\n\n"
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:

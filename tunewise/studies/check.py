@@ -4,7 +4,6 @@ Two tasks of the user's own may have one name and other rows, so the rows themse
 Settings that change what is made of a row, such as a template, may differ between cells.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from tunewise.data.rows import SPLITS, Split
 from tunewise.errors import ConfigError, TunewiseError
 from tunewise.evaluation.answers import TextAnswer
+from tunewise.json_text import to_json
 from tunewise.runs.memo import Shared
 from tunewise.runs.origin import hash_examples, read_origin
 from tunewise.runs.prepare import read_examples
@@ -127,7 +127,7 @@ def _rows_of(task: Task, split: Split, data: Path | None, shared: Shared) -> lis
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return to_json(value, sort_keys=True, ascii_only=False, default=str)
 
 
 def _difference(first: Sequence[ComparedRow], second: Sequence[ComparedRow]) -> str:

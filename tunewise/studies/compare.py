@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunewise.config import read_yaml
-from tunewise.errors import ConfigError
+from tunewise.errors import ConfigError, first_of
 from tunewise.metrics import METRICS, Metric, Prediction
 from tunewise.runs.folder import (
     METRICS_FILE,
@@ -28,6 +28,7 @@ from tunewise.runs.folder import (
     read_result,
 )
 from tunewise.runs.origin import read_origin
+from tunewise.runs.predict_split import rows_not_finite
 from tunewise.runs.result import Result
 from tunewise.settings import validate
 from tunewise.studies.statistics import (
@@ -178,7 +179,7 @@ def compare(folder: Path) -> Comparison:
     study = validate(Study, read_yaml(path), str(path))
     cells = study.cells()
     metric = METRICS[cells[0].config.metric]
-    rows = [_read_cell(study, cell, folder) for cell in cells]
+    rows = [_read_cell(study, cell, folder, metric) for cell in cells]
     done = [row for row in rows if row.runs]
     _check_same_examples(done)
     measured = {row.name: measure(metric, [run.predictions for run in row.runs]) for row in done}
@@ -199,11 +200,13 @@ def compare(folder: Path) -> Comparison:
     )
 
 
-def _read_cell(study: Study, cell: Cell, folder: Path) -> CellResult:
+def _read_cell(study: Study, cell: Cell, folder: Path, metric: Metric) -> CellResult:
     candidates = candidates_of(study, cell, folder)
     seeds = seeds_of(study, cell, folder)
     winner = find_winner(cell, candidates)
-    runs = [_read_run(trial.folder) for trial in seeds if trial.status == "finished"]
+    finished = {t.name: _read_run(t.folder) for t in seeds if t.status == "finished"}
+    problems = {name: _problem(run, metric) for name, run in finished.items()}
+    runs = [run for name, run in finished.items() if not problems[name]]
     return CellResult(
         cell=cell,
         runs=runs,
@@ -214,7 +217,8 @@ def _read_cell(study: Study, cell: Cell, folder: Path) -> CellResult:
             f"{trial.name}: {trial.error}"
             for trial in [*candidates, *seeds]
             if trial.status == "failed"
-        ],
+        ]
+        + [f"{name}: {problem}" for name, problem in problems.items() if problem],
         metrics=_metrics_of(runs),
     )
 
@@ -233,6 +237,15 @@ def _read_run(folder: Path) -> StoredRun:
     if test is None or "test" not in result.metrics or test.examples != len(predictions):
         raise ConfigError(f"{folder}: {RESULT_FILE} and {PREDICTIONS_FILE} do not belong together")
     return StoredRun(folder, result, predictions, lines)
+
+
+def _problem(run: StoredRun, metric: Metric) -> str:
+    """Return why a run cannot be compared; "" if it can."""
+    if rows := rows_not_finite(run.predictions):
+        return f"the model's outputs are not finite for {first_of(rows)}, so it is not compared"
+    if not math.isfinite(metric.compute(run.predictions)):
+        return f"its {metric.name} is not finite, so it is not compared"
+    return ""
 
 
 def _metrics_of(runs: Sequence[StoredRun]) -> dict[str, Interval]:

@@ -5,7 +5,6 @@ candidates and run folders are made from the values that were chosen.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from itertools import product
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.config import RunConfig
+from tunewise.json_text import to_json
 
 Overrides = dict[str, Any]
 """Values of a configuration's fields, by their dotted paths."""
@@ -66,5 +66,5 @@ def folder_name(name: str, config: RunConfig) -> str:
     if "frozen_cache" in values.get("train", {}):  # by its name when folders were first named
         values["train"]["prefix_cache"] = values["train"].pop("frozen_cache")
     values["kinds"] = config.task.kind, config.method.kind
-    text = json.dumps(values, sort_keys=True)
+    text = to_json(values, sort_keys=True)
     return f"{readable}_seed={config.seed}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -159,10 +159,11 @@ def run_trial(
         watch: called at each evaluation, also at those of a trial that has finished before.
     """
     progress = _TrialProgress(trial, notify, watch)
-    if (result := read_result(trial.folder)) is not None:
+    result = read_result(trial.folder)
+    if result is not None and result.is_finite:
         progress.repeat_evaluations()
         return result.best.value
-    if read_error(trial.folder) is not None:
+    if result is not None or read_error(trial.folder) is not None:
         rmtree(trial.folder)  # tried again from the start
     progress.send(0.0)
     try:

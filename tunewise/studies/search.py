@@ -1,12 +1,12 @@
 """Search: candidates chosen one after the other by Optuna (https://arxiv.org/abs/1907.10902)."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tunewise.errors import ConfigError
 from tunewise.files import write_whole
+from tunewise.json_text import to_json
 from tunewise.metrics import METRICS
 from tunewise.studies.study import Cell, Range, Search, Study
 from tunewise.studies.trials import SearchEntry, Trial, new_candidate, search_file
@@ -120,7 +120,7 @@ def _write_entries(history: Any, path: Path) -> None:
         )
         for tried in _tried(history)
     ]
-    text = json.dumps([entry.model_dump() for entry in entries], indent=2)
+    text = to_json([entry.model_dump() for entry in entries], indent=2)
     write_whole(path, text + "\n")
 
 

@@ -178,6 +178,8 @@ def _candidates_of_search(study: Study, cell: Cell, folder: Path) -> list[Trial]
 def _read_status(trial: Trial) -> Trial:
     """Return the trial with the status and the value that its folder holds."""
     if (result := read_result(trial.folder)) is not None:
+        if not result.is_finite:
+            return replace(trial, status="failed", error="the model's outputs are not finite")
         return replace(trial, status="finished", value=result.best.value)
     if (error := read_error(trial.folder)) is not None:
         return replace(trial, status="failed", error=error)

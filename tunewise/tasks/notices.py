@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from tunewise.data.example import Example
 from tunewise.data.rows import Row, Split
 from tunewise.tasks.labels import label_value, loose_form
-from tunewise.tasks.usable import NUM_SHOWN, more
 
 logger = logging.getLogger(__name__)
+
+NUM_SHOWN = 3
+"""Most rows, or labels, that are named."""
 
 Text = tuple[str, ...] | None
 
@@ -158,4 +160,5 @@ def _is_blank(row: Row, column: str) -> bool:
 def _some(things: Iterable[str]) -> str:
     """Return the first few things as one text, and how many more there are."""
     things = list(things)
-    return "; ".join(things[:NUM_SHOWN]) + more(len(things))
+    more = f"; and {len(things) - NUM_SHOWN} more" if len(things) > NUM_SHOWN else ""
+    return "; ".join(things[:NUM_SHOWN]) + more

@@ -7,13 +7,11 @@ from typing import Literal, TypeVar
 
 from tunewise.data.rows import OnBadRow, Row
 from tunewise.data.splits import Source
+from tunewise.data.unusable import UnusableRows
 from tunewise.errors import DataError
 
 Made = TypeVar("Made")
 BadRows = Literal["stop", "drop"]
-
-NUM_SHOWN = 3
-"""Most rows that are named."""
 
 
 def read_once(source: Source) -> Source:
@@ -48,21 +46,15 @@ def settle(errors: list[DataError], num_usable: int, bad_rows: BadRows) -> str |
     errors = sorted(errors, key=_place)
     if not num_usable:
         raise errors[0]
-    count = f"{len(errors)} of {len(errors) + num_usable} rows"
-    if bad_rows == "drop":
-        some = "; ".join(map(str, errors[:NUM_SHOWN]))
-        return f"{count} cannot be used and are left out: {some}{more(len(errors))}"
-    if len(errors) == 1:
+    if bad_rows == "stop" and len(errors) == 1:
         raise DataError(f"{errors[0]}; correct it, or leave the row out with task.bad_rows=drop")
-    raise DataError(
-        f"{count} cannot be used; the first: {errors[0]}; correct them, or leave them out with "
-        "task.bad_rows=drop"
-    )
-
-
-def more(count: int) -> str:
-    """Return what follows the first few of so many things: how many more there are."""
-    return f"; and {count - NUM_SHOWN} more" if count > NUM_SHOWN else ""
+    unusable = UnusableRows()
+    for error in errors:
+        unusable(error)
+    told = unusable.told(num_usable)
+    if bad_rows == "drop":
+        return f"{told}; they are left out"
+    raise DataError(f"{told}; correct them, or leave them out with task.bad_rows=drop")
 
 
 def _remembering(read: Callable[[OnBadRow], list[Row]]) -> Callable[[OnBadRow], list[Row]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tunewise.errors import TrainingError
 from tunewise.metrics import Metric
 from tunewise.models import LanguageModel
 from tunewise.training.loop import Step
@@ -19,7 +20,7 @@ class BestState:
     metric: Metric
     """The metric that decides."""
     value: float = math.nan
-    """The best value of that metric."""
+    """The best value of that metric; nan as long as no evaluation has had a finite one."""
     metrics: dict[str, float] = field(default_factory=dict)
     """All metrics of the best evaluation."""
     step: int = 0
@@ -39,7 +40,7 @@ class BestState:
             step: the update after which it was evaluated; None before any.
         """
         value = metrics[self.metric.name]
-        if self.weights and not self.metric.better(value, than=self.value):
+        if not self.metric.better(value, than=self.value):
             self.evaluations_since += 1
             return False
         self.value, self.metrics = value, dict(metrics)
@@ -50,6 +51,15 @@ class BestState:
 
     @torch.no_grad()
     def restore(self, model: LanguageModel) -> None:
-        """Put the kept weights back."""
+        """Put the kept weights back.
+
+        Raises:
+            TrainingError: if no evaluation has had a finite value.
+        """
+        if math.isnan(self.value):
+            raise TrainingError(
+                f"no evaluation had a finite {self.metric.name}, so there is no best state; try a "
+                "lower train.learning_rate, or another train.metric"
+            )
         for name, parameter in model.trainable():
             parameter.copy_(self.weights[name])

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from tunewise.errors import ConfigError
 from tunewise.files import sync, temporary_file
+from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.models.weights import opened
 from tunewise.training.best import BestState
+from tunewise.training.loop import Number
 from tunewise.training.optimizers import Optimizer
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class CheckpointRecord(BaseModel):
 class BestRecord(CheckpointRecord):
     """The best state in a checkpoint, without its weights and metrics."""
 
-    value: float
+    value: Number
     step: int
     epoch: int
     evaluations_since: int
@@ -50,7 +52,7 @@ class RunState(CheckpointRecord):
 
     rows: dict[str, str]
     """The fingerprint of each split's rows."""
-    validation: dict[str, float]
+    validation: dict[str, Number]
     """The validation metrics of the best state."""
     evaluation_seconds: float
     """The seconds spent on evaluations."""
@@ -139,7 +141,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """
     folder.mkdir(exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    state = json.dumps(checkpoint.state.model_dump())
+    state = to_json(checkpoint.state.model_dump())
     values = {"values": state, "number": str(checkpoint.number)}
     with temporary_file(folder / "writing.part") as temporary:
         try:

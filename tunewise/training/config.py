@@ -62,7 +62,8 @@ class TrainConfig(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the model's embeddings, attention weights and residuals."""
     on_nan: Literal["stop", "skip"] = "stop"
-    """The action if a loss or gradient is not finite: stop, or skip the update."""
+    """The action if a loss, gradient or evaluation is not finite: stop, or go on without the update
+    or evaluation."""
 
     # Evaluation.
     evaluate_every: int | None = Field(default=None, gt=0)

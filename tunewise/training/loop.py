@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from tunewise.data.encode import Encoded
 from tunewise.data.packing import Pass, Unit, pack_units
-from tunewise.errors import TrainingError
+from tunewise.errors import TrainingError, first_of
 from tunewise.memory import is_out_of_memory, keep_freed_memory
 from tunewise.models import LanguageModel
 from tunewise.training.compiled import compile_blocks
@@ -154,8 +154,7 @@ def train(
         if math.isfinite(loss) and math.isfinite(grad_norm):
             optimizer.step(rate)
         else:
-            names = (sequence.example_id for unit in chosen for sequence in unit)
-            rows = ", ".join(dict.fromkeys(names))
+            rows = first_of(sequence.example_id for unit in chosen for sequence in unit)
             problem = f"update {number + 1}: loss {loss}, gradient norm {grad_norm}"
             if config.on_nan == "stop":
                 raise TrainingError(

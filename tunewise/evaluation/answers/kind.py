@@ -1,5 +1,6 @@
 """The base class of kinds of answers: its properties, and how answers are found and evaluated."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from tunewise.data.encode import Encoded, EncodedPrompts, encode_prompts
 from tunewise.data.example import Example
 from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import NotFiniteError
 from tunewise.evaluation.evaluate import evaluate
 from tunewise.metrics import Metric, Prediction
 from tunewise.models import LanguageModel
@@ -91,9 +93,16 @@ class AnswerKind(ABC):
         return evaluate(inference.model, examples, sequences, inference.tokens_per_pass)
 
     def answer_examples(self, inference: Inference, examples: Sequence[Example]) -> NewAnswers:
-        """Return the answers to examples of which only the prompt is known."""
+        """Return the answers to examples of which only the prompt is known.
+
+        Raises:
+            NotFiniteError: if the model's outputs are not finite.
+        """
         prompts = self.prompts(inference, examples)
-        return NewAnswers(self.answer_prompts(inference, examples, prompts.ids), prompts.num_cut)
+        answers = self.answer_prompts(inference, examples, prompts.ids)
+        if broken := [answer["id"] for answer in answers if not _is_finite(answer)]:
+            raise NotFiniteError.of(broken)
+        return NewAnswers(answers, prompts.num_cut)
 
     @abstractmethod
     def answer_prompts(
@@ -105,3 +114,8 @@ class AnswerKind(ABC):
         """Return the prompts of examples, cut where that is needed to leave room for the answer."""
         reserved = self.reserved(inference.tokenizer)
         return encode_prompts(examples, inference.tokenizer, inference.layout, reserved)
+
+
+def _is_finite(answer: Answer) -> bool:
+    """Return whether the probabilities of an answer, if it has any, are finite."""
+    return all(map(math.isfinite, answer.get("probabilities", {}).values()))

@@ -1,5 +1,6 @@
 """Text answers: the model writes them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
@@ -8,6 +9,7 @@ from tunewise.data.cache import Ids
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.errors import NotFiniteError
 from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate
@@ -48,9 +50,17 @@ class TextAnswer(AnswerKind):
         sequences: Sequence[Encoded],
         write_texts: bool,
     ) -> list[Prediction]:
-        """Return the likelihood of each expected text, and the written text if asked."""
+        """Return the likelihood of each expected text, and the written text if asked.
+
+        Where the model cannot write since its outputs are not finite, no likelihood is either.
+        """
         predictions = super().evaluate(inference, examples, sequences, write_texts)
-        return self._with_texts(inference, examples, predictions) if write_texts else predictions
+        if not write_texts:
+            return predictions
+        try:
+            return self._with_texts(inference, examples, predictions)
+        except NotFiniteError:  # the caller says which rows, and after which update
+            return [replace(prediction, log_likelihood=math.nan) for prediction in predictions]
 
     def answer_prompts(
         self, inference: Inference, examples: Sequence[Example], prompts: Sequence[Ids]
