@@ -23,6 +23,7 @@ from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import stream
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
+from tunewise.models.label_layer import stored_labels
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
@@ -135,14 +136,23 @@ def load(name: str | Path) -> Predictor:
     if (Path(name) / CONFIG_FILE).is_file():
         config, model, tokenizer = load_trained(Path(name))
     else:
-        task = {"kind": "language_modeling"}
-        config = make_config(fields={"model": str(name), "task": task, "method": "full"})
-        source = find_folder(config.model)
+        source = find_folder(str(name))
         tokenizer = Tokenizer.load(source)
+        task = _task_of(source, tokenizer)
+        config = make_config(fields={"model": str(name), "task": task, "method": "full"})
         model = adapted_model(config, source, tokenizer).requires_grad_(False).eval()
         model.set_precision(choose_dtype(config.train.precision, device))
     layout = layout_of(config, model.config)
     return Predictor(config, model.to(device), tokenizer, layout)
+
+
+def _task_of(source: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the task of a model: a classifier answers with its own labels, another has none."""
+    labels = stored_labels(source)
+    if labels is None:
+        return {"kind": "language_modeling"}
+    names = {label: label for label in labels}
+    return {"kind": "classification", "labels": names, "max_length": tokenizer.max_length}
 
 
 def predict_file(run: Path, source: Path, output: Path | None) -> int:
