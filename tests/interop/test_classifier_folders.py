@@ -1,4 +1,4 @@
-"""A fine-tuned classifier given as a model keeps what it has learnt, and answers as in transformers."""
+"""A fine-tuned classifier as a model keeps what it has learnt, and answers as in transformers."""
 
 import json
 import logging

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def named_tokens(folder: Path) -> dict[str, str]:
                 named[field] = _content(values[field], folder / name, field)
         for field in MORE_SPECIAL:
             tokens = values.get(field) or []
-            for number, token in enumerate(tokens.values() if isinstance(tokens, dict) else tokens):
+            tokens = tokens.values() if isinstance(tokens, dict) else tokens
+            for number, token in enumerate(tokens if isinstance(tokens, Iterable) else [tokens]):
                 named[f"{field}[{number}]"] = _content(token, folder / name, field)
         if "added_tokens_decoder" in values:  # then the older file is not looked at
             break
