@@ -137,8 +137,9 @@ def load(name: str | Path) -> Predictor:
         config, model, tokenizer = load_trained(Path(name))
     else:
         source = find_folder(str(name))
+        labels = stored_labels(source)
         tokenizer = Tokenizer.load(source)
-        task = _task_of(source, tokenizer)
+        task = _task_of(labels, tokenizer)
         config = make_config(fields={"model": str(name), "task": task, "method": "full"})
         model = adapted_model(config, source, tokenizer).requires_grad_(False).eval()
         model.set_precision(choose_dtype(config.train.precision, device))
@@ -146,9 +147,8 @@ def load(name: str | Path) -> Predictor:
     return Predictor(config, model.to(device), tokenizer, layout)
 
 
-def _task_of(source: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the task of a model: a classifier answers with its own labels, another has none."""
-    labels = stored_labels(source)
+def _task_of(labels: Sequence[str] | None, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the task of a model: a classifier answers with its own labels."""
     if labels is None:
         return {"kind": "language_modeling"}
     names = {label: label for label in labels}

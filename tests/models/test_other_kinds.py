@@ -99,6 +99,10 @@ FOLDERS: dict[str, tuple[dict[str, str], list[str]]] = {
     "a tokenizer alone": ({"tokenizer_json": "{}", "vocab_txt": ""}, ["a tokenizer and no model"]),
     "rows": ({"train_jsonl": "{}", "test_jsonl": "{}"}, ["it holds rows", "--data or task.path"]),
     "nothing": ({}, ["it is empty"]),
+    "a folder of runs": (
+        {"b__config_yaml": UNFINISHED, "a__config_yaml": UNFINISHED},
+        ["it holds the folders of runs, such as {folder}/a"],
+    ),
     "anything else": ({"notes_md": ""}, ["a model folder has config.json"]),
     "a model without its kind": ({"config_json": "{}"}, ["model_type None", "known: gpt2"]),
 }

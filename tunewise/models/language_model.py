@@ -6,7 +6,6 @@ Hugging Face's files. The forward pass takes packed tokens: a `Batch`.
 Shapes: N packed tokens, M scored ones, D model_dim, V vocabulary.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -244,11 +243,6 @@ class LanguageModel(nn.Module):
         """Yield the tensors of a Hugging Face checkpoint, the output layer left out."""
         for mapped in self.tensor_names:
             yield from expand(mapped, self.config.num_layers)
-
-    def ignores(self, name: str) -> bool:
-        """Return whether a checkpoint's tensor is not needed here and may be skipped."""
-        heads = ("lm_head.weight", "score.weight")
-        return name in heads or re.fullmatch(self.buffers_of_old_files, name) is not None
 
     def tie_head(self) -> None:
         """Make the output layer share the token embedding's weight."""

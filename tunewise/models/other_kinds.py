@@ -75,11 +75,15 @@ def _advice_on_run(folder: Path) -> str:
     base, method = _base_and_method(folder / RUN_CONFIG)
     if not (folder / "result.json").is_file():
         return f"the folder of a run that has not finished; its base model is {base}"
+    further = (
+        f"; or to --format peft, and write --model {base} with method.from=NEW"
+        if method in METHODS_OF_PEFT.values()
+        else ""
+    )
     return (
-        f"the folder of a run that trained {method} on the model {base}; predict, generate and "
-        f"serve take it as it is; to train from it on, write it as a model (tunewise export "
-        f"{folder} --format hf --out NEW) or, for a method that has `from`, as an adapter "
-        f"(--format peft; then --model {base} and method.from=NEW)"
+        f"the folder of a run that trained {method} on the model {base}, which predict, generate "
+        f"and serve take as it is; to train further, export it (tunewise export {folder} --format "
+        f"hf --out NEW) and write --model NEW{further}"
     )
 
 
@@ -114,11 +118,12 @@ def _adapter(folder: Path) -> str | None:
 
 
 def _folder_of_models(folder: Path) -> str | None:
-    """Return the model folders inside: those of a trainer, of the hub's cache, or of a user."""
+    """Return what is told of a folder of folders: of a trainer, of the hub's cache, of runs."""
     inside = [path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}"))]
     inside += [path.parent for path in folder.glob("checkpoint-*/adapter_config.json")]
     if not inside:
-        return None
+        runs = sorted(path.parent for path in folder.glob(f"*/{RUN_CONFIG}"))
+        return f"it holds the folders of runs, such as {runs[0]}" if runs else None
     newest = max(inside, key=_number)
     if _number(newest) >= 0:
         return f"it holds the checkpoints of a training; write one of them, such as {newest}"

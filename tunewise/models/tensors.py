@@ -154,7 +154,7 @@ def _check_names(
     unexpected = [
         stored.key
         for name, stored in found.items()
-        if name not in needed and not model.ignores(name)
+        if name not in needed and not _is_ignored(model, name)
     ]
     if unexpected:
         unmerged = any(".lora_" in key for key in unexpected)
@@ -163,6 +163,12 @@ def _check_names(
             f"{folder}: {_listed(unexpected)} unexpected; config.json says this is "
             f"{model.config.family} with {model.config.num_layers} layers{hint}"
         )
+
+
+def _is_ignored(model: LanguageModel, name: str) -> bool:
+    """Return whether a tensor is an output layer that is not needed, or such as a causal mask."""
+    is_head = name in (LANGUAGE_HEAD, LABEL_HEAD)
+    return is_head or re.fullmatch(model.buffers_of_old_files, name) is not None
 
 
 def _listed(names: Collection[str]) -> str:

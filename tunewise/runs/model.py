@@ -133,9 +133,11 @@ def read_trained(folder: Path) -> TrainedRun:
 def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:
     """Raise ModelError if the tokenizer has ids that the model does not have."""
     if tokenizer.size > model.config.vocabulary_size:
+        last = tokenizer.size - 1
         raise ModelError(
-            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
-            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
+            f"{source}: the tokenizer has ids up to {last} ({tokenizer.decode([last])!r}); the "
+            f"model's vocabulary ends at {model.config.vocabulary_size - 1}: resize its embedding "
+            "(in transformers: resize_token_embeddings), or take the token out of the tokenizer"
         )
 
 
