@@ -18,6 +18,7 @@ from tunewise.data.rows import read_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
 from tunewise.interop import export
+from tunewise.models.label_layer import stored_labels
 from tunewise.predict import Predictor
 from tunewise.run import RunRecord, run
 from tunewise.runs.folder import read_predictions
@@ -155,6 +156,20 @@ def test_labels_in_another_order_or_form_are_the_same_labels(
     assert all(said in message for message in warned)
 
 
+@pytest.mark.parametrize("id2label", [None, ("bad", "good", "fair")])
+def test_names_that_are_in_one_of_two_fields_are_found(
+    id2label: Sequence[str] | None,
+    classifier: Classifier,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = classifier(id2label)
+    path = folder / "config.json"
+    turned = {"good": 0, "bad": 1, "fair": 2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"label2id": turned}))
+    assert stored_labels(folder) == (id2label or ("good", "bad", "fair"))
+    assert ("label2id says other than id2label" in caplog.text) == (id2label is not None)
+
+
 def test_numbers_are_the_labels_that_transformers_numbers(
     classifier: Classifier, labelled_rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,9 +276,8 @@ def test_weights_that_are_not_finite_are_refused_by_name(
 # What an export tells transformers.
 
 
+@pytest.mark.parametrize(("kind", "longest"), [("lora", None), ("full", 20)])
 @every_family
-@pytest.mark.parametrize("longest", [None, 20])
-@pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_text_longer_than_the_model_reads_has_our_probabilities_in_a_pipeline(
     kind: str,
     longest: int | None,

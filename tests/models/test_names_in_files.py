@@ -95,6 +95,16 @@ def test_of_many_unexpected_tensors_several_are_named_and_an_adapter_is_recognis
     assert str(caught.value).count(".lora_A.") == 5
 
 
+def test_an_adapter_that_was_not_merged_is_told_so(folder: Path) -> None:
+    def wrap(name: str) -> str:
+        return name.replace("c_fc.", "c_fc.base_layer.")
+
+    extra = {"transformer.h.0.mlp.c_fc.lora_A.default.weight": torch.ones(2)}
+    change_weights(folder, lambda tensors: renamed(wrap)(tensors) | extra)
+    with pytest.raises(ModelError, match=r"are missing; in PEFT, merge_and_unload"):
+        load_model(folder)
+
+
 # An output layer and an embedding that config.json says are one.
 
 

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,17 +42,34 @@ def stored_labels(folder: Path) -> tuple[str, ...] | None:
             f"{folder}: its label layer is one of {num_rows} for {problem}; "
             "only one label per text, of two or more, is supported"
         )
-    names = values.get("id2label") or {str(row): f"LABEL_{row}" for row in range(num_rows)}
-    rows = [str(row) for row in range(num_rows)]
-    if not isinstance(names, dict) or set(names) != set(rows):
-        numbers = ", ".join(map(str, names))
-        raise ModelError(
-            f"{folder / 'config.json'}: id2label names the labels {numbers}; "
-            f"{LABEL_HEAD!r} has rows 0 to {num_rows - 1}"
-        )
-    labels = tuple(str(names[row]) for row in rows)
+    labels = _names_of(values, num_rows, folder / "config.json")
     if len(set(labels)) < num_rows:
         raise ModelError(f"{folder / 'config.json'}: id2label names two labels alike")
+    return labels
+
+
+def _names_of(values: Mapping[str, Any], num_rows: int, path: Path) -> tuple[str, ...]:
+    """Return the names that a config.json gives to the rows of a label layer.
+
+    They are in `id2label`; if that has transformers' own names alone, `label2id` may have better.
+    """
+    rows = [str(row) for row in range(num_rows)]
+    names = values.get("id2label") or {row: f"LABEL_{row}" for row in rows}
+    if not isinstance(names, dict) or set(names) != set(rows):
+        numbers = ", ".join(map(str, names)) if isinstance(names, (dict, list)) else repr(names)
+        raise ModelError(
+            f"{path}: id2label names the labels {numbers}; {LABEL_HEAD!r} has rows 0 to "
+            f"{num_rows - 1}"
+        )
+    labels = tuple(str(names[row]) for row in rows)
+    turned = values.get("label2id")
+    numbered = {str(row): name for name, row in turned.items()} if isinstance(turned, dict) else {}
+    others = tuple(numbered.get(row, label) for row, label in zip(rows, labels, strict=True))
+    if others == labels:
+        return labels
+    if all(map(GENERIC.fullmatch, labels)):
+        return others
+    logger.warning("%s: label2id says other than id2label, which is used", path)
     return labels
 
 

@@ -149,16 +149,16 @@ def _check_names(
             f"{folder}: is a classifier: tensor {LANGUAGE_HEAD!r} is missing, so it has no words "
             "to write with; give it a task of kind classification, or give its language model"
         )
+    unmerged = any(".lora_" in stored.key for stored in found.values())
+    hint = "; in PEFT, merge_and_unload() comes before save_pretrained" if unmerged else ""
     if missing:
-        raise ModelError(f"{folder}: {_listed(missing)} missing")
+        raise ModelError(f"{folder}: {_listed(missing)} missing{hint}")
     unexpected = [
         stored.key
         for name, stored in found.items()
         if name not in needed and not _is_ignored(model, name)
     ]
     if unexpected:
-        unmerged = any(".lora_" in key for key in unexpected)
-        hint = "; in PEFT, merge_and_unload() comes before save_pretrained" if unmerged else ""
         raise ModelError(
             f"{folder}: {_listed(unexpected)} unexpected; config.json says this is "
             f"{model.config.family} with {model.config.num_layers} layers{hint}"
