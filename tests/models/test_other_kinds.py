@@ -103,6 +103,10 @@ FOLDERS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"b__config_yaml": UNFINISHED, "a__config_yaml": UNFINISHED},
         ["it holds the folders of runs, such as {folder}/a"],
     ),
+    "a folder of another program's": (
+        {"config_yaml": "learning_rate: 1", "sub__config_yaml": "a: 1"},
+        ["no such file; a model folder has config.json"],
+    ),
     "anything else": ({"notes_md": ""}, ["a model folder has config.json"]),
     "a model without its kind": ({"config_json": "{}"}, ["model_type None", "known: gpt2"]),
 }

@@ -1,8 +1,9 @@
 """The JSON files beside a tokenizer: which tokens they name and add, and which ids end a text."""
 
 import json
+import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import tokenizers
 from tokenizers import AddedToken
 
 from tunewise.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token: it ends a text, and opens the next."""
@@ -41,8 +44,8 @@ def named_tokens(folder: Path) -> dict[str, str]:
                 named[field] = _content(values[field], folder / name, field)
         for field in MORE_SPECIAL:
             tokens = values.get(field) or []
-            tokens = tokens.values() if isinstance(tokens, dict) else tokens
-            for number, token in enumerate(tokens if isinstance(tokens, Iterable) else [tokens]):
+            tokens = list(tokens.values()) if isinstance(tokens, dict) else tokens
+            for number, token in enumerate(tokens if isinstance(tokens, list) else [tokens]):
                 named[f"{field}[{number}]"] = _content(token, folder / name, field)
         if "added_tokens_decoder" in values:  # then the older file is not looked at
             break
@@ -69,14 +72,22 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, named: Collection[st
     """
     source, tokens = _added_tokens(folder, named)
     for token_id, token in sorted(tokens.items()):
-        if backend.token_to_id(token.content) is None:
+        known = backend.token_to_id(token.content)
+        if known is None:
             add = backend.add_special_tokens if token.special else backend.add_tokens
             add([token])
-        found = backend.token_to_id(token.content)
-        if found != token_id:
-            raise ModelError(
-                f"{source}: gives {token.content!r} the id {token_id}; after the tokens of the "
-                f"vocabulary it would be {found}"
+            if (found := backend.token_to_id(token.content)) != token_id:
+                raise ModelError(
+                    f"{source}: gives {token.content!r} the id {token_id}; after the tokens of the "
+                    f"vocabulary it would be {found}"
+                )
+        elif known != token_id:  # transformers does the same
+            logger.warning(
+                "%s: gives %r the id %d; the vocabulary has it as %d, which is used",
+                source,
+                token.content,
+                token_id,
+                known,
             )
 
 

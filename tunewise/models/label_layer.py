@@ -13,7 +13,7 @@ from torch import nn
 from tunewise.errors import ModelError
 from tunewise.models.folder import build_model, load_model, read_config
 from tunewise.models.language_model import LanguageModel
-from tunewise.models.tensors import find_tensors
+from tunewise.models.tensors import HEAD, find_tensors, read_label_layer
 from tunewise.models.weights import LABEL_HEAD, opened, read_json
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def load_classifier(
     model.use_label_head(len(labels), generator)
     rows = _rows_for(folder, labels)
     if rows is not None:
-        stored = load_model(folder, len(rows)).dense("head.weight").detach()
-        model.head.weight = nn.Parameter(stored[rows].float())
+        read_label_layer(model, folder)
+        model.head.weight = nn.Parameter(model.dense(HEAD).detach()[rows].float())
     return model
 
 

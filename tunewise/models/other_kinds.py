@@ -13,6 +13,7 @@ from tunewise.yaml import load_yaml
 CONFIG = "config.json"
 NEEDED = f"a model folder has {CONFIG}, model.safetensors and a tokenizer"
 RUN_CONFIG = "config.yaml"
+LEFT_BY_A_RUN = ("result.json", "metrics.jsonl", "adapter/adapter.safetensors", "error.json")
 PARTS_OF_A_RUN = {"adapter": "the trained weights", "checkpoint": "the checkpoints"}
 """Folders in the folder of a run, and what they hold."""
 METHODS_OF_PEFT = {"LORA": "lora", "PROMPT_TUNING": "soft_prompt"}
@@ -43,7 +44,10 @@ def describe(folder: Path) -> str:
         _other_weights,
         _rows,
     )
-    return next(filter(None, (kind(folder) for kind in kinds)), NEEDED)
+    try:
+        return next(filter(None, (kind(folder) for kind in kinds)), NEEDED)
+    except OSError:  # it may not be looked into
+        return NEEDED
 
 
 def describe_file(file: Path) -> str:
@@ -59,12 +63,21 @@ def describe_file(file: Path) -> str:
 
 
 def _run(folder: Path) -> str | None:
-    return f"it is {_advice_on_run(folder)}" if (folder / RUN_CONFIG).is_file() else None
+    return f"it is {_advice_on_run(folder)}" if _is_run(folder) else None
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run: other programs have a config.yaml too."""
+    if not (folder / RUN_CONFIG).is_file():
+        return False
+    return any((folder / name).exists() for name in LEFT_BY_A_RUN) or "method: " in (
+        (folder / RUN_CONFIG).read_text("utf-8", errors="replace")
+    )
 
 
 def _part_of_a_run(folder: Path) -> str | None:
     whole, name = folder.absolute().parent, folder.absolute().name
-    if name not in PARTS_OF_A_RUN or not (whole / RUN_CONFIG).is_file():
+    if name not in PARTS_OF_A_RUN or not _is_run(whole):
         return None
     return f"it holds {PARTS_OF_A_RUN[name]} of {whole}, {_advice_on_run(whole)}"
 
@@ -122,7 +135,7 @@ def _folder_of_models(folder: Path) -> str | None:
     inside = [path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}"))]
     inside += [path.parent for path in folder.glob("checkpoint-*/adapter_config.json")]
     if not inside:
-        runs = sorted(path.parent for path in folder.glob(f"*/{RUN_CONFIG}"))
+        runs = sorted(p.parent for p in folder.glob(f"*/{RUN_CONFIG}") if _is_run(p.parent))
         return f"it holds the folders of runs, such as {runs[0]}" if runs else None
     newest = max(inside, key=_number)
     if _number(newest) >= 0:

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from tunewise.errors import ModelError
 from tunewise.models.language_model import LanguageModel
 from tunewise.models.names import TensorName
-from tunewise.models.weights import FLOATS, LABEL_HEAD, LANGUAGE_HEAD, opened, weight_files
+from tunewise.models.weights import (
+    FLOATS,
+    INDEX,
+    LABEL_HEAD,
+    LANGUAGE_HEAD,
+    WEIGHTS,
+    opened,
+    weight_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +74,6 @@ def find_tensors(folder: Path, model: LanguageModel) -> dict[str, Stored]:
                 f"{short!r}; keep those of one model"
             )
         found[short] = tensor
-    unusual = (key for (key, _), name in zip(stored, names, strict=True) if outer or name != key)
-    if (key := next(unusual, None)) is not None:
-        logger.info("%s: what other programs put into names such as %r is passed over", folder, key)
     return found
 
 
@@ -99,6 +104,7 @@ def read_weights(model: LanguageModel, folder: Path, head: bool = True) -> None:
         ModelError: if a file is missing or damaged, or a tensor missing, unexpected or misshapen.
     """
     found = find_tensors(folder, model)
+    _tell_of_names(folder, model, found)
     needed = list(model.stored_tensors())
     (embedding,) = (tensor.theirs for tensor in needed if tensor.ours == (EMBEDDING,))
     over_words = head and model.num_labels is None
@@ -120,11 +126,30 @@ def read_weights(model: LanguageModel, folder: Path, head: bool = True) -> None:
     if over_words and LABEL_HEAD in found:
         logger.warning("%s: a classifier; its label layer is left out", folder)
     for tensor in needed:
-        key, path = found[tensor.theirs]
-        with safe_open(path, framework="pt") as file:
-            _read(model, tensor, file.get_slice(key), f"{folder}: tensor {key!r}")
+        _read(model, tensor, found[tensor.theirs], folder)
     if over_words and model.config.tied:
         model.tie_head()
+
+
+def read_label_layer(model: LanguageModel, folder: Path) -> None:
+    """Put the label layer of a folder into a classifier with as many labels.
+
+    Raises:
+        ModelError: if it is misshapen.
+    """
+    stored = find_tensors(folder, model)[LABEL_HEAD]
+    _read(model, TensorName(LABEL_HEAD, (HEAD,)), stored, folder)
+
+
+def _tell_of_names(folder: Path, model: LanguageModel, found: Mapping[str, Stored]) -> None:
+    """Log what another reader might take differently: names, and which of several files."""
+    if (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():  # as in transformers
+        logger.warning("%s: %s is read, and the shards of %s are not", folder, WEIGHTS, INDEX)
+    usual = (f"{model.name_prefix}{{}}", "{}")
+    for name, (key, _) in found.items():
+        if key not in [form.format(name) for form in usual]:
+            logger.info("%s: names such as %r are read as %r", folder, key, name)
+            return
 
 
 def _differ(found: dict[str, Stored], *names: str) -> bool:
@@ -194,19 +219,21 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def _read(model: LanguageModel, stored: TensorName, stored_slice: Any, where: str) -> None:
+def _read(model: LanguageModel, stored: TensorName, place: Stored, folder: Path) -> None:
     """Check one tensor's type and shape, and set the parameters that it holds."""
     expected = [model.get_parameter(name) for name in stored.ours]
     shape = [sum(p.shape[0] for p in expected), *expected[0].shape[1:]]
     shape = shape[::-1] if stored.transposed else shape
-    if stored_slice.get_shape() != shape:
-        found = stored_slice.get_shape()
-        raise ModelError(f"{where} has shape {found}; config.json requires {shape}")
-    if stored_slice.get_dtype() not in FLOATS:
-        raise ModelError(f"{where} holds {stored_slice.get_dtype()}; F32, F16 or BF16 is needed")
-    tensor = stored_slice[:]
+    where = f"{folder}: tensor {place.key!r}"
+    with safe_open(place.path, framework="pt") as file:
+        part = file.get_slice(place.key)
+        if part.get_shape() != shape:
+            raise ModelError(f"{where} has shape {part.get_shape()}; config.json requires {shape}")
+        if part.get_dtype() not in FLOATS:
+            raise ModelError(f"{where} holds {part.get_dtype()}; F32, F16 or BF16 is needed")
+        tensor = part[:]
     tensor = tensor.T if stored.transposed else tensor
-    parts = tensor.split([p.shape[0] for p in expected])
-    for name, part in zip(stored.ours, parts, strict=True):
+    own = tensor.split([p.shape[0] for p in expected])
+    for name, weight in zip(stored.ours, own, strict=True):
         owner, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(owner), attribute, nn.Parameter(part))
+        setattr(model.get_submodule(owner), attribute, nn.Parameter(weight))

@@ -1,7 +1,6 @@
 """Files of weights, in safetensors only: no file can run code. And the JSON files beside them."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from tunewise.errors import ModelError
 from tunewise.models.other_kinds import describe
-
-logger = logging.getLogger(__name__)
 
 LANGUAGE_HEAD = "lm_head.weight"
 LABEL_HEAD = "score.weight"
@@ -99,8 +96,6 @@ def weight_files(folder: Path) -> list[Path]:
     """
     whole, index = folder / WEIGHTS, folder / INDEX
     if whole.is_file():
-        if index.is_file():  # transformers reads the one file too
-            logger.warning("%s: %s is read, and the shards of %s are not", folder, WEIGHTS, INDEX)
         return [whole]
     if not index.is_file():
         raise ModelError(f"{folder}: no {WEIGHTS}; {describe(folder)}")
