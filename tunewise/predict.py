@@ -22,6 +22,7 @@ from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import stream
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
+from tunewise.models.label_layer import stored_labels
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
@@ -157,10 +158,11 @@ def load(name: str | Path) -> Predictor:
     if (Path(name) / CONFIG_FILE).is_file():
         config, model, tokenizer = load_trained(Path(name))
     else:
-        task = {"kind": "language_modeling"}
-        config = make_config(fields={"model": str(name), "task": task, "method": "full"})
-        source = find_folder(config.model)
+        source = find_folder(str(name))
+        labels = stored_labels(source)
         tokenizer = Tokenizer.load(source)
+        task = _task_of(labels, tokenizer)
+        config = make_config(fields={"model": str(name), "task": task, "method": "full"})
         model = adapted_model(config, source, tokenizer).requires_grad_(False).eval()
         model.set_precision(choose_dtype(config.train.precision, device))
     layout = layout_of(config, model.config)
@@ -176,6 +178,14 @@ def usable_prompts(task: Task, rows: Iterable[Row], on_bad_row: OnBadRow) -> Ite
             on_bad_row(error)
             continue
         yield prompt
+
+
+def _task_of(labels: Sequence[str] | None, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the task of a model: a classifier answers with its own labels."""
+    if labels is None:
+        return {"kind": "language_modeling"}
+    names = {label: label for label in labels}
+    return {"kind": "classification", "labels": names, "max_length": tokenizer.max_length}
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

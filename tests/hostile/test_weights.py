@@ -179,6 +179,7 @@ def test_an_index_names_safetensors_files_beside_it_or_nothing(
     (folder / "sub").mkdir()
     for place in (folder / "sub", folder.parent):
         (place / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "pytorch_model.bin").write_bytes(b"")
     index = {"weight_map": {"transformer.wte.weight": name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -176,6 +176,40 @@ def test_gpt2_keeps_what_other_programs_read(trained: Trained, tmp_path: Path) -
     }
 
 
+@every_family
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("task", ["labels", "language"])
+def test_what_the_base_says_of_its_tokens_and_of_writing_goes_along(
+    kind: str,
+    task: str,
+    family: str,
+    trained: Trained,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = copytree(folders[family], tmp_path / "base")
+    told = {"bos_token_id": 9, "eos_token_id": [0, 7], "pad_token_id": 0}
+    for name in ("config.json", "generation_config.json"):
+        known = json.loads((base / name).read_text()) if name == "config.json" else {}
+        (base / name).write_text(json.dumps(known | told | {"max_new_tokens": 3}))
+    (base / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    monkeypatch.setitem(folders, "told", base)
+    folder = trained("told", {"kind": kind}, task)
+    export(folder, "hf", tmp_path / "out")
+    for out in (tmp_path / "out", *([folder / "model"] if kind == "full" else [])):
+        config = transformers.AutoConfig.from_pretrained(out)
+        assert {field: getattr(config, field) for field in told} == told
+        assert config.dtype == torch.float32
+        assert json.loads((out / "config.json").read_text())["torch_dtype"] == "float32"
+        written = transformers.GenerationConfig.from_pretrained(out)
+        assert (written.max_new_tokens, written.eos_token_id) == (3, [0, 7])
+        theirs = transformers.AutoTokenizer.from_pretrained(out)
+        assert theirs.apply_chat_template([{"content": "x"}], tokenize=False) == "x"
+        assert (theirs.pad_token_id, theirs.model_max_length) == (0, 48)
+        assert Tokenizer.load(out).ends == {0, 7}
+
+
 # PEFT asks transformers by a name that transformers is about to retire.
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("form", ["hf", "peft"])

@@ -204,6 +204,7 @@ def _change_size(folder: Path, config: ModelConfig, field: str, value: Any) -> N
 
 
 def _write_index(folder: Path, index: Any) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     text = index if isinstance(index, str) else json.dumps(index)
     path = folder / "model.safetensors.index.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))

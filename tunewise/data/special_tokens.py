@@ -27,7 +27,7 @@ class SpecialTokens:
     def __init__(self, added: Mapping[int, tokenizers.AddedToken]) -> None:
         special = [(token, id) for id, token in added.items() if token.special and token.content]
         special.sort(key=lambda pair: -len(pair[0].content))  # the longest of those that fit
-        self._ids = [id for _, id in special]
+        self.ids = [id for _, id in special]
         self._pattern = re.compile("|".join(_pattern(token) for token, _ in special) or "(?!)")
         self._named: dict[str, list[Named]] = {}
 
@@ -49,7 +49,7 @@ class SpecialTokens:
         """Return the special tokens that a literal names, from a memory: literals are few."""
         if literal not in self._named:
             self._named[literal] = [
-                Named(*match.span(), self._ids[(match.lastindex or 0) - 1])
+                Named(*match.span(), self.ids[(match.lastindex or 0) - 1])
                 for match in self._pattern.finditer(literal)
             ]
         return self._named[literal]

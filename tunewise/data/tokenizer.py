@@ -13,14 +13,24 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from tunewise.data.example import MarkedText
 from tunewise.data.special_tokens import SpecialTokens
+from tunewise.data.token_files import (
+    ADDED,
+    CONFIG,
+    END_OF_TEXT,
+    GENERATION,
+    NAMES,
+    add_tokens,
+    end_of_text,
+    eos_ids,
+    max_length,
+    named_tokens,
+    read_json,
+)
 from tunewise.errors import ModelError
 from tunewise.json_text import to_json
 
-END_OF_TEXT = "<|endoftext|>"
-"""GPT-2's only special token: it ends a text, and opens the next."""
-CONFIG = "tokenizer_config.json"
-KEPT_FILES = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-"""Files that are not read here, but that other libraries need beside a tokenizer."""
+KEPT_FILES = (NAMES, ADDED, GENERATION, "chat_template.jinja")
+"""Files that are written again as they were: other libraries need them beside a tokenizer."""
 
 
 class Tokenizer:
@@ -34,6 +44,8 @@ class Tokenizer:
         end_of_text: the token that is written after a text.
         ends: further ids that end a text when a model writes it.
         files: texts of files that `save` writes again as they are.
+        token_ids: fields of config.json with the ids of special tokens, as the folder has them.
+        max_length: the longest text, in tokens, that the tokenizer is meant for.
 
     Raises:
         ModelError: if the end-of-text token is not in the vocabulary.
@@ -45,6 +57,8 @@ class Tokenizer:
         end_of_text: str = END_OF_TEXT,
         ends: Collection[int] = (),
         files: Mapping[str, str] | None = None,
+        token_ids: Mapping[str, Any] | None = None,
+        max_length: int | None = None,
     ) -> None:
         token_id = backend.token_to_id(end_of_text)
         if token_id is None:
@@ -55,6 +69,8 @@ class Tokenizer:
         self._backend = backend
         self._end_of_text_token = end_of_text
         self._files = dict(files or {})
+        self._token_ids = dict(token_ids or {})
+        self.max_length = max_length
         self.end_of_text: int = token_id
         self.ends: frozenset[int] = frozenset({token_id, *(i for i in ends if 0 <= i < self.size)})
         encoding = backend.encode("a")
@@ -71,15 +87,30 @@ class Tokenizer:
         whole = folder / "tokenizer.json"
         vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
         try:
+            named = named_tokens(folder)
             if whole.is_file():
                 backend = tokenizers.Tokenizer.from_file(str(whole))
+                add_tokens(backend, folder, named.values())
             elif vocabulary.is_file() and merges.is_file():
-                backend = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-                backend.add_special_tokens([END_OF_TEXT])
+                spaced = bool(read_json(folder / CONFIG).get("add_prefix_space"))
+                backend = byte_level(models.BPE.from_file(str(vocabulary), str(merges)), spaced)
+                add_tokens(backend, folder, named.values())
+                # In such a folder, nothing but their names says that these are special.
+                special = (*named.values(), END_OF_TEXT)
+                backend.add_special_tokens(
+                    [t for t in special if backend.token_to_id(t) is not None]
+                )
             else:
                 raise ModelError(f"{folder}: no tokenizer.json, and no vocab.json with merges.txt")
-            end_of_text, ends = _end_of_text(folder), _ends(folder)
-            tokenizer = cls(backend, end_of_text, ends, _files(folder))
+            end = end_of_text(backend, folder, named)
+            tokenizer = cls(
+                backend,
+                end,
+                eos_ids(folder),
+                _files(folder, end),
+                _token_ids(folder, backend, named),
+                max_length(folder),
+            )
         except ModelError:
             raise
         except Exception as error:  # the library raises plain Exception
@@ -88,17 +119,42 @@ class Tokenizer:
             raise ModelError(f"{folder}: the tokenizer has no token for 'a': texts would be lost")
         return tokenizer
 
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's files, and the files that were beside it when it was loaded."""
+    def save(self, folder: Path, max_length: int | None = None) -> None:
+        """Write the tokenizer's files, and the files that were beside it when it was loaded.
+
+        Args:
+            max_length: the longest text, in tokens, that the model beside it reads.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(folder / "tokenizer.json"))
         self._backend.model.save(str(folder))
-        token = self._end_of_text_token
-        files = {CONFIG: _as_json(_gpt2_config(token))} | self._files
+        files = {CONFIG: _as_json(_gpt2_config(self._end_of_text_token))} | self._files
+        if max_length is not None:
+            pad = self._backend.id_to_token(self.token_ids["pad_token_id"])
+            more = {"model_max_length": max_length, "pad_token": pad}
+            files[CONFIG] = _as_json(json.loads(files[CONFIG]) | more)
         if len(self.ends) > 1:
-            files["generation_config.json"] = _as_json({"eos_token_id": sorted(self.ends)})
+            generation = json.loads(files.get(GENERATION, "{}"))
+            files[GENERATION] = _as_json(generation | {"eos_token_id": sorted(self.ends)})
         for name, text in files.items():
             (folder / name).write_text(text, "utf-8")
+
+    @cached_property
+    def token_ids(self) -> dict[str, Any]:
+        """The ids of the special tokens as fields of config.json, for a model beside it.
+
+        A pad token is one that no text has, since a classifier of transformers passes over it.
+        """
+        end = self.end_of_text
+        known = {field: ids for field, ids in self._token_ids.items() if self._has(ids)}
+        if known.get("pad_token_id") not in {*self._special_tokens.ids, end}:
+            known["pad_token_id"] = end
+        return {"bos_token_id": end, "eos_token_id": end} | known
+
+    def _has(self, ids: Any) -> bool:
+        """Return whether a value is an id of the vocabulary, or a list of some."""
+        some = ids if isinstance(ids, list) and ids else [ids]
+        return all(type(token) is int and 0 <= token < self.size for token in some)
 
     @property
     def opening(self) -> tuple[int, ...]:
@@ -144,10 +200,10 @@ class Tokenizer:
         return SpecialTokens(self._backend.get_added_tokens_decoder())
 
 
-def byte_level(model: models.Model) -> tokenizers.Tokenizer:
+def byte_level(model: models.Model, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
     """Return a tokenizer that works on bytes as GPT-2's does, around a vocabulary."""
     backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = decoders.ByteLevel()
     return backend
 
@@ -158,54 +214,28 @@ def _gpt2_config(end_of_text: str) -> dict[str, Any]:
     return {"tokenizer_class": "GPT2Tokenizer", **special, "add_prefix_space": False}
 
 
-def _end_of_text(folder: Path) -> str:
-    """Return the token that tokenizer_config.json names as the end, or GPT-2's."""
-    token = _read_json(folder / CONFIG).get("eos_token") or END_OF_TEXT
-    return str(token["content"] if isinstance(token, dict) else token)
+def _token_ids(
+    folder: Path, backend: tokenizers.Tokenizer, named: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the ids of special tokens as fields of config.json: those that a folder gives."""
+    config = read_json(folder / "config.json")
+    ids = {name: config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if "pad_token" in named:  # the name decides, since the tokenizer pads
+        ids["pad_token_id"] = backend.token_to_id(named["pad_token"])
+    return {name: value for name, value in ids.items() if value is not None}
 
 
-def _ends(folder: Path) -> list[int]:
-    """Return the ids that a model folder names as ends: `eos_token_id` is one, or a list."""
-    ends: list[int] = []
-    for name in ("config.json", "generation_config.json"):
-        value = _read_json(folder / name).get("eos_token_id")
-        if value is None:
-            continue
-        ids = value if isinstance(value, list) else [value]
-        if not all(type(token) is int for token in ids):
-            raise ModelError(f"{folder / name}: eos_token_id is {value!r}; ids are needed")
-        ends += ids
-    return ends
-
-
-def _files(folder: Path) -> dict[str, str]:
+def _files(folder: Path, end_of_text: str) -> dict[str, str]:
     """Return the texts of the files that are to be written again where a tokenizer is saved."""
     files = {
         name: (folder / name).read_text("utf-8") for name in KEPT_FILES if (folder / name).is_file()
     }
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     if "tokenizer_class" in config:
         files[CONFIG] = (folder / CONFIG).read_text("utf-8")
     elif config:  # GPT-2's own holds only the context length
-        files[CONFIG] = _as_json(_gpt2_config(_end_of_text(folder)) | config)
+        files[CONFIG] = _as_json(_gpt2_config(end_of_text) | config)
     return files
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; nothing if there is no file.
-
-    Raises:
-        ModelError: if it holds anything else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}; a JSON object is needed")
-    return values
 
 
 def _as_json(values: Mapping[str, Any]) -> str:

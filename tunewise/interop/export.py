@@ -8,11 +8,10 @@ from tunewise.errors import ConfigError, nearest
 from tunewise.files import naming_the_file
 from tunewise.interop.card import write_card
 from tunewise.methods.method import merge
-from tunewise.models.folder import save_model
 from tunewise.peft.names import base_model_name
 from tunewise.peft.write import write_adapter
 from tunewise.runs.folder import RESULT_FILE, new_folder, read_result
-from tunewise.runs.model import read_trained
+from tunewise.runs.model import read_trained, save_whole
 
 FORMATS = ("peft", "hf")
 
@@ -51,6 +50,5 @@ def export(run: Path, form: str, out: Path) -> None:
         if form == "peft" and adapter is not None:
             write_adapter(adapter, model, base_model_name(config.model), out)
         else:
-            save_model(model, out, tokenizer.end_of_text, config.task.label_names or ())
-            tokenizer.save(out)
+            save_whole(model, config, out, tokenizer)
         write_card(result, form, out)

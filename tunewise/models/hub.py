@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunewise.errors import ModelError, nearest
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
+from tunewise.models.other_kinds import describe_file
 from tunewise.models.weights import weight_files
 
 SMALL_FILES = (
@@ -41,6 +42,8 @@ def hub_id_of(name: str) -> str | None:
         return None if name == POCKET else KNOWN_MODELS[name].home
     if os.path.isdir(name):  # pathlib's fails on too long a name
         return None
+    if os.path.isfile(name):
+        raise ModelError(f"{name}: {describe_file(Path(name))}")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         hint = nearest(name, KNOWN_MODELS)
         raise ModelError(f"no model {name!r}: not a folder, a hub id or a known name; {hint}")

@@ -6,7 +6,6 @@ Hugging Face's files. The forward pass takes packed tokens: a `Batch`.
 Shapes: N packed tokens, M scored ones, D model_dim, V vocabulary.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tunewise.data.packing import Batch, Group
+from tunewise.errors import ModelError
 from tunewise.models.attention import Attention
 from tunewise.models.cache import Cache, Past
 from tunewise.models.config import ModelConfig
@@ -24,6 +24,7 @@ from tunewise.models.fast.recompute import recomputing
 from tunewise.models.layers import Linear
 from tunewise.models.names import Mapped, TensorName, expand
 from tunewise.models.packed import Places
+from tunewise.models.weights import not_finite
 
 INITIAL_STD = 0.02
 """Standard deviation of fresh weights (GPT-2, section 2.3)."""
@@ -122,6 +123,8 @@ class LanguageModel(nn.Module):
         self.final_norm = final_norm
         self.head: nn.Module = Linear(config.model_dim, config.vocabulary_size, bias=False)
         self.num_labels: int | None = None
+        self.source = "the model"
+        """The folder that the weights are from, for messages."""
         self.compute_dtype = torch.float32
         self.dropout = 0.0
         self.checkpointing = False
@@ -241,11 +244,6 @@ class LanguageModel(nn.Module):
         for mapped in self.tensor_names:
             yield from expand(mapped, self.config.num_layers)
 
-    def ignores(self, name: str) -> bool:
-        """Return whether a checkpoint's tensor is not needed here and may be skipped."""
-        heads = ("lm_head.weight", "score.weight")
-        return name in heads or re.fullmatch(self.buffers_of_old_files, name) is not None
-
     def tie_head(self) -> None:
         """Make the output layer share the token embedding's weight."""
         self.head.weight = self.get_parameter("token_embedding.weight")
@@ -276,15 +274,22 @@ class LanguageModel(nn.Module):
                 module.dropout = dropout
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters."""
+        """Compute in `dtype`: frozen weights are stored in it, trained ones are fp32 masters.
+
+        Raises:
+            ModelError: if a weight is NaN or infinite.
+        """
         self.compute_dtype = dtype
-        for parameter in self.parameters():
+        for name, parameter in self.named_parameters():
             if not parameter.is_floating_point():  # a weight in fewer bits
                 continue
             wanted = torch.float32 if parameter.requires_grad else dtype
             # A file may hold it transposed: one copy transposes and rounds it.
             stored = parameter.data.to(wanted, memory_format=torch.contiguous_format)
             parameter.data = stored.contiguous()
+            # Looked for here, since here the file is read: a pass of its own would read it twice.
+            if not_finite(parameter.data):
+                raise ModelError(f"{self.source}: its weight {name!r} holds NaN or infinity")
 
     def dense(self, name: str) -> Tensor:
         """Return a parameter by its name; a linear layer's weight in full, however it is stored."""

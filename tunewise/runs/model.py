@@ -14,8 +14,11 @@ from tunewise.files import naming_the_file
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.hub import fetch_weights
+from tunewise.models.label_layer import load_classifier
 from tunewise.models.weights import read_tensors
 from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
+from tunewise.runs.prepare import layout_of
+from tunewise.tasks import Classification, Task
 
 
 class TrainedRun(NamedTuple):
@@ -26,11 +29,15 @@ class TrainedRun(NamedTuple):
     tokenizer: Tokenizer
 
 
-def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> LanguageModel:
+def adapted_model(
+    config: RunConfig, source: Path, tokenizer: Tokenizer, is_trained: bool = False
+) -> LanguageModel:
     """Return the model of a configuration on the CPU, adapted by its method, ready to be trained.
 
     Args:
         source: the folder of the base model.
+        is_trained: whether trained weights will be read into it, a label layer with them; then one
+            in the folder is not looked at.
 
     Raises:
         ModelError: if the weights cannot be fetched or read, or do not go with the tokenizer.
@@ -38,12 +45,23 @@ def adapted_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> Lang
     """
     generator = torch.Generator().manual_seed(config.seed)
     fetch_weights(config.model, source)
-    model = load_model(source)
+    labels = config.task.label_names
+    if labels is None:
+        model = load_model(source)
+    elif is_trained:
+        model = load_model(source, head=False)
+        model.use_label_head(len(labels), generator)
+    else:
+        model = load_classifier(source, _labels_of(config.task), generator)
     _check_vocabulary(tokenizer, model, source)
-    if config.task.label_names is not None:
-        model.use_label_head(len(config.task.label_names), generator)
     config.method.adapt(model, generator, tokenizer)
     return model
+
+
+def _labels_of(task: Task) -> dict[str, str]:
+    """Return each label of a task as it is in the rows, and its name."""
+    known = task.labels if isinstance(task, Classification) else None
+    return known or {name: name for name in task.label_names or ()}
 
 
 def save_trained(
@@ -56,15 +74,28 @@ def save_trained(
     """
     with naming_the_file(folder):
         if config.method.trains_everything:
-            labels = config.task.label_names or ()
-            save_model(model, folder / MODEL_FOLDER, tokenizer.end_of_text, labels)
-            tokenizer.save(folder / MODEL_FOLDER)
+            save_whole(model, config, folder / MODEL_FOLDER, tokenizer)
             return
         path = folder / ADAPTER_FILE
         path.parent.mkdir(exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
         # With the configuration in it, the file can be understood without the folder.
         save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
+
+
+def save_whole(model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer) -> None:
+    """Write a whole model and its tokenizer, for transformers, and as a model for runs.
+
+    Its tokenizer cuts a text where the run does: a classifier of transformers has to be told.
+    """
+    labels = config.task.label_names
+    longest = model.config.context_length
+    if labels is not None:
+        longest = layout_of(config, model.config).max_length
+    else:
+        longest = min(longest, tokenizer.max_length or longest)
+    save_model(model, folder, tokenizer.end_of_text, labels or (), tokenizer.token_ids)
+    tokenizer.save(folder, longest)
 
 
 def load_trained(folder: Path) -> TrainedRun:
@@ -96,7 +127,7 @@ def read_trained(folder: Path) -> TrainedRun:
     else:
         source = find_folder(config.model)
         tokenizer = Tokenizer.load(source)
-        model = adapted_model(config, source, tokenizer)
+        model = adapted_model(config, source, tokenizer, is_trained=True)
         _read_adapter(model, folder / ADAPTER_FILE)
     return TrainedRun(config, model.eval(), tokenizer)
 
@@ -104,9 +135,11 @@ def read_trained(folder: Path) -> TrainedRun:
 def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:
     """Raise ModelError if the tokenizer has ids that the model does not have."""
     if tokenizer.size > model.config.vocabulary_size:
+        last = tokenizer.size - 1
         raise ModelError(
-            f"{source}: the tokenizer has ids up to {tokenizer.size - 1}; "
-            f"the model's vocabulary ends at {model.config.vocabulary_size - 1}"
+            f"{source}: the tokenizer has ids up to {last} ({tokenizer.decode([last])!r}); the "
+            f"model's vocabulary ends at {model.config.vocabulary_size - 1}: resize its embedding "
+            "(in transformers: resize_token_embeddings), or take the token out of the tokenizer"
         )
 
 
