@@ -16,12 +16,13 @@ from tunewise.data.rows import OnBadRow, Row, refuse_row
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.data.unusable import UnusableRows
 from tunewise.device import choose_device, choose_dtype
-from tunewise.errors import ConfigError, DataError
+from tunewise.errors import MAX_NAMES, ConfigError, DataError, first_of
 from tunewise.evaluation.answers import Answer, Inference, NewAnswers
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import stream
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
+from tunewise.models.hub import fetch_weights
 from tunewise.models.label_layer import stored_labels
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import adapted_model, load_trained
@@ -81,8 +82,11 @@ class Predictor:
         return self._answers_to(usable_prompts(self.config.task, rows, on_bad_row), num_known)
 
     def _answers_to(self, prompts: Iterable[Example], num_known: int) -> Iterator[Answer]:
-        num_cut = num_answered = first = 0
+        num_cut = num_answered = num_empty = first = 0
+        empty: list[str] = []
         for examples in _chunks(prompts):
+            ids = [example.id for example in examples if not example.prompt.strip()]
+            num_empty, empty = num_empty + len(ids), [*empty, *ids][:MAX_NAMES]
             # A chunk is computed as a whole, so that sampling does not depend on what is known.
             if (num_skipped := max(0, num_known - first)) < len(examples):
                 new = self._answer(examples, self.config.seed + first)
@@ -92,6 +96,9 @@ class Predictor:
             first += len(examples)
         if num_cut:
             logger.warning("%d of %d prompts are too long and were cut", num_cut, num_answered)
+        if num_empty:
+            places = first_of(empty, num_empty)
+            logger.warning("%d of %d rows have an empty text: %s", num_empty, first, places)
 
     def generate(self, prompt: str, **decoding: Any) -> str:
         """Return what the model writes after a prompt; see `stream`."""
@@ -159,6 +166,7 @@ def load(name: str | Path) -> Predictor:
         config, model, tokenizer = load_trained(Path(name))
     else:
         source = find_folder(str(name))
+        fetch_weights(str(name), source)  # they say whether there is a label layer
         labels = stored_labels(source)
         tokenizer = Tokenizer.load(source)
         task = _task_of(labels, tokenizer)
