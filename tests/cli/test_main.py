@@ -28,7 +28,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an unknown command": (["rnu"], "rnu"),
     "an unknown option": (["run", "--modle", "gpt2"], "--modle"),
     "an option without its value": (["run", "--model"], "--model"),
-    "a missing argument": (["list"], "models|tasks|methods|metrics|objectives"),
+    "a missing argument": (["list"], "models|tasks|methods|metrics|objectives|runs"),
     "an unknown list": (["list", "model"], "did you mean 'models'?"),
     "an unknown field": (["run", "train.epoch=1"], "did you mean 'epochs'?"),
     "a wrong value": (["run", "train.epochs=many"], "train.epochs"),

@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tunewise.cli import info, train, use
+import tunewise
+from tunewise.cli import cache, info, train, use
 from tunewise.errors import TunewiseError
 
 INTERRUPTED = 130
@@ -24,9 +25,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"tunewise {tunewise.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
+        ),
+    ] = False,
 ) -> None:
     """Which way to fine-tune a small language model, answered with evidence."""
     # --debug may stand anywhere and is taken out by `main`; it is here for --help to show.
@@ -38,6 +51,7 @@ app.command()(train.report)
 app.command()(info.params)
 app.command()(info.estimate)
 app.command("list")(info.list_known)
+app.command()(cache.cache)
 app.command()(use.judge)
 app.command()(use.export)
 app.command()(use.predict)
