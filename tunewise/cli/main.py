@@ -17,6 +17,12 @@ from tunewise.errors import TunewiseError
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
 
+OUT_OF_MEMORY = (
+    "out of memory; `tunewise estimate` says what a run needs: a smaller model, lower "
+    "train.max_length or train.tokens_per_pass, train.checkpointing=true, or a method that trains "
+    "less"
+)
+
 app = typer.Typer(
     name="tunewise",
     help="Which way to fine-tune a small language model, answered with evidence.",
@@ -60,7 +66,10 @@ app.command()(use.serve)
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake, 130 interrupted."""
+    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake, 130 interrupted.
+
+    Memory that is used up is no bug: it ends with 2 and advice.
+    """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("tunewise").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -74,6 +83,12 @@ def main() -> None:
         _fail(error.format_message(), debug)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except (RuntimeError, MemoryError, OSError) as error:
+        from tunewise.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _fail(f"{OUT_OF_MEMORY} ({str(error) or type(error).__name__})", debug)
     if code == INTERRUPTED:  # typer returns it after Ctrl-C
         print("interrupted; a run or study continues with --resume", file=sys.stderr)
     sys.exit(code)
