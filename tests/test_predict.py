@@ -90,6 +90,7 @@ def test_rows_without_answers_get_what_the_run_predicted_for_them(
             log_p = torch.tensor(line["probabilities"][prediction.expected]).log().item()
             assert log_p == pytest.approx(prediction.log_likelihood, abs=1e-4)
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+            assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-5)
         else:
             assert line == {"id": prediction.example_id, "text": prediction.predicted}
 

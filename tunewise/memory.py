@@ -111,10 +111,22 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",  # PyTorch on a CPU
+    "Cannot allocate memory",  # mmap of a file, the system
+    "could not create a primitive",  # oneDNN, which names no reason
+    "could not create a memory",
+    "std::bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""Words of libraries that have no type of error of their own for it."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error means that memory ran out, on a GPU or a CPU."""
-    known = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def kept_kernels() -> int:

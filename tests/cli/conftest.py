@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,8 +46,13 @@ def tunewise(
     return command
 
 
-def real_process(*arguments: str) -> Answer:
-    """Run `python -m tunewise` as a user does."""
+def real_process(*arguments: str, max_bytes: int | None = None) -> Answer:
+    """Run `python -m tunewise` as a user does, with so much address space at most."""
+
+    def limit() -> None:
+        if max_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "tunewise", *arguments],
@@ -54,6 +60,7 @@ def real_process(*arguments: str) -> Answer:
         text=True,
         timeout=120,
         env=environment,
+        preexec_fn=limit,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

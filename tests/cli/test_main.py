@@ -28,7 +28,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an unknown command": (["rnu"], "rnu"),
     "an unknown option": (["run", "--modle", "gpt2"], "--modle"),
     "an option without its value": (["run", "--model"], "--model"),
-    "a missing argument": (["list"], "models|tasks|methods|metrics|objectives"),
+    "a missing argument": (["list"], "models|tasks|methods|metrics|objectives|runs"),
     "an unknown list": (["list", "model"], "did you mean 'models'?"),
     "an unknown field": (["run", "train.epoch=1"], "did you mean 'epochs'?"),
     "a wrong value": (["run", "train.epochs=many"], "train.epochs"),
@@ -170,3 +170,34 @@ def processor_seconds_of_children() -> float:
     """Return how long processes that have ended have computed; a busy machine does not matter."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    RuntimeError("unable to mmap 11844920 bytes from file <m>: Cannot allocate memory (12)"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 6291456 bytes"),
+    OSError(12, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_memory_that_is_used_up_is_one_line_with_advice(
+    tunewise: Tunewise, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tunewise.config.make_config", fail)
+    answer = tunewise("run")
+    assert answer.code == 2
+    assert answer.err.startswith("error: out of memory; ")
+    assert answer.err.count("\n") == 1
+    assert "train.checkpointing=true" in answer.err
+
+
+def test_a_run_in_too_little_memory_ends_in_one_line(tmp_path: Path) -> None:
+    answer = real_process("run", "--out", str(tmp_path / "run"), max_bytes=1_000 * 2**20)
+    assert answer.code == 2
+    assert "error: out of memory; " in answer.err
+    assert "Traceback" not in answer.err

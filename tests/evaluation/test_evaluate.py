@@ -63,6 +63,7 @@ both_kinds = pytest.mark.parametrize("kind", SPLITS)
 def close(one: Sequence[Prediction], other: Sequence[Prediction]) -> None:
     for first, second in zip(one, other, strict=True):
         assert first.log_likelihood == pytest.approx(second.log_likelihood, rel=1e-5, abs=1e-5)
+        assert first.probabilities == pytest.approx(second.probabilities, abs=1e-6)
         for field in ("example_id", "expected", "predicted", "num_scored"):
             assert getattr(first, field) == getattr(second, field)
 
@@ -74,7 +75,7 @@ def one_by_one(
     """Return the predictions, each sequence computed alone and by the definition."""
     predictions = []
     for example in examples:
-        total, count, predicted = 0.0, 0, ""
+        total, count, predicted, probabilities = 0.0, 0, "", {}
         for sequence in sequences:
             if sequence.example_id != example.id:
                 continue
@@ -84,11 +85,14 @@ def one_by_one(
             if sequence.label is not None:
                 total, count = float(logs[-1, sequence.label]), 1
                 predicted = example.choices[int(logs[-1].argmax())]
+                probabilities = dict(zip(example.choices, logs[-1].exp().tolist(), strict=True))
             else:
                 total += sum(float(logs[t - 1, ids[t]]) for t in range(1, len(ids)))
                 count += len(ids) - 1
         expected = example.target if example.choices else ""
-        predictions.append(Prediction(example.id, expected, predicted, total, count))
+        predictions.append(
+            Prediction(example.id, expected, predicted, total, count, probabilities=probabilities)
+        )
     return predictions
 
 

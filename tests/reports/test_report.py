@@ -18,7 +18,7 @@ from tunewise.reports.csv_files import cells_csv, pairs_csv
 from tunewise.reports.markdown import render_markdown
 from tunewise.reports.page import render_page
 from tunewise.reports.plots import pareto_front
-from tunewise.reports.report import write_report
+from tunewise.reports.report import build_study_page, write_report
 from tunewise.reports.sections import build_sections
 from tunewise.reports.summary import find_warnings, summarize
 from tunewise.reports.words import format_interval, format_value
@@ -44,7 +44,7 @@ def comparison(rich: Path) -> Comparison:
 
 @pytest.fixture
 def text(comparison: Comparison) -> str:
-    return render_page(comparison, build_sections(comparison))
+    return render_page(build_study_page(comparison))
 
 
 class Cells(HTMLParser):
@@ -232,7 +232,7 @@ def test_one_cell_is_compared_with_nothing(study_folder: StudyFolder) -> None:
         assert "significant" not in sentence
     assert measured(comparison, cell) in finding
     assert any("one seed" in warning.lower() for warning in find_warnings(comparison))
-    assert not re.search('id="pairs"', render_page(comparison, build_sections(comparison)))
+    assert not re.search('id="pairs"', render_page(build_study_page(comparison)))
 
 
 def test_the_page_has_its_sections_in_their_order(comparison: Comparison, text: str) -> None:
@@ -255,7 +255,7 @@ def test_what_has_not_run_is_no_answer(study_folder: StudyFolder) -> None:
     comparison = compare(folder)
     answer = summarize(comparison)
     assert not any(named(sentence, comparison) for sentence in answer)
-    page = render_page(comparison, build_sections(comparison))
+    page = render_page(build_study_page(comparison))
     assert all(html.escape(sentence) in page for sentence in answer)
     assert 'id="quality_and_cost"' not in page
     assert "failed" in cells_csv(comparison)
@@ -280,7 +280,7 @@ def test_texts_are_shown_side_by_side_with_their_reference(
     assert not comparison.metric.higher_is_better  # a loss chooses here
     best = min(comparison.rows, key=lambda row: row.metrics["loss"].mean)
     assert comparison.best is best
-    text = render_page(comparison, build_sections(comparison))
+    text = render_page(build_study_page(comparison))
     for row in comparison.rows:
         predicted = row.runs[0].predictions[0].predicted.strip("\n")
         assert html.escape(predicted) in text

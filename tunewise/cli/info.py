@@ -60,12 +60,12 @@ def estimate(
 
 
 def list_known(
-    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics|objectives")],
+    what: Annotated[str, typer.Argument(metavar="models|tasks|methods|metrics|objectives|runs")],
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List the known models, tasks, methods or metrics; for tasks, also the number of rows."""
-    from tunewise.cli import listing, show
+    """List what is known, or the runs in the folder runs; for tasks, also the number of rows."""
+    from tunewise.cli import listing, run_list, show
 
     lists: dict[str, Callable[[], Sequence[listing.Listed]]] = {
         "models": listing.models,
@@ -73,6 +73,7 @@ def list_known(
         "methods": listing.methods,
         "metrics": listing.metrics,
         "objectives": listing.objectives,
+        "runs": run_list.runs,
     }
     if what not in lists:
         raise ConfigError(f"list {what!r}: {nearest(what, lists)}")

@@ -6,6 +6,7 @@ Their field names are the keys of `tunewise list --json`.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tunewise.cli.run_list import ListedRun
 from tunewise.config import make_config
 from tunewise.data.rows import SPLITS
 from tunewise.errors import DataError
@@ -82,7 +83,7 @@ class ListedObjective:
     settings: str
 
 
-Listed = ListedModel | ListedTask | ListedMethod | ListedMetric | ListedObjective
+Listed = ListedModel | ListedTask | ListedMethod | ListedMetric | ListedObjective | ListedRun
 
 
 def with_headings(listed: Listed) -> dict[str, object]:

@@ -10,11 +10,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tunewise.cli import info, train, use
+import tunewise
+from tunewise.cli import cache, info, train, use
 from tunewise.errors import TunewiseError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
+
+OUT_OF_MEMORY = (
+    "out of memory; `tunewise estimate` says what a run needs: a smaller model, lower "
+    "train.max_length or train.tokens_per_pass, train.checkpointing=true, or a method that trains "
+    "less"
+)
 
 app = typer.Typer(
     name="tunewise",
@@ -24,9 +31,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"tunewise {tunewise.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
+        ),
+    ] = False,
 ) -> None:
     """Which way to fine-tune a small language model, answered with evidence."""
     # --debug may stand anywhere and is taken out by `main`; it is here for --help to show.
@@ -38,6 +57,7 @@ app.command()(train.report)
 app.command()(info.params)
 app.command()(info.estimate)
 app.command("list")(info.list_known)
+app.command()(cache.cache)
 app.command()(use.judge)
 app.command()(use.export)
 app.command()(use.predict)
@@ -46,7 +66,10 @@ app.command()(use.serve)
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake, 130 interrupted."""
+    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake, 130 interrupted.
+
+    Memory that is used up is no bug: it ends with 2 and advice.
+    """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("tunewise").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -62,6 +85,12 @@ def main() -> None:
         _fail(explain_option(error), debug)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except (RuntimeError, MemoryError, OSError) as error:
+        from tunewise.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _fail(f"{OUT_OF_MEMORY} ({str(error) or type(error).__name__})", debug)
     if code == INTERRUPTED:  # typer returns it after Ctrl-C
         print("interrupted; a run or study continues with --resume", file=sys.stderr)
     sys.exit(code)

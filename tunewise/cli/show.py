@@ -13,13 +13,15 @@ if TYPE_CHECKING:  # a command imports only what it uses
     from tunewise.estimate.survey import Requirement, Survey
     from tunewise.metrics import Prediction
     from tunewise.runs.dry_run import Lengths, Shown
-    from tunewise.runs.result import Result
+    from tunewise.runs.result import Result, Tables
 
 NUM_SAMPLES = 2
 """Number of written texts that are printed after a run."""
+MAX_LABELS = 20
+"""Most labels whose scores are printed after a run; `tunewise report` shows them all."""
 
 
-def print_table(rows: Sequence[Mapping[str, object]]) -> None:
+def print_table(rows: Sequence[Mapping[str, object]], console: Console | None = None) -> None:
     """Print rows of values by heading; the first row decides what the columns are."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, value in rows[0].items():
@@ -27,7 +29,7 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
-    console = Console()
+    console = console or Console()
     if not console.is_terminal:
         console.width = 1000  # a file or a pipe gets one line per row
     console.print(table)
@@ -53,6 +55,11 @@ def print_result(result: "Result", folder: Path, console: Console) -> None:
         low, high = result.intervals["test"][metric]
         text = f"test {metric:<12} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})"
         console.print(text, highlight=False)
+    if result.tables is not None:
+        label, share = result.tables.commonest
+        console.print(f"always {label!r}: accuracy {share:.4f}", highlight=False, soft_wrap=True)
+        if len(result.tables.per_class) <= MAX_LABELS:
+            print_table(_label_rows(result.tables), console)
     lines = {
         "best epoch": f"{best.epoch} (validation {best.metric} {best.value:.4f})",
         "trained": f"{counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.3g} %)",
@@ -64,6 +71,15 @@ def print_result(result: "Result", folder: Path, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name:<17} {text}", highlight=False, soft_wrap=True)
+
+
+def _label_rows(tables: "Tables") -> list[dict[str, object]]:
+    return [
+        {"label": label}
+        | {name: f"{getattr(scores, name):.3f}" for name in ("precision", "recall", "f1")}
+        | {"test rows": int(scores.support)}
+        for label, scores in tables.per_class.items()
+    ]
 
 
 def print_dry_run(

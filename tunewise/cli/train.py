@@ -113,12 +113,15 @@ def study(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of a study")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="folder of a study, or of a finished run")
+    ],
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(help="file for the page; default: DIR/report.html")
     ] = None,
 ) -> None:
-    """Make the report of a study: a page, tables, figures."""
+    """Make the report of a study (a page, tables, figures) or the page of a single run."""
     from tunewise.reports.report import write_report
 
-    print(write_report(folder, out))
+    print(write_report(folder, out, data))

@@ -25,6 +25,8 @@ class Score:
     """Number of targets."""
     likeliest: int
     """The likeliest token, or label, in place of the last target."""
+    probabilities: tuple[float, ...] = ()
+    """The probability of every label, for a model with a label layer."""
 
 
 class ScoredStates(NamedTuple):
@@ -54,19 +56,20 @@ def evaluate(
     """
     totals = {example.id: 0.0 for example in examples}
     counts = {example.id: 0 for example in examples}
-    likeliest: dict[str, int] = {}
+    last: dict[str, Score] = {}
     scores = score_sequences(model, sequences, tokens_per_pass)
     for sequence, of_sequence in zip(sequences, scores, strict=True):
         totals[sequence.example_id] += of_sequence.log_likelihood
         counts[sequence.example_id] += of_sequence.num_scored
-        likeliest[sequence.example_id] = of_sequence.likeliest
+        last[sequence.example_id] = of_sequence
     return [
         Prediction(
             example_id=example.id,
             expected=example.target if example.choices else "",
-            predicted=example.choices[likeliest[example.id]] if example.choices else "",
+            predicted=example.choices[last[example.id].likeliest] if example.choices else "",
             log_likelihood=totals[example.id],
             num_scored=counts[example.id],
+            probabilities=dict(zip(example.choices, last[example.id].probabilities, strict=False)),
         )
         for example in examples
     ]
@@ -79,6 +82,7 @@ def score_sequences(
     totals = [0.0] * len(sequences)
     counts = [0] * len(sequences)
     last_likeliest = [0] * len(sequences)
+    probabilities: list[tuple[float, ...]] = [()] * len(sequences)
     for states in scored_states(model, sequences, tokens_per_pass):
         log_likelihoods, likeliest = score(model, states.hidden, states.targets)  # (M,), (M,)
         for index, log_likelihood, token in zip(
@@ -87,7 +91,18 @@ def score_sequences(
             totals[index] += log_likelihood
             counts[index] += 1
             last_likeliest[index] = token
-    return [Score(*values) for values in zip(totals, counts, last_likeliest, strict=True)]
+        if model.num_labels is not None:
+            of_labels = label_probabilities(model, states.hidden).tolist()
+            for index, values in zip(states.owners, of_labels, strict=True):
+                probabilities[index] = tuple(values)
+    columns = totals, counts, last_likeliest, probabilities
+    return [Score(*values) for values in zip(*columns, strict=True)]
+
+
+@torch.inference_mode()
+def label_probabilities(model: LanguageModel, hidden: Tensor) -> Tensor:
+    """Return the probability of every label, (M, labels) in fp32, at hidden states (M, D)."""
+    return model.logits(hidden).float().softmax(-1)
 
 
 @torch.inference_mode()

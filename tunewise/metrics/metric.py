@@ -4,8 +4,8 @@ Shapes: E examples, S statistics of each.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,8 @@ class Prediction:
     """Number of tokens (or labels: one) that were scored."""
     prompt: str = ""
     """The prompt of a written text."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """The probability of each label; empty for a written text."""
 
 
 @dataclass(frozen=True)

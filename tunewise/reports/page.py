@@ -2,15 +2,13 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from tunewise.reports.csv_files import CSV_FILES
 from tunewise.reports.figure import Figure
 from tunewise.reports.sections import Folded, Section
-from tunewise.reports.summary import find_warnings, summarize
 from tunewise.reports.tables import Heading, Table
-from tunewise.studies.compare import Comparison
 
 HERE = Path(__file__).parent
 MADE_BY = "Made by tunewise."
@@ -21,19 +19,32 @@ class Html(str):
     """A piece of HTML. Every other text is escaped when it is put into one."""
 
 
-def render_page(comparison: Comparison, sections: Sequence[Section]) -> str:
-    """Return the page. Texts of the study and of its rows are escaped."""
-    study = comparison.study
-    figures = [figure for section in sections for figure in section.figures]
+@dataclass(frozen=True)
+class Page:
+    """The content of a page, in its order."""
+
+    name: str
+    question: str
+    answer: Sequence[str]
+    """The paragraphs of the answer."""
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+    files: Sequence[str]
+    """Names of the files that hold the numbers."""
+
+
+def render_page(page: Page) -> str:
+    """Return the page as HTML. Texts of a study and of rows are escaped."""
+    figures = [figure for section in page.sections for figure in section.figures]
     return _fill(
         _file("page.html"),
-        name=study.name,
-        question=_paragraph("question", study.description),
-        answer=_join(_fill("<p>$text</p>", text=text) for text in summarize(comparison)),
-        warnings=_warnings(find_warnings(comparison)),
-        sections=_join(_section(section) for section in sections),
+        name=page.name,
+        question=_paragraph("question", page.question),
+        answer=_join(_fill("<p>$text</p>", text=text) for text in page.answer),
+        warnings=_warnings(page.warnings),
+        sections=_join(_section(section) for section in page.sections),
         made_by=MADE_BY,
-        csv_files=", ".join(CSV_FILES),
+        files=", ".join(page.files),
         figures=_join(_figure_data(figure) for figure in figures),
         plotly=_plotly() if figures else Html(),
         style=_file("page.css"),

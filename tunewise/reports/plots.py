@@ -4,7 +4,7 @@ Each function takes a comparison and returns figures, with every cell in its own
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tunewise.reports.columns import slowest_epoch
 from tunewise.reports.figure import (
@@ -167,19 +167,25 @@ def plot_confusion_matrices(comparison: Comparison) -> list[Figure]:
         results = label_results(row)
         if not results:
             continue
-        labels = [escape_plotly(result.label) for result in results]
-        plot = empty_plot()
-        plot.add_heatmap(
-            z=[list(result.predicted_as.values()) for result in results],
-            x=labels,
-            y=labels,
-            texttemplate="%{z}",
-            colorscale=[[0, "#f4f7fa"], [1, PALETTE[0]]],
-            showscale=False,
-        )
-        lay_out(plot, "predicted", "expected")
-        plot.update_yaxes(autorange="reversed", type="category", automargin=True)
-        plot.update_xaxes(type="category")
-        plot.update_layout(height=150 + 34 * len(labels))
+        labels = [result.label for result in results]
+        plot = plot_counts(labels, [list(result.predicted_as.values()) for result in results])
         figures.append(Figure(f"confusion_{number + 1}", row.name, plot))
     return figures
+
+
+def plot_counts(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Any:
+    """Return Plotly's figure of a confusion matrix: a row per expected label."""
+    names, plot = [escape_plotly(label) for label in labels], empty_plot()
+    plot.add_heatmap(
+        z=counts,
+        x=names,
+        y=names,
+        texttemplate="%{z}",
+        colorscale=[[0, "#f4f7fa"], [1, PALETTE[0]]],
+        showscale=False,
+    )
+    lay_out(plot, "predicted", "expected")
+    plot.update_yaxes(autorange="reversed", type="category", automargin=True)
+    plot.update_xaxes(type="category")
+    plot.update_layout(height=150 + 34 * len(labels))
+    return plot

@@ -1,4 +1,4 @@
-"""The report of a study: written to the study's folder as a page, Markdown, tables and images."""
+"""Reports: a study's page, Markdown, tables and images, or the page of a single run."""
 
 import logging
 from collections.abc import Sequence
@@ -9,9 +9,12 @@ from tunewise.files import naming_the_file, write_whole
 from tunewise.reports.csv_files import CSV_FILES
 from tunewise.reports.figure import Figure
 from tunewise.reports.markdown import render_markdown
-from tunewise.reports.page import MADE_BY, render_page
+from tunewise.reports.page import MADE_BY, Page, render_page
+from tunewise.reports.run_page import build_run_page, read_run
 from tunewise.reports.sections import build_sections
-from tunewise.studies.compare import compare
+from tunewise.reports.summary import find_warnings, summarize
+from tunewise.runs.folder import CONFIG_FILE
+from tunewise.studies.compare import Comparison, compare
 
 logger = logging.getLogger(__name__)
 
@@ -20,37 +23,72 @@ PICTURES = "figures"
 IMAGE_FORMATS = ("svg", "png")
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a study and return the path of its page; an older report is overwritten.
+def write_report(folder: Path, out: Path | None = None, data: Path | None = None) -> Path:
+    """Write the report of a study or of a run, and return the path of its page.
+
+    An older report is overwritten.
+
+    Args:
+        folder: the folder of a study or of a run.
+        out: where to write the page; without it, report.html in the folder.
+        data: the folder in which the rows of a run's named task are searched, to show them.
+
+    Raises:
+        ConfigError: if it is neither, if Plotly is not installed, or if `out` is a file that is not
+            a report.
+    """
+    path = out or folder / "report.html"
+    if (folder / CONFIG_FILE).is_file():
+        page = build_run_page(read_run(folder, data))
+        _write_page(path, page)
+    else:
+        _write_study(folder, path)
+    return path
+
+
+def _write_study(folder: Path, path: Path) -> None:
+    """Write the report of a study.
 
     In the study's folder: report.md, cells.csv and the other tables, and figures/ with each figure
     as SVG and PNG if Kaleido and a Chrome browser are installed.
-
-    Args:
-        folder: the study's folder.
-        out: where to write the page; without it, report.html in the folder.
-
-    Raises:
-        ConfigError: if it is not the folder of a study, if Plotly is not installed, or if `out` is
-            a file that is not a report.
     """
     comparison = compare(folder)
-    sections = build_sections(comparison)
-    path = out or folder / "report.html"
+    page = build_study_page(comparison)
+    _write_page(path, page)
+    write_whole(folder / "report.md", render_markdown(comparison))
+    for name, table in CSV_FILES.items():
+        write_whole(folder / name, table(comparison))
+    figures = [figure for section in page.sections for figure in section.figures]
+    _write_pictures(folder / PICTURES, figures)
+
+
+def build_study_page(comparison: Comparison) -> Page:
+    """Return the content of a study's page.
+
+    Raises:
+        ConfigError: if there is something to plot, and Plotly is not installed.
+    """
+    return Page(
+        name=comparison.study.name,
+        question=comparison.study.description,
+        answer=summarize(comparison),
+        warnings=find_warnings(comparison),
+        sections=build_sections(comparison),
+        files=tuple(CSV_FILES),
+    )
+
+
+def _write_page(path: Path, page: Page) -> None:
+    """Write a page as HTML; nothing but an older report is overwritten."""
     if path.exists() and not (path.is_file() and MADE_BY in path.read_text("utf-8", "replace")):
         raise ConfigError(
             f"--out {path}: already exists and is not a report by tunewise, so it is not "
             "overwritten; give another path"
         )
+    text = render_page(page)
     with naming_the_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render_page(comparison, sections))
-    write_whole(folder / "report.md", render_markdown(comparison))
-    for name, table in CSV_FILES.items():
-        write_whole(folder / name, table(comparison))
-    figures = [figure for section in sections for figure in section.figures]
-    _write_pictures(folder / PICTURES, figures)
-    return path
+    write_whole(path, text)
 
 
 def _write_pictures(folder: Path, figures: Sequence[Figure]) -> None:

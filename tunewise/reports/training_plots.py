@@ -116,7 +116,7 @@ def plot_candidate_curves(comparison: Comparison) -> list[Figure]:
     for row in comparison.rows:
         style = styles[row.name]
         for index, candidate in enumerate(row.candidates):
-            points = _validation_points(metric, read_lines(candidate.folder / METRICS_FILE))
+            points = validation_points(metric, read_lines(candidate.folder / METRICS_FILE))
             if not points:
                 continue
             width = 3 if candidate is row.winner else 1
@@ -139,7 +139,7 @@ def plot_candidate_curves(comparison: Comparison) -> list[Figure]:
 
 def plot_training_loss(comparison: Comparison) -> Figure:
     """Plot the training loss over updates, a line per seed of each cell."""
-    plot = _plot_curves(comparison, "loss", lambda run: _binned(run, "loss"))
+    plot = _plot_curves(comparison, "loss", lambda run: binned(run.lines, "loss"))
     return Figure("curve_loss", "Training loss", plot)
 
 
@@ -149,14 +149,14 @@ def plot_validation(comparison: Comparison) -> Figure:
     plot = _plot_curves(
         comparison,
         f"validation {metric_title(metric)}",
-        lambda run: _validation_points(metric, run.lines),
+        lambda run: validation_points(metric, run.lines),
     )
     return Figure("curve_validation", f"Validation {metric.name}", plot)
 
 
 def plot_learning_rate(comparison: Comparison) -> Figure:
     """Plot the learning rate over updates, a line per seed of each cell."""
-    plot = _plot_curves(comparison, "learning rate", lambda run: _binned(run, "learning_rate"))
+    plot = _plot_curves(comparison, "learning rate", lambda run: binned(run.lines, "learning_rate"))
     return Figure("curve_rate", "Learning rate", plot)
 
 
@@ -184,7 +184,7 @@ def _plot_curves(
     return plot
 
 
-def _validation_points(metric: Metric, lines: Sequence[Line]) -> list[Point]:
+def validation_points(metric: Metric, lines: Sequence[Line]) -> list[Point]:
     """Return update and validation value of each evaluation among the lines of metrics.jsonl."""
     return [
         (line.number, axis_value(metric, line.validation[metric.name]))
@@ -193,9 +193,9 @@ def _validation_points(metric: Metric, lines: Sequence[Line]) -> list[Point]:
     ]
 
 
-def _binned(run: StoredRun, key: str) -> list[Point]:
+def binned(lines: Sequence[Line], key: str) -> list[Point]:
     """Return a curve over updates, averaged in bins so that it has at most MAX_POINTS."""
-    steps = [line for line in run.lines if isinstance(line, Step)]
+    steps = [line for line in lines if isinstance(line, Step)]
     values = [(step.number, float(getattr(step, key))) for step in steps]
     # A number that is not finite is not drawn: that update was left out.
     points = [(number, value) for number, value in values if math.isfinite(value)]

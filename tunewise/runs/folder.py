@@ -110,6 +110,18 @@ def locked(folder: Path) -> Iterator[None]:
             (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds a folder: one that was killed left its lock, but no hold."""
+    try:
+        with (folder / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def append_line(path: Path, line: Line) -> None:
     """Append a line to metrics.jsonl."""
     with naming_the_file(path), path.open("a", encoding="utf-8") as file:

@@ -121,6 +121,13 @@ class Tables(Record):
     per_class: dict[str, ClassScores]
     confusion: Confusion
 
+    @property
+    def commonest(self) -> tuple[str, float]:
+        """The label that is expected most often, and the accuracy of always answering it."""
+        counts = {label: scores.support for label, scores in self.per_class.items()}
+        label = max(counts, key=lambda name: counts[name])
+        return label, counts[label] / sum(counts.values())
+
 
 class Environment(Record):
     """The software and hardware of the run."""

@@ -178,6 +178,11 @@ def read_last(folder: Path) -> Checkpoint | None:
     return None
 
 
+def last_number(folder: Path) -> int | None:
+    """Return the update of the last checkpoint by its file's name, which is not opened."""
+    return max((int(path.stem.partition("-")[0]) for path in _all(folder)), default=None)
+
+
 def _all(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, the last first."""
     return sorted(folder.glob("*-*.safetensors"), reverse=True)

@@ -50,13 +50,15 @@ class ChoiceAnswer(AnswerKind):
         choices; p(choice) is the product of the probabilities of its tokens.
         """
         log_shares = self._log_shares(inference, self.prompts(inference, examples).ids)
+        names = [choice.strip() for choice in self.choices]
         return [
             Prediction(
                 example_id=example.id,
                 expected=example.target.strip(),
-                predicted=self.choices[int(shares.argmax())].strip(),
+                predicted=names[int(shares.argmax())],
                 log_likelihood=float(shares[self.choices.index(example.target)]),
                 num_scored=1,
+                probabilities=dict(zip(names, shares.exp().tolist(), strict=True)),
             )
             for example, shares in zip(examples, log_shares, strict=True)
         ]

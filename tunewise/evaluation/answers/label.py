@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from tunewise.data.cache import Ids
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
 from tunewise.evaluation.answers.kind import Answer, AnswerKind, Inference
-from tunewise.evaluation.evaluate import scored_states
+from tunewise.evaluation.evaluate import label_probabilities, scored_states
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,11 @@ def likeliest_answers(
     return answers
 
 
-@torch.inference_mode()
 def _probabilities(inference: Inference, prompts: Sequence[Ids]) -> list[list[float]]:
     """Return the probability of every label, for each prompt."""
     by_prompt: dict[int, list[float]] = {}
     sequences = [Encoded.prompt(ids) for ids in prompts]
     for states in scored_states(inference.model, sequences, inference.tokens_per_pass):
-        logits = inference.model.logits(states.hidden).float()  # (M, labels)
-        by_prompt |= zip(states.owners, logits.softmax(-1).tolist(), strict=True)
+        of_labels = label_probabilities(inference.model, states.hidden)  # (M, labels)
+        by_prompt |= zip(states.owners, of_labels.tolist(), strict=True)
     return [by_prompt[index] for index in range(len(prompts))]
