@@ -117,7 +117,8 @@ def run(
     warn_of_memory(estimate, device)
     model = _make_model(prepared)
     folder = from_main(run_folder, out, prepared.name, resume)
-    with locked(folder) if is_main() else nullcontext():
+    progress = progress or Progress()
+    with locked(folder) if is_main() else nullcontext(), progress.in_folder(folder):
         from_main(begin_or_resume, prepared, data, folder)
         result = from_main(read_result, folder)
         if result is None:
@@ -126,7 +127,7 @@ def run(
                 prepared = main_first(add_frozen_states, prepared, model)
             with open_trackers(prepared.config, folder) as tracking:
                 try:
-                    trained = _train(prepared, model, folder, progress or Progress(), tracking)
+                    trained = _train(prepared, model, folder, progress, tracking)
                     tested = _test(prepared, model, trained) if read_test else None
                 except TrainingError as error:
                     raise TrainingError(f"{error}{last_checkpoint_hint(folder)}") from error

@@ -126,7 +126,7 @@ def test_a_broken_row_is_named_with_its_line(
     assert answer.err.count("\n") == 1
 
 
-def test_an_interrupted_command_ends_with_130_and_says_how_to_continue(
+def test_an_interrupted_command_ends_with_130(
     tunewise: Tunewise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -134,8 +134,7 @@ def test_an_interrupted_command_ends_with_130_and_says_how_to_continue(
 
     monkeypatch.setattr("tunewise.config.make_config", interrupted)
     answer = tunewise("run")
-    assert answer.code == 130
-    assert "--resume" in answer.err
+    assert (answer.code, answer.err) == (130, "interrupted\n")
 
 
 # The same through a process of its own, which costs seconds: a few.

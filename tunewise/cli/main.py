@@ -92,7 +92,7 @@ def main() -> None:
             raise
         _fail(f"{OUT_OF_MEMORY} ({str(error) or type(error).__name__})", debug)
     if code == INTERRUPTED:  # typer returns it after Ctrl-C
-        print("interrupted; a run or study continues with --resume", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
     sys.exit(code)
 
 

@@ -87,6 +87,7 @@ def study(
 
     from tunewise.runs.memo import Shared
     from tunewise.runs.origin import kept_data
+    from tunewise.runs.progress import tell_how_to_go_on
     from tunewise.studies.check import check_rows
     from tunewise.studies.live import show_plan, show_progress
     from tunewise.studies.read import read_study
@@ -104,8 +105,13 @@ def study(
     logging.getLogger("tunewise").setLevel(logging.WARNING)
     check_rows(plan, folder, data, shared)
     num_runs = show_plan(plan, folder, data, jobs, console, shared)
-    with show_progress(plan, num_runs, console) as notify:
-        failed = run_study(plan, folder, data, jobs, notify, shared)
+    try:
+        with show_progress(plan, num_runs, console) as notify:
+            failed = run_study(plan, folder, data, jobs, notify, shared)
+    except KeyboardInterrupt:
+        options = ["--out", str(folder), "--jobs", str(jobs), "--resume"]
+        tell_how_to_go_on(["study", str(file), *(words or []), *options])
+        raise
     console.print(f"\nfor the report: tunewise report {folder}", highlight=False, soft_wrap=True)
     if failed:
         more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""

@@ -1,7 +1,10 @@
 """Progress of a run: a live bar on a terminal, plain lines elsewhere, nothing in a library."""
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -29,6 +32,16 @@ class Progress:
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._total = 0
+
+    @contextmanager
+    def in_folder(self, folder: Path) -> Iterator[None]:
+        """Say how to go on with the run in a folder if the block is interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self._console is not None and not self._console.quiet:
+                tell_how_to_go_on(["run", "--out", str(folder), "--resume"])
+            raise
 
     @contextmanager
     def updates(self, total: int) -> Iterator[None]:
@@ -66,6 +79,11 @@ class Progress:
     def _print(self, line: str) -> None:
         if self._console is not None:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def tell_how_to_go_on(words: Sequence[str]) -> None:
+    """Print the command that goes on with what was interrupted, on standard error."""
+    print(f"to go on: {shlex.join(['tunewise', *words])}", file=sys.stderr)
 
 
 @contextmanager
