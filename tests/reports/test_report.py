@@ -250,6 +250,24 @@ def test_the_study_shown_is_read_back_as_the_study(comparison: Comparison) -> No
     assert validate(Study, load_yaml(shown), "shown") == study
 
 
+def test_what_makes_an_answer_less_sure_is_a_warning(comparison: Comparison) -> None:
+    first, second, *others = comparison.rows
+    alike = replace(comparison, rows=[first, replace(second, runs=first.runs), *others])
+    names = f"{first.name} and {second.name}"
+    assert any(w.startswith(f"{names} gave the same answer") for w in find_warnings(alike))
+    tables = first.runs[0].result.tables
+    assert tables is not None
+    (few,) = (w for w in find_warnings(comparison) if "fewer than 10 test rows" in w)
+    for label, scores in tables.per_class.items():
+        assert f"{label} ({scores.support:.0f})" in few
+    unfinished = replace(
+        comparison, rows=[replace(first, num_open=1), second, *others], recommended=None
+    )
+    assert summarize(unfinished)[2] == (
+        f"Nothing can be recommended yet: {first.name} still to be run."
+    )
+
+
 def test_what_has_not_run_is_no_answer(study_folder: StudyFolder) -> None:
     folder = study_folder(vary={"method.blocks": ["last-9"]})
     comparison = compare(folder)

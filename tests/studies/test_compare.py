@@ -1,6 +1,7 @@
 """A comparison says which differences are significant, and recommends by its rule."""
 
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -79,6 +80,17 @@ def test_the_cheapest_of_those_not_significantly_worse_is_recommended(
     monkeypatch.setattr(comparing, "SIGNIFICANT", 1.1)  # so that every difference is significant
     strict = compare(tmp_path / "study")
     assert strict.not_worse == [strict.best] == [strict.recommended]
+
+
+def test_nothing_is_recommended_while_something_is_to_be_run(
+    compared: Comparison, tmp_path: Path
+) -> None:
+    cell = compared.rows[-1]
+    rmtree(cell.runs[-1].folder)
+    unfinished = compare(tmp_path / "study")
+    assert unfinished.recommended is None
+    assert unfinished.best is not None
+    assert [row.name for row in unfinished.rows if row.num_open] == [cell.name]
 
 
 def test_one_seed_has_the_interval_over_examples_and_mcnemar_s_test(

@@ -20,6 +20,7 @@ from tunewise.reports.figure import (
 from tunewise.reports.page import Page
 from tunewise.reports.plots import plot_counts
 from tunewise.reports.sections import Folded, Section
+from tunewise.reports.summary import FEW_ROWS
 from tunewise.reports.tables import Heading, Table
 from tunewise.reports.training_plots import Point, binned, validation_points
 from tunewise.runs.folder import (
@@ -41,8 +42,6 @@ MAX_EXAMPLES = 30
 """Most test examples that are shown."""
 MAX_TEXT = 1000
 """Most characters of an example that are shown."""
-FEW_ROWS = 10
-"""Number of test rows of a label below which its scores say little."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +141,11 @@ def _warnings(run: FinishedRun) -> list[str]:
             f"{result.updates_left_out:,} updates were skipped because their loss or gradient was "
             "not finite."
         )
-    if result.tables is not None:
-        counts = {label: s.support for label, s in result.tables.per_class.items()}
-        if few := [f"{label} ({n:.0f})" for label, n in counts.items() if n < FEW_ROWS]:
-            warnings.append(
-                f"Labels with fewer than {FEW_ROWS} test rows, whose scores say little: "
-                f"{words.join_names(few)}."
-            )
+    if result.tables is not None and (few := result.tables.rare(FEW_ROWS)):
+        warnings.append(
+            f"Labels with fewer than {FEW_ROWS} test rows, whose scores say little: "
+            f"{words.join_names(few)}."
+        )
     return warnings
 
 

@@ -6,10 +6,13 @@ from tunewise.reports import words
 from tunewise.studies.compare import COSTS, CellResult, Comparison
 from tunewise.studies.study import Cost
 
+FEW_ROWS = 10
+"""Number of test rows of a label below which its scores say little."""
+
 
 def summarize(comparison: Comparison) -> list[str]:
     """Return three sentences: the set-up, the finding and the recommendation."""
-    if comparison.best is None or comparison.recommended is None:
+    if comparison.best is None:
         return [_setup(comparison), "Nothing has finished yet.", "Nothing can be recommended yet."]
     return [_setup(comparison), _finding(comparison), _recommendation(comparison)]
 
@@ -27,6 +30,15 @@ def find_warnings(comparison: Comparison) -> list[str]:
     warnings += [f"{row.name}: {failure}" for row in rows for failure in row.failures]
     if unfinished := [row.name for row in rows if len(row.runs) < study.seeds]:
         warnings.append(f"Not all seeds have finished: {words.join_names(unfinished)}.")
+    warnings += [
+        f"{words.join_names(names)} gave the same answer to every test row."
+        for names in _answering_alike(comparison)
+    ]
+    if few := _few_rows(comparison):
+        warnings.append(
+            f"Labels with fewer than {FEW_ROWS} test rows, whose scores say little: "
+            f"{words.join_names(few)}."
+        )
     for row in rows:
         if skipped := sum(run.result.updates_left_out for run in row.runs):
             warnings.append(
@@ -44,6 +56,22 @@ def find_warnings(comparison: Comparison) -> list[str]:
             "much seeds differ."
         )
     return warnings
+
+
+def _answering_alike(comparison: Comparison) -> list[list[str]]:
+    """Return the cells whose first seeds gave the same answers, in groups of two or more."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in comparison.rows:
+        answers = tuple(p.predicted for run in row.runs[:1] for p in run.predictions)
+        if any(answers):
+            groups.setdefault(answers, []).append(row.name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _few_rows(comparison: Comparison) -> list[str]:
+    """Return the labels with few test rows, each with their number."""
+    tables = next((run.result.tables for row in comparison.rows for run in row.runs), None)
+    return [] if tables is None else tables.rare(FEW_ROWS)
 
 
 def _setup(comparison: Comparison) -> str:
@@ -89,7 +117,10 @@ def _finding(comparison: Comparison) -> str:
 
 def _recommendation(comparison: Comparison) -> str:
     best, chosen, cost = comparison.best, comparison.recommended, comparison.study.cost
-    assert best is not None and chosen is not None
+    if chosen is None:
+        unfinished = [row.name for row in comparison.rows if row.num_open]
+        return f"Nothing can be recommended yet: {words.join_names(unfinished)} still to be run."
+    assert best is not None
     if len(comparison.not_worse) == 1:
         has_others = sum(bool(row.runs) for row in comparison.rows) > 1
         reason = (

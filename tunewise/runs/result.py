@@ -128,6 +128,11 @@ class Tables(Record):
         label = max(counts, key=lambda name: counts[name])
         return label, counts[label] / sum(counts.values())
 
+    def rare(self, count: int) -> list[str]:
+        """Return the labels with fewer test rows than this, each with their number."""
+        supports = {label: scores.support for label, scores in self.per_class.items()}
+        return [f"{label} ({number:.0f})" for label, number in supports.items() if number < count]
+
 
 class Environment(Record):
     """The software and hardware of the run."""

@@ -87,6 +87,8 @@ class CellResult:
     """The best candidate."""
     edges: list[str]
     """The tuned fields whose winning value is the first or last of its range."""
+    num_open: int
+    """Number of candidates and seeds that have neither finished nor failed."""
     failures: list[str]
     """The errors of candidates and seeds that failed, a line each."""
     metrics: dict[str, Interval]
@@ -154,7 +156,7 @@ class Comparison:
     not_worse: list[CellResult]
     """The best, and those not significantly worse, in the order of the study."""
     recommended: CellResult | None
-    """The one of `not_worse` with the lowest cost."""
+    """The one of `not_worse` with the lowest cost; None as long as something is still to be run."""
 
     def pair(self, first: str, second: str) -> Pair | None:
         """Return the comparison of two cells by name, as first minus second."""
@@ -187,6 +189,7 @@ def compare(folder: Path) -> Comparison:
     sign = 1 if metric.higher_is_better else -1
     best = max(done, key=lambda row: sign * measured[row.name].mean, default=None)
     not_worse = [row for row in done if best and not _is_worse(row, best, pairs)]
+    chosen = min(not_worse, key=lambda row: row.cost(study.cost), default=None)
     return Comparison(
         folder=folder,
         study=study,
@@ -196,7 +199,7 @@ def compare(folder: Path) -> Comparison:
         effects=_average_axes(study, done, measured, metric),
         best=best,
         not_worse=not_worse,
-        recommended=min(not_worse, key=lambda row: row.cost(study.cost), default=None),
+        recommended=None if any(row.num_open for row in rows) else chosen,
     )
 
 
@@ -213,6 +216,7 @@ def _read_cell(study: Study, cell: Cell, folder: Path, metric: Metric) -> CellRe
         candidates=candidates,
         winner=winner,
         edges=find_edges(study, winner),
+        num_open=sum(trial.status == "open" for trial in [*candidates, *seeds]),
         failures=[
             f"{trial.name}: {trial.error}"
             for trial in [*candidates, *seeds]
