@@ -17,10 +17,10 @@ from tiny import TASK_SETTINGS
 import tunewise as tw
 from tunewise import predict
 from tunewise.cli import main as cli
-from tunewise.config import make_config
+from tunewise.config import make_config, write_yaml
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.data.tokenizer import Tokenizer
-from tunewise.errors import TunewiseError
+from tunewise.errors import ConfigError, TunewiseError
 from tunewise.evaluation.answers import NewAnswers
 from tunewise.generation.config import DecodingConfig
 from tunewise.generation.generate import generate, stream
@@ -28,7 +28,7 @@ from tunewise.generation.stop import text_of
 from tunewise.models.folder import find_folder, load_model
 from tunewise.predict_file import predict_file
 from tunewise.run import run
-from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
+from tunewise.runs.folder import CONFIG_FILE, PREDICTIONS_FILE, read_predictions
 from tunewise.tasks import TASKS
 
 pytestmark = pytest.mark.slow
@@ -237,6 +237,13 @@ def test_a_run_writes_with_its_own_decoding_and_prompt(trained: Trained) -> None
     assert predictor.config.method.num_virtual_ids == 12
     for prediction in read_predictions(folder / PREDICTIONS_FILE):
         assert predictor.generate(prediction.prompt).strip() == prediction.predicted
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_that_has_not_finished_answers_nothing(method: str, tmp_path: Path) -> None:
+    write_yaml(make_config(fields={"method": method}), tmp_path / CONFIG_FILE)
+    with pytest.raises(ConfigError, match=f"not finished; tunewise run --out {tmp_path} --resume"):
+        tw.load(tmp_path)
 
 
 def test_what_cannot_write_says_so(trained: Trained) -> None:

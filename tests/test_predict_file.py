@@ -162,8 +162,10 @@ def test_if_no_row_can_be_used_nothing_is_written(
     bad_rows: Any, run_of: MakeRun, tmp_path: Path
 ) -> None:
     source, output = write_rows(tmp_path / "rows.jsonl", [{"txt": "a"}] * 3), tmp_path / "answers"
-    with pytest.raises(DataError, match=r"3 of 3 rows cannot be used; the first: .* 'text'"):
+    match = r"3 of 3 rows cannot be used; the first: .* 'text'"
+    with pytest.raises(DataError, match=match) as caught:
         predict_file(run_of(), source, output, bad_rows)
+    assert "--bad-rows" not in str(caught.value)  # nothing would be left
     assert left_of(output) == []
 
 

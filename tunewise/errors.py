@@ -6,7 +6,7 @@ from collections.abc import Iterable
 MAX_CHARACTERS = 2000
 """Longest message, in characters; it may quote a file of any size."""
 MAX_NAMES = 5
-"""Most rows that a message names."""
+"""Most rows, files or tensors that a message names."""
 
 
 class TunewiseError(Exception):

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import torch
 
 from tunewise import __version__
 from tunewise.config import make_config
 from tunewise.data.rows import refuse_row, stream_rows
-from tunewise.data.unusable import UnusableRows
+from tunewise.data.unusable import BadRows, UnusableRows
 from tunewise.errors import ConfigError, DataError, TunewiseError
 from tunewise.files import sync, writing_whole
 from tunewise.json_text import to_json
@@ -27,9 +27,6 @@ from tunewise.runs.folder import CONFIG_FILE
 from tunewise.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-BadRows = Literal["stop", "drop"]
-"""The action where rows cannot be used: stop before anything is computed, or leave them out."""
 
 CHUNK_BYTES = 2**24
 
@@ -78,8 +75,8 @@ def _check_rows(source: Path, task: Task) -> None:
     rows = stream_rows(source, unusable)
     num_usable = sum(1 for _ in usable_prompts(task, rows, unusable))
     if unusable.count:
-        advice = "correct them, or leave them out with --bad-rows drop"
-        raise DataError(f"{unusable.told(num_usable)}; {advice}")
+        advice = "; correct them, or leave them out with --bad-rows drop" if num_usable else ""
+        raise DataError(unusable.told(num_usable) + advice)
 
 
 class _Opened(NamedTuple):

@@ -275,7 +275,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(trained: Trained, tmp_pa
     with pytest.raises(TunewiseError, match="holds something already"):
         export(folder, "peft", out)
     (folder / "result.json").unlink()
-    with pytest.raises(TunewiseError, match="only a finished run"):
+    with pytest.raises(TunewiseError, match="has not finished"):
         export(folder, "peft", tmp_path / "other")
 
 

@@ -62,6 +62,10 @@ OTHER_ROWS: list[tuple[dict[str, Any], str]] = [
         {"test": with_cell(2, "text", "another film")},
         'column \'text\' of test.jsonl:3 holds "test 2" and "another film"',
     ),
+    (
+        {"test": with_cell(2, "text", f"another {'very ' * 20}long film")},
+        'holds "test 2" and "another very very very very very very v...y very long film"',
+    ),
     ({"test": with_cell(7, "label", "good")}, "column 'label' of test.jsonl:8 holds"),
     ({"test": lambda rows: rows[:-1]}, "8 rows and 7"),
     ({"test": lambda rows: rows[::-1]}, "column 'text' of test.jsonl:1 holds"),

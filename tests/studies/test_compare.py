@@ -161,3 +161,5 @@ def test_runs_on_other_texts_with_the_same_labels_are_not_compared(
 def test_only_a_study_s_folder_can_be_compared(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not the folder of a study"):
         compare(tmp_path)
+    with pytest.raises(ConfigError, match="gone: no such folder"):
+        compare(tmp_path / "gone")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tunewise.data.rows import Row
+from tunewise.data.say_once import say_once
 from tunewise.errors import DataError
 from tunewise.tasks import Instruction
-from tunewise.tasks.instruction_row import _warn_once
 
 Values = dict[str, Any]
 
@@ -22,7 +22,7 @@ ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}
 
 @pytest.fixture(autouse=True)
 def nothing_named_yet() -> None:
-    _warn_once.cache_clear()
+    say_once.cache_clear()
 
 
 def row(values: Values) -> Row:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewise.data.rows import SPLITS, SUFFIXES, Split, suffix_of
-from tunewise.data.said import say_once
-from tunewise.errors import DataError
+from tunewise.data.say_once import say_once
+from tunewise.errors import DataError, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,6 @@ NAMES: dict[str, Split] = {
 }
 """The names of splits that files begin with. `eval` is none: it is validation to some, and test
 to others."""
-MAX_NAMED = 5
-"""Most files that a message names."""
 
 STEM = re.compile(r"(?P<name>[a-z]+)(?:[-_.](?P<part>.+))?")
 SHARD = re.compile(r"(?:(?P<part>.+)[-_.])?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
@@ -134,9 +132,7 @@ def _say_files(folder: Path, paths: list[Path], files: dict[Split, list[Path]]) 
 
 def _names(paths: Iterable[Path]) -> str:
     """Return the names of some files; of many, the first and how many more there are."""
-    names = [path.name for path in paths]
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+    return first_of(path.name for path in paths)
 
 
 def _looks_like_data(path: Path) -> bool:

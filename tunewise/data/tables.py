@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tunewise.data.names import column_names
 from tunewise.data.records import LINE_END, Dialect, Quotes, Record, records_of
-from tunewise.data.said import say_once
+from tunewise.data.say_once import say_once
 from tunewise.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 
 from tunewise.data.rows import Row, Split
-from tunewise.data.said import say_once
+from tunewise.data.say_once import say_once
 from tunewise.errors import DataError
 
 logger = logging.getLogger(__name__)

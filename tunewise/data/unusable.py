@@ -1,8 +1,12 @@
 """Unusable rows: their errors are counted, and told together in one line."""
 
 import re
+from typing import Literal
 
 from tunewise.errors import MAX_NAMES, DataError, first_of
+
+BadRows = Literal["stop", "drop"]
+"""What to do about them: stop before anything is computed, or leave them out."""
 
 
 class UnusableRows:
@@ -22,7 +26,8 @@ class UnusableRows:
         if self.count == 1:
             self._first = str(error)
         elif len(self._others) < MAX_NAMES - 1:
-            self._others.append(_place(error))
+            file, number = place_of(error)
+            self._others.append(f"{file}:{number}" if file else str(error))
 
     def told(self, num_usable: int) -> str:
         """Return how many of all rows cannot be used, why the first cannot, and where others are.
@@ -37,7 +42,7 @@ class UnusableRows:
         return f"{text}; the first: {self._first}; then {others}"
 
 
-def _place(error: DataError) -> str:
-    """Return the file and line with which the error of a row begins."""
-    match = re.match(r".*?:\d+(?=: )", str(error))
-    return match[0] if match else str(error)
+def place_of(error: DataError) -> tuple[str, int]:
+    """Return the file and line with which the message of a row's error begins."""
+    match = re.match(r"(.*?):(\d+): ", str(error))
+    return (match[1], int(match[2])) if match else ("", 0)

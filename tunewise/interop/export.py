@@ -10,7 +10,7 @@ from tunewise.interop.card import write_card
 from tunewise.methods.method import merge
 from tunewise.peft.names import base_model_name
 from tunewise.peft.write import write_adapter
-from tunewise.runs.folder import RESULT_FILE, new_folder, read_result
+from tunewise.runs.folder import new_folder, read_result, unfinished
 from tunewise.runs.model import read_trained, save_whole
 
 FORMATS = ("peft", "hf")
@@ -32,7 +32,7 @@ def export(run: Path, form: str, out: Path) -> None:
         raise ConfigError(f"--format {form!r}: {nearest(form, FORMATS)}")
     result = read_result(run)
     if result is None:
-        raise ConfigError(f"{run}: no {RESULT_FILE}; only a finished run can be exported")
+        raise unfinished(run)
     config, model, tokenizer = read_trained(run)
     model.set_precision(torch.float32)
     method = config.method

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tunewise.errors import ModelError
+from tunewise.errors import ModelError, first_of
 from tunewise.models.language_model import LanguageModel
 from tunewise.models.names import TensorName
 from tunewise.models.weights import (
@@ -39,8 +39,6 @@ WRAPPER = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 """A part of a name that stands for a wrapper, which may be around the model or around a block."""
-MAX_NAMED = 5
-"""Most tensors that a message names."""
 
 
 class Stored(NamedTuple):
@@ -198,11 +196,8 @@ def _is_ignored(model: LanguageModel, name: str) -> bool:
 
 def _listed(names: Collection[str]) -> str:
     """Return the names of tensors, of many the first few, and the verb that follows them."""
-    first = ", ".join(repr(name) for name in sorted(names)[:MAX_NAMED])
-    if len(names) == 1:
-        return f"tensor {first} is"
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{len(names)} tensors ({first}{more}) are"
+    first = first_of(map(repr, sorted(names)))
+    return f"tensor {first} is" if len(names) == 1 else f"{len(names)} tensors ({first}) are"
 
 
 def write_weights(model: LanguageModel, file: Path) -> None:

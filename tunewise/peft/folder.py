@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from tunewise.errors import ModelError
+from tunewise.models.other_kinds import RUN_CONFIG
 from tunewise.peft.names import ADAPTER_CONFIG_FILE, WEIGHTS_FILE
-
-RUN_CONFIG_FILE = "config.yaml"
-"""The file by which a run of tunewise is known."""
 
 
 def require_adapter(folder: Path) -> Path:
@@ -33,7 +31,7 @@ def _what_to_write(folder: Path) -> str:
         names = ", ".join(path.name for path in inside)
         return f"there are adapters in folders of it ({names}); write one of them"
     for run in (folder, folder.parent):
-        if (run / RUN_CONFIG_FILE).is_file():
+        if (run / RUN_CONFIG).is_file():
             return (
                 f"{run} is a run; `tunewise export {run} --format peft --out FOLDER` writes an "
                 "adapter, if PEFT has the method"

@@ -16,7 +16,13 @@ from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.hub import fetch_weights
 from tunewise.models.label_layer import load_classifier
 from tunewise.models.weights import read_tensors
-from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
+from tunewise.runs.folder import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    MODEL_FOLDER,
+    RESULT_FILE,
+    unfinished,
+)
 from tunewise.runs.prepare import layout_of
 from tunewise.tasks import Classification, Task
 
@@ -114,10 +120,13 @@ def read_trained(folder: Path) -> TrainedRun:
     """Return the configuration, model and tokenizer of a finished run, with weights as stored.
 
     Raises:
-        ConfigError: if the folder is not that of a run.
+        ConfigError: if the folder is not that of a run, or the run has not finished.
         ModelError: if its weights cannot be read.
     """
     config = make_config(folder / CONFIG_FILE)
+    weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
+    if not weights.exists() and not (folder / RESULT_FILE).is_file():
+        raise unfinished(folder)
     if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names

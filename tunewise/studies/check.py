@@ -19,6 +19,9 @@ from tunewise.studies.study import Cell, Study
 from tunewise.studies.trials import Trial, candidates_of, seeds_of
 from tunewise.tasks import Task
 
+MAX_SHOWN = 60
+"""Most characters of a value that a message shows."""
+
 
 class Use(NamedTuple):
     """A task, and the first cell that uses it."""
@@ -140,10 +143,18 @@ def _difference(first: Sequence[ComparedRow], second: Sequence[ComparedRow]) -> 
         for column in {**row.values, **other.values}:
             texts = [each.values.get(column, "nothing") for each in (row, other)]
             if texts[0] != texts[1]:
-                return f"column {column!r} of {row.id} holds {texts[0]:.60} and {texts[1]:.60}"
+                return (
+                    f"column {column!r} of {row.id} holds {_short(texts[0])} and {_short(texts[1])}"
+                )
         if row.expected != other.expected:
-            return f"the answer to {row.id} is {row.expected!r:.60} and {other.expected!r:.60}"
+            answers = [_short(repr(each.expected)) for each in (row, other)]
+            return f"the answer to {row.id} is {answers[0]} and {answers[1]}"
     return ""
+
+
+def _short(value: str) -> str:
+    """Return a value, of a long one beginning and end."""
+    return value if len(value) <= MAX_SHOWN else f"{value[: MAX_SHOWN - 20]}...{value[-17:]}"
 
 
 def _compare_with_earlier(trials: Sequence[Trial], data: Path | None, shared: Shared) -> None:

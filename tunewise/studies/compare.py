@@ -177,6 +177,8 @@ def compare(folder: Path) -> Comparison:
     """
     path = folder / STUDY_FILE
     if not path.is_file():
+        if not folder.exists():
+            raise ConfigError(f"{folder}: no such folder; `tunewise list runs` shows what is there")
         raise ConfigError(f"{folder}: has no {STUDY_FILE}, so it is not the folder of a study")
     study = validate(Study, read_yaml(path), str(path))
     cells = study.cells()

@@ -3,10 +3,11 @@
 import logging
 import reprlib
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 from tunewise.data.rows import Row
+from tunewise.data.say_once import say_once
 from tunewise.errors import DataError
 from tunewise.tasks.chat import Turn, is_empty, read_turns
 
@@ -43,10 +44,8 @@ class InstructionRow:
 
     @property
     def has_input(self) -> bool:
-        """Whether the instruction has an input: anything but null or a blank text."""
-        given = self._row.values.get(self._input)
-        is_blank = given is None or (isinstance(given, str) and not given.strip())
-        return not is_blank and self._input != self._instruction
+        """Whether the instruction has an input that says something: 0 does, a blank text not."""
+        return self._input != self._instruction and self._says(self._input)
 
     @property
     def response_column(self) -> str:
@@ -183,12 +182,7 @@ class InstructionRow:
         return f"; or set {' '.join(settings)}"
 
     def _name_unread(self, what: str) -> None:
-        _warn_once(self._row.origin.rpartition(":")[0], what)
+        say_once(logger, logging.WARNING, f"{self._row.origin.rpartition(':')[0]}: {what}")
 
     def _error(self, problem: str) -> DataError:
         return DataError(f"{self._row.origin}: {problem}")
-
-
-@cache
-def _warn_once(file: str, what: str) -> None:
-    logger.warning("%s: %s", file, what)

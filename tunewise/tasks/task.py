@@ -19,6 +19,7 @@ from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
+from tunewise.data.unusable import BadRows
 from tunewise.errors import ConfigError, DataError, nearest
 from tunewise.evaluation.answers import AnswerKind
 from tunewise.metrics import METRICS
@@ -27,7 +28,7 @@ from tunewise.settings import Settings
 from tunewise.tasks.labels import with_plain_label
 from tunewise.tasks.notices import label_notices, row_notices
 from tunewise.tasks.template import Filled, fill
-from tunewise.tasks.usable import BadRows, read_once, settle, usable_rows
+from tunewise.tasks.usable import read_once, settle, usable_rows
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,15 @@
 """Usable rows: those that make an example. The others are refused together, or left out."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from tunewise.data.rows import OnBadRow, Row
 from tunewise.data.splits import Source
-from tunewise.data.unusable import UnusableRows
+from tunewise.data.unusable import BadRows, UnusableRows, place_of
 from tunewise.errors import DataError
 
 Made = TypeVar("Made")
-BadRows = Literal["stop", "drop"]
 
 
 def read_once(source: Source) -> Source:
@@ -43,7 +41,7 @@ def settle(errors: list[DataError], num_usable: int, bad_rows: BadRows) -> str |
     """
     if not errors:
         return None
-    errors = sorted(errors, key=_place)
+    errors = sorted(errors, key=place_of)
     if not num_usable:
         raise errors[0]
     if bad_rows == "stop" and len(errors) == 1:
@@ -73,9 +71,3 @@ def _remembering(read: Callable[[OnBadRow], list[Row]]) -> Callable[[OnBadRow], 
         return kept
 
     return rows
-
-
-def _place(error: DataError) -> tuple[str, int]:
-    """Return the file and line with which the message of a row's error begins."""
-    match = re.match(r"(.*?):(\d+): ", str(error))
-    return (match[1], int(match[2])) if match else ("", 0)
