@@ -247,6 +247,11 @@ def test_a_header_that_lacks_a_field_is_told_from_texts_with_delimiters(
     assert found == f"a.csv:1: each row has 2 fields, but the header 1 (text){HEADERS[rows]}"
 
 
+def test_a_line_above_the_header_is_thought_of_where_rows_do_not_fit(tmp_path: Path) -> None:
+    found = refusal(write(tmp_path / "a.csv", "# by me\n# by you\na,b\n1,2\n"))
+    assert found.endswith("needs quotes around it, and lines above the header have to go")
+
+
 def test_a_line_of_spaces_is_no_row(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label\n  \na,b\n\t\n")
     assert rows_of(path) == [["a", "b"]]

@@ -14,7 +14,7 @@ from tunewise.data.rows import SPLITS, Row
 from tunewise.device import choose_device
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
-from tunewise.tasks.notices import row_notices, split_notices
+from tunewise.tasks.notices import row_notices, split_notices, warn_of_examples
 
 LABELS = ("neg", "pos")
 
@@ -104,6 +104,18 @@ def test_texts_that_may_stand_for_no_value_are_counted_by_column(text: str) -> N
         "1 of 2 rows have a text in column 'b' that may stand for no value, and are used so: "
         f"f.csv:2 {text.strip()!r}"
     ]
+
+
+def test_test_rows_that_choose_the_best_state_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    held_out = examples("b", ("four", "pos"), ("five", "neg"))
+    other = examples("c", ("six", "pos"), ("five", "neg"))
+    warn_of_examples("validation", {"train": TRAIN, "validation": held_out, "test": other})
+    warn_of_examples("test", {"train": TRAIN, "test": other})
+    assert not caplog.messages
+    warn_of_examples("test", {"train": TRAIN, "validation": held_out, "test": other})
+    (said,) = caplog.messages
+    assert said.startswith("test: 1 of 2 rows are validation rows too")
+    assert said.endswith(": c:2 is b:2")
 
 
 def test_copies_may_differ_in_case_and_spaces() -> None:

@@ -117,6 +117,8 @@ def _fault(record: Record, columns: list[str], dialect: Dialect) -> str:
     if len(fields) != len(columns):
         count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         quote = f"; a text with {dialect.delimiter!r} in it needs quotes around it"
+        if len(columns) == 1:
+            quote += ", and lines above the header have to go"
         hint = quote if len(fields) > len(columns) and dialect.quotes != "plain" else ""
         return f"{count}; the header has {len(columns)} ({', '.join(columns)}){hint}"
     if fields[0].strip() in columns and sorted(map(str.strip, fields)) == sorted(columns):

@@ -20,9 +20,20 @@ NUM_SHOWN = 3
 Text = tuple[str, ...] | None
 
 
-def warn_of_examples(split: Split, examples: Sequence[Example], train: Sequence[Example]) -> None:
-    """Log what deserves a word about the examples of a split, beside those that are trained on."""
-    for notice in split_notices(examples, None if split == "train" else train):
+def warn_of_examples(split: Split, examples: Mapping[Split, Sequence[Example]]) -> None:
+    """Log what deserves a word about the examples of a split, beside those of the other splits."""
+    own = examples[split]
+    notices = split_notices(own, None if split == "train" else examples["train"])
+    if split == "test":
+        trained, chosen_by = map(_by_text, (examples["train"], examples.get("validation", ())))
+        only = chosen_by.keys() - trained.keys()
+        pairs = [(e, chosen_by[text]) for e in own if (text := _text(e)) in only]
+        if same := [f"{e.id} is {of.id}" for e, of in pairs]:
+            notices.append(
+                f"{len(same)} of {len(own)} rows are validation rows too, which choose the best "
+                f"state, so the metrics of this split say too much: {_some(same)}"
+            )
+    for notice in notices:
         logger.warning("%s: %s", split, notice)
 
 
