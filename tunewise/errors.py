@@ -67,6 +67,7 @@ def first_of(names: Iterable[str], count: int | None = None) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean X? " if a known name is close to this one, and all known names."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    same = [known for known in names if known.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names)}"

@@ -166,6 +166,23 @@ def test_broken_json_is_found_on_its_line(tmp_path: Path, line: str) -> None:
     assert "a.jsonl:3: not valid JSON" in message(write(tmp_path / "a.jsonl", content))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[\n{"text": "one"}\n]', "is the file one JSON value on many lines? A list of objects is"),
+        ('{\n "text": "one"\n}', "is the file one JSON value on many lines?"),
+        ('[{"text": "one"}]', "; a file that holds a list of objects is named .json"),
+        ('{"text": "one"},\n{"text": "two"}', "; remove the comma at its end"),
+        ('{"text": "one",}', "; remove the comma before it"),
+        ("{'text': 'one'}", "; JSON has double quotes"),
+    ],
+)
+def test_what_is_nearly_json_lines_is_told_with_what_to_do(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    assert said in message(write(tmp_path / "a.jsonl", content))
+
+
 @pytest.mark.parametrize("line", ['["text"]', '"text"', "3", "null", "true"])
 def test_a_row_that_is_not_an_object_is_found_on_its_line(tmp_path: Path, line: str) -> None:
     found = message(write(tmp_path / "a.jsonl", f'{{"text": "one"}}\n{line}\n'))
@@ -178,7 +195,12 @@ def test_a_row_that_is_not_an_object_is_found_on_its_line(tmp_path: Path, line: 
     [
         ('[{"text": "one"},\n {"text": "two"]', r"a\.json: not valid JSON: .*line 2"),
         ('{"text": "one"}\n{"text": "two"}\n', r"a\.json: not valid JSON: .*line 2"),
-        ('{"text": "one"}', r"a\.json: holds an object; a list of objects"),
+        ('{"text": "one"}\n{"text": "two"}\n', "put the values in one list, or name JSON lines "),
+        ('[{"text": "one"},\n]', "; remove the comma before it"),
+        ('{"text": "one"}', r"a\.json: holds an object; a list of objects is needed$"),
+        ('{"v": 1, "data": [{"text": "one"}]}', "; there is one in 'data': write it to a file of"),
+        ('{"text": ["one"], "label": ["a"]}', "; it holds a list for each column: pandas"),
+        ('{"0": {"text": "one"}}', "; it holds objects by their keys: leave the keys out"),
         ('[{"text": "one"}, ["two"]]', r"a\.json:2: the row is .* not a JSON object"),
     ],
 )

@@ -107,6 +107,34 @@ def test_a_split_that_is_there_twice_or_in_part_is_refused(
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("test.csv Train(1).CSV", "; if it is Train(1).CSV, name it train.csv"),
+        ("sst_train.jsonl.gz", "; if it is sst_train.jsonl.gz, name it train.jsonl.gz"),
+        ("train1.csv train2.csv test.csv", "train1.csv, train2.csv, name them train_1.csv and so"),
+        ("train.xlsx test.csv", "; train.xlsx is of another kind"),
+        ("state.json data.arrow", "; this is a folder of save_to_disk"),
+        ("README.md data/train.csv", "; data has files of splits: give that folder"),
+        ("train/a.csv test/a.csv", "; test is a folder: write the rows of a split to one file"),
+        (
+            "README.md reviews.csv",
+            "a single file of all rows, which is then split, such as reviews.",
+        ),
+        ("a.csv b.csv", "which is then split"),
+    ],
+)
+def test_where_the_rows_of_a_missing_split_may_be_is_said(
+    tmp_path: Path, names: str, said: str
+) -> None:
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text,label\na,b\n")
+    with pytest.raises(DataError) as caught:
+        read_split(tmp_path, "train")
+    assert said in str(caught.value)
+
+
 def test_folders_called_as_a_split_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

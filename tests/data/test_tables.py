@@ -233,26 +233,54 @@ def test_spaces_around_quotes_are_not_part_of_the_text(tmp_path: Path, content: 
 # Headers, and files put together.
 
 HEADERS = {
-    " text ,\tlabel\n": ["text", "label"],
-    "text,\ufefflabel\n": ["text", "label"],
-    ",text,label\n": ["text", "label"],
-    "text,,label,\n": ["text", "label"],
-    '"text" , "label"\n': ["text", "label"],
+    "1,a\n2,b\n": ": if the first is the row's number, as R writes it, begin it with ','",
+    "a,\nb,\n": ", and the last is empty: write ',' at its end too",
+    "a,b\nc,d\n": ": remove lines above the header, or put quotes around texts with ','",
 }
 
 
-@pytest.mark.parametrize("header", HEADERS)
-def test_names_are_read_without_spaces_and_what_has_no_name_is_not_read(
-    tmp_path: Path, header: str
+@pytest.mark.parametrize("rows", HEADERS)
+def test_a_header_that_lacks_a_field_is_told_from_texts_with_delimiters(
+    tmp_path: Path, rows: str
 ) -> None:
-    path = write(tmp_path / "a.csv", header + header.count(",") * "x," + "x\n")
-    assert list(read_rows(path)[0].values) == HEADERS[header]
+    found = refusal(write(tmp_path / "a.csv", f"text\n{rows}"))
+    assert found == f"a.csv:1: each row has 2 fields, but the header 1 (text){HEADERS[rows]}"
 
 
-@pytest.mark.parametrize("header", ["text,text", "text, text", '"text",label, text '])
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, header: str) -> None:
-    found = refusal(write(tmp_path / "a.csv", f"{header}\na,b\n"))
-    assert found == "a.csv:1: column 'text' is there twice; rename or remove one"
+def test_a_line_above_the_header_is_thought_of_where_rows_do_not_fit(tmp_path: Path) -> None:
+    found = refusal(write(tmp_path / "a.csv", "# by me\n# by you\na,b\n1,2\n"))
+    assert found.endswith("needs quotes around it, and lines above the header have to go")
+
+
+def test_a_line_of_spaces_is_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,label\n  \na,b\n\t\n")
+    assert rows_of(path) == [["a", "b"]]
+
+
+def test_two_numbers_in_the_first_line_are_taken_for_a_row(tmp_path: Path) -> None:
+    found = refusal(write(tmp_path / "a.csv", "4,0,0,a\n0,1,1,b\n"))
+    assert found.endswith(
+        "column '0' is there twice; rename or remove one; if the line is a row, "
+        "put a header above it"
+    )
+
+
+FIRST_LINES = {
+    "a~b\n1~2\n": "if '~' separates its fields, write a line above it: sep=~",
+    "# by me\n# by you\na\n1\n": "the first line names: # by me; if it is no header, put one "
+    "there, or remove what is above it",
+    "A,c\n1,2\n": "did you mean 'A'? the first line names: A, c",
+}
+
+
+@pytest.mark.parametrize("content", FIRST_LINES)
+def test_a_first_line_that_does_not_name_the_column_is_told_with_what_to_do(
+    tmp_path: Path, content: str
+) -> None:
+    row, *_ = read_rows(write(tmp_path / "a.csv", content))
+    with pytest.raises(DataError) as caught:
+        row.text("a")
+    assert str(caught.value).endswith(FIRST_LINES[content])
 
 
 TOGETHER = {
@@ -279,7 +307,7 @@ def test_a_second_file_behind_the_first_is_noticed_and_its_rows_can_be_used(
 def test_without_a_header_the_message_says_what_the_first_line_was(tmp_path: Path) -> None:
     (row,) = read_rows(write(tmp_path / "a.csv", '"warm, and rich",pos\nthin,neg\n'))
     with pytest.raises(
-        DataError, match=r"the first line names: warm, and rich, pos; .* a header above"
+        DataError, match=r"the first line names: warm, and rich, pos; if it is no header"
     ):
         row.text("text")
 

@@ -182,6 +182,20 @@ UNREAD: dict[str, tuple[Values, str]] = {
         {"instruction": "a", "output": "b", "messages": messages("ux", "ay")},
         "column 'messages' is not read: rows are read as instructions",
     ),
+    "dolly": (
+        {"instruction": "a", "context": "c", "output": "b"},
+        "column 'context' is not read: rows are read as instructions; if it is the input, set "
+        "task.input=context",
+    ),
+    "a capital letter": (
+        {"instruction": "a", "Input": "c", "output": "b"},
+        "column 'Input' is not read: rows are read as instructions; if it is the input, set",
+    ),
+    "a context of a prompt": (
+        {"prompt": "a", "context": "c", "completion": "b"},
+        "column 'context' is not read: rows are read as prompt and completion",
+    ),
+    "images": ({"messages": messages("ua", "ab"), "images": ["a.png"]}, "'images' is not read"),
     "ultrafeedback": (
         {"messages": messages("ua", "ab"), "chosen": "b", "rejected": "c"},
         "'rejected' is not",

@@ -20,6 +20,27 @@ IMAGE = [*parts("a"), {"type": "image_url", "image_url": {"url": "x"}}]
 CALL = [*messages("ua"), {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
 TOOLS = "conversations with tools are not supported"
 REFUSED: dict[str, tuple[Values, str]] = {
+    "dolly": (
+        {"instruction": "a", "context": "c", "response": "b"},
+        "no column 'output'; the row has: instruction, context, response; or set "
+        "task.input=context task.output=response",
+    ),
+    "capital letters": (
+        {"Instruction": "a", "Output": "b"},
+        "; or set task.instruction=Instruction task.output=Output",
+    ),
+    "a question and its context": (
+        {"question": "a", "context": "c", "answer": "b"},
+        "; or set task.instruction=question task.input=context task.output=answer",
+    ),
+    "messages as text": (
+        {"messages": '[{"role": "user", "content": "a"}]'},
+        "; a list is needed, not its text: parse it, and write JSON lines",
+    ),
+    "another name of content": (
+        {"messages": [{"role": "user", "text": "a"}]},
+        "message 1 of 'messages' has no 'content'; its fields: role, text",
+    ),
     "no object": ({"messages": ["a"]}, "message 1 of 'messages' is 'a'; an object with a role"),
     "no role": (
         {"messages": [{"content": "a"}]},
@@ -135,7 +156,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
         "the row has: instruction, response; or set task.output=response",
     ),
     "prompt": ({"prompt": "a", "response": "b"}, "task.instruction=prompt task.output=response"),
-    "dialogue": ({"dialogue": messages("ua", "ab")}, "; if 'dialogue' holds messages, name it so"),
+    "dialogue": (
+        {"dialogue": messages("ua", "ab")},
+        "; if 'dialogue' holds messages, name it 'messages'",
+    ),
 }
 
 

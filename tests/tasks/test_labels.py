@@ -61,7 +61,19 @@ def test_labels_that_may_mean_different_things_stay_apart(labels: list[Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "labels", [["Yes", "yes"], ["007", "7"], ["1e5", "100000"], ["a b", "a  b"], ["\uff11", "1"]]
+    "labels",
+    [
+        ["Yes", "yes"],
+        ["007", "7"],
+        ["1e5", "100000"],
+        ["a b", "a  b"],
+        ["\uff11", "1"],
+        ["don't", "don\u2019t"],
+        ["sci_fi", "sci-fi"],
+        ["pos", "'pos'"],
+        ["\u2764", "\u2764\ufe0f"],
+        ["a", "a."],
+    ],
 )
 def test_labels_that_a_person_may_take_for_one_are_said_with_their_numbers(
     labels: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -90,6 +102,43 @@ def test_a_label_that_is_read_in_another_form_is_said_once(
     assert caplog.messages == [
         "train: labels are read in one form: 'pos' (20), 'pos ' (10) as 'pos'"
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["NA", "a", "b"], "labels that may stand for no value: 'NA' (3); if so, leave these"),
+        (
+            ["#N/A", "\\N", "a"],
+            "labels that may stand for no value: '#N/A' (3); '\\\\N' (3); if so",
+        ),
+        (
+            ["a|b", "a|c", "d"],
+            "labels that may be several in one, each a class of its own: 'a|b' (3)",
+        ),
+        (
+            ["3,10", "3", "4"],
+            "labels that may be several in one, each a class of its own: '3,10' (3)",
+        ),
+        (
+            ["['a']", "b"],
+            "labels that may be several in one, each a class of its own: \"['a']\" (3)",
+        ),
+        (["none", "a", "Arts, crafts"], None),
+        (["1,0", "0,0"], None),
+    ],
+)
+def test_labels_that_may_be_none_or_several_are_said_unless_a_setting_lists_them(
+    labels: list[str], said: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": f"text {n}", "label": label} for n, label in enumerate(labels * 3)]
+    path = write_splits(tmp_path, rows)
+    Classification(path=path, labels={label: label for label in labels}).examples("train")
+    assert not caplog.messages
+    Classification(path=path).examples("train")
+    assert [f"train: {said}" in message for message in caplog.messages] == [True] * (
+        said is not None
+    )
 
 
 def test_no_word_is_said_of_labels_that_have_one_form(

@@ -14,7 +14,7 @@ from tunewise.data.rows import SPLITS, Row
 from tunewise.device import choose_device
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
-from tunewise.tasks.notices import row_notices, split_notices
+from tunewise.tasks.notices import row_notices, split_notices, warn_of_examples
 
 LABELS = ("neg", "pos")
 
@@ -95,6 +95,61 @@ def test_empty_texts_are_counted_by_column(text: str | None) -> None:
     assert row_notices(rows, ["a", "b", "absent"]) == [
         "1 of 2 rows have an empty text in column 'b' and are used so: f.csv:2"
     ]
+
+
+@pytest.mark.parametrize("text", ["NULL", " nan ", "#REF!"])
+def test_texts_that_may_stand_for_no_value_are_counted_by_column(text: str) -> None:
+    rows = [Row({"a": "no", "b": text}, "f.csv:2"), Row({"a": "x", "b": "y"}, "f.csv:3")]
+    assert row_notices(rows, ["a", "b"]) == [
+        "1 of 2 rows have a text in column 'b' that may stand for no value, and are used so: "
+        f"f.csv:2 {text.strip()!r}"
+    ]
+
+
+def test_test_rows_that_choose_the_best_state_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    held_out = examples("b", ("four", "pos"), ("five", "neg"))
+    other = examples("c", ("six", "pos"), ("five", "neg"))
+    warn_of_examples("validation", {"train": TRAIN, "validation": held_out, "test": other})
+    warn_of_examples("test", {"train": TRAIN, "test": other})
+    assert not caplog.messages
+    warn_of_examples("test", {"train": TRAIN, "validation": held_out, "test": other})
+    (said,) = caplog.messages
+    assert said.startswith("test: 1 of 2 rows are validation rows too")
+    assert said.endswith(": c:2 is b:2")
+
+
+def test_copies_may_differ_in_case_and_spaces() -> None:
+    (said,) = split_notices(examples("b", ("ONE  ", "pos"), ("four", "neg")), TRAIN)
+    assert said.startswith("1 of 2 rows are trained on too")
+    (said,) = split_notices(examples("b", ("a b", "pos"), ("A\n b", "pos"), ("four", "neg")))
+    assert said == "1 of 3 rows are copies of others: b:2 of b:1"
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "unread"),
+    [
+        ({"kind": "classification"}, {"text": "a", "label": "x", "id": 3, "b": "t"}, "id, b"),
+        ({"kind": "language_modeling"}, {"text": "a", "url": "u", "empty": None}, "url"),
+        ({"kind": "generation"}, {"prompt": "a", "completion": "b"}, None),
+        ({"kind": "instruction"}, {"instruction": "a", "output": "b", "category": "c"}, "category"),
+        ({"kind": "instruction"}, {"messages": [{"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"}], "id": "1", "system": "s"}, "id"),
+    ],
+)  # fmt: skip
+def test_columns_that_are_not_read_are_said_once(
+    task: dict[str, Any],
+    row: dict[str, Any],
+    unread: str | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [row | ({"label": f"label {n % 2}"} if "label" in row else {}) for n in range(6)]
+    path = write_splits(tmp_path, rows)
+    with caplog.at_level(logging.INFO):
+        for split in SPLITS:
+            make_config(fields={"task": task | {"path": str(path)}}).task.examples(split)
+    said = [message for message in caplog.messages if "columns not read" in message]
+    assert said == ([] if unread is None else [f"{path}: columns not read: {unread}"])
 
 
 EMPTY: dict[str, dict[str, Any]] = {

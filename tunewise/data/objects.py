@@ -26,7 +26,8 @@ def read_json(text: str, where: str) -> Any:
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON: {error}") from error
+        hint = _hint(text, error.pos) if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(f"{where}: not valid JSON: {error}{hint}") from error
 
 
 def object_columns(values: Any, where: str) -> dict[str, Any]:
@@ -38,10 +39,40 @@ def object_columns(values: Any, where: str) -> dict[str, Any]:
     if fault := _fault_in(values):
         raise DataError(f"{where}: not valid JSON: {fault.what}")
     if not isinstance(values, dict):
-        raise DataError(f"{where}: the row is {reprlib.repr(values)}, not a JSON object")
+        is_file = isinstance(values, list) and values and isinstance(values[0], dict)
+        hint = "; a file that holds a list of objects is named .json" if is_file else ""
+        raise DataError(f"{where}: the row is {reprlib.repr(values)}, not a JSON object{hint}")
     columns = dict(zip(column_names(values, where), values.values(), strict=True))
     columns.pop("", None)
     return columns
+
+
+def list_inside(values: Any) -> str:
+    """Return where the rows of a JSON value are that is no list of them, if it shows."""
+    if not isinstance(values, dict) or not values:
+        return ""
+    rows = [key for key, value in values.items() if isinstance(value, list) and value]
+    if rows := [key for key in rows if isinstance(values[key][0], dict)]:
+        return f"; there is one in {', '.join(map(repr, rows))}: write it to a file of its own"
+    if all(isinstance(value, list) for value in values.values()):
+        return "; it holds a list for each column: pandas writes rows with orient='records'"
+    if all(isinstance(value, dict) for value in values.values()):
+        return "; it holds objects by their keys: leave the keys out (pandas: orient='records')"
+    return ""
+
+
+def _hint(text: str, place: int) -> str:
+    """Return what is to be done about a JSON text that cannot be read from this place on."""
+    before, behind = text[:place].rstrip(), text[place:].strip()
+    if before.endswith(",") and behind[:1] in ("]", "}"):
+        return "; remove the comma before it"
+    if behind == ",":
+        return "; remove the comma at its end"
+    if before in ("", "[", "{") and behind in ("", "[", "{"):
+        return "; is the file one JSON value on many lines? A list of objects is read as .json"
+    if behind.startswith("'"):
+        return "; JSON has double quotes"
+    return ""
 
 
 def _fault_in(values: Any) -> Fault | None:

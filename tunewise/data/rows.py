@@ -1,6 +1,7 @@
 """Rows of files: JSON lines, a JSON list, CSV, TSV, Parquet or plain text, gzipped or not."""
 
 import gzip
+import re
 import reprlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunewise.data.names import column_names
-from tunewise.data.objects import object_columns, read_json
+from tunewise.data.objects import list_inside, object_columns, read_json
 from tunewise.data.tables import BYTE_ORDER_MARK, MARK_INSIDE, table_rows
 from tunewise.errors import DataError, nearest
 
@@ -21,6 +22,12 @@ MAX_ROW = 2**27
 MAX_PACKED = 200
 """Most bytes of text per byte of a gzipped file: rows shrink to a tenth, copies to a hundredth."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+OTHER_KINDS = {
+    **dict.fromkeys((".ndjson", ".jsonlines", ".jl"), "; JSON lines are named .jsonl"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "; save it as 'CSV UTF-8'"),
+    ".arrow": "; write it with to_parquet, of datasets or pandas",
+}
+"""What to do with files of other kinds, by their endings."""
 USUAL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 OnBadRow = Callable[[DataError], None]
@@ -84,10 +91,11 @@ class Row:
         if column not in self.values:
             columns = ", ".join(map(str, self.values))
             if self.suffix in USUAL_DELIMITERS:
-                where, hint = "the first line names", "; if it is a row, put a header above it"
+                where, hint = "the first line names", _header_hint(column, [*self.values])
             else:
                 where, hint = "the row has", ""
             close = nearest(column, map(str, self.values)).partition("known:")[0]
+            hint = "" if close and len(self.values) > 1 else hint
             raise DataError(f"{self.origin}: no column {column!r}; {close}{where}: {columns}{hint}")
         return self.values[column]
 
@@ -103,7 +111,8 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
     """
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
-        raise DataError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
+        hint = OTHER_KINDS.get(suffix, "")
+        raise DataError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}{hint}")
     if suffix == ".parquet":
         rows = _parquet(path)
     else:
@@ -157,6 +166,14 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
 def suffix_of(path: Path) -> str:
     """Return the ending of a file's name, in lower case and without `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _header_hint(column: str, names: list[str]) -> str:
+    """Return what to do if a table's first line does not name a column."""
+    if len(names) == 1 and (match := re.search(rf"\b{re.escape(column)}\b", names[0])):
+        around = names[0][match.end() :][:1] or names[0][: match.start()][-1:]
+        return f"; if {around!r} separates its fields, write a line above it: sep={around}"
+    return "; if it is no header, put one there, or remove what is above it"
 
 
 def _text(path: Path) -> str:
@@ -240,10 +257,15 @@ def _json_lines(
 
 def _json_list(text: str, path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
     """Yield the objects of a JSON list; a row's number is its place in the list, from 1."""
-    rows = read_json(text, str(path)) if text.strip() else []
+    try:
+        rows = read_json(text, str(path)) if text.strip() else []
+    except DataError as error:
+        is_several = "Extra data" in str(error)
+        hint = "; put the values in one list, or name JSON lines .jsonl" if is_several else ""
+        raise DataError(f"{error}{hint}") from error
     if not isinstance(rows, list):
         found = "an object" if isinstance(rows, dict) else reprlib.repr(rows)
-        raise DataError(f"{path}: holds {found}; a list of objects is needed")
+        raise DataError(f"{path}: holds {found}; a list of objects is needed{list_inside(rows)}")
     for number, row in enumerate(rows, start=1):
         origin = _origin(path, number)
         try:

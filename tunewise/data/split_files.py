@@ -72,6 +72,33 @@ def split_files(folder: Path) -> dict[Split, list[Path]]:
     return files
 
 
+def place_of(split: Split, folder: Path) -> str:
+    """Return where the rows of a split may be that a folder has no file for, if it shows."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    if {"dataset_dict.json", "state.json"} & {path.name for path in paths}:
+        return (
+            "; this is a folder of save_to_disk: read it with load_from_disk, and write each split "
+            f"with to_json({split + '.jsonl'!r}, lines=True)"
+        )
+    for path in filter(Path.is_dir, paths):
+        if path.name.lower() in NAMES:
+            return f"; {path.name} is a folder: write the rows of a split to one file"
+        if any(map(_split_file, path.iterdir())):
+            return f"; {path.name} has files of splits: give that folder"
+    words = {word for word, name in NAMES.items() if name == split}
+    visible = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    alike = [path for path in visible if words & {*re.findall("[a-z]+", path.name.lower())}]
+    files = [path for path in alike or visible if suffix_of(path) in SUFFIXES]
+    if not alike:
+        return f", such as {files[0].name}" if len(files) == 1 else ""
+    if not files:
+        return f"; {_names(alike)} is of another kind"
+    ending = files[0].name.lower().removeprefix(Path(files[0].stem.lower()).stem)
+    if len(files) == 1:
+        return f"; if it is {_names(files)}, name it {split}{ending}"
+    return f"; if they are {_names(files)}, name them {split}_1{ending} and so on"
+
+
 def _split_file(path: Path) -> SplitFile | None:
     """Return what a file's name says, if it is a data file and begins with the name of a split."""
     suffix = suffix_of(path)

@@ -18,7 +18,7 @@ from tunewise.data.rows import (
     read_rows,
     refuse_row,
 )
-from tunewise.data.split_files import split_files
+from tunewise.data.split_files import place_of, split_files
 from tunewise.data.text_parts import text_parts
 from tunewise.errors import DataError
 
@@ -157,9 +157,15 @@ def _too_few(
     names = ", ".join(["train", *shares])
     values = {_group_of(row, group) for row in rows}
     if len(rows) > len(shares):
+        is_unlike_labels = 2 * len(values) > len(rows)
+        advice = (
+            "are they labels, or numbers to be predicted?"
+            if is_unlike_labels
+            else "give more rows, or a folder with a file for each split"
+        )
         return DataError(
             f"{where}: column {group!r} has {len(values)} different values in {len(rows)} rows, "
-            f"too few of each to split into {names}; are they labels, or numbers to be predicted?"
+            f"too few of each to split into {names}; {advice}"
         )
     return DataError(
         f"{where}: too few rows ({len(rows)}) to split into {names}; give more rows, or a folder "
@@ -191,8 +197,8 @@ def _read_all(files: list[Path], on_bad_row: OnBadRow) -> list[Row]:
 
 
 def _missing(source: Source, split: Split) -> DataError:
-    endings = ", ".join(SUFFIXES)
+    endings, place = ", ".join(SUFFIXES), place_of(split, Path(source.where))
     return DataError(
         f"{source.where}: no file for the {split} split ({split}.* with {endings}); add one, "
-        "or give a single file of all rows, which is then split"
+        f"or give a single file of all rows, which is then split{place}"
     )

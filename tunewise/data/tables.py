@@ -69,14 +69,44 @@ def table_rows(
     table = _best_table(body, path, delimiters, 2 if declared else 1)
     _say_dialect(table, path, usual)
     header = table.records[0]
-    columns = column_names(header.fields, f"{path}:{header.first}")
+    try:
+        columns = column_names(header.fields, f"{path}:{header.first}")
+    except DataError as error:
+        is_row = any(field.strip().isdecimal() for field in header.fields)
+        hint = "; if the line is a row, put a header above it" if is_row else ""
+        raise DataError(f"{error}{hint}") from error
+    if fault := _headers_fault(table):
+        raise DataError(f"{path}:{header.first}: {fault}")
     for record in table.records[1:]:
+        if len(record.fields) != len(columns) and not any(map(str.strip, record.fields)):
+            continue  # a line of spaces
         if fault := _fault(record, columns, table.dialect):
             on_bad_row(DataError(f"{path}:{record.first}: {fault}"))
             continue
         values = dict(zip(columns, record.fields, strict=True))
         values.pop("", None)
         yield record.first, values
+
+
+def _headers_fault(table: Table) -> str:
+    """Return what is wrong with a header if several rows have the same number of fields, a larger.
+
+    A single row is not enough: its text may hold a delimiter.
+    """
+    header, *rows = table.records
+    counts = {len(row.fields) for row in rows}
+    given, delimiter = len(header.fields), repr(table.dialect.delimiter)
+    if len(rows) < 2 or len(counts) > 1 or (count := counts.pop()) <= given:
+        return ""
+    fault = f"each row has {count} fields, but the header {given} ({', '.join(header.fields)})"
+    if count == given + 1 and not any(row.fields[-1].strip() for row in rows):
+        return f"{fault}, and the last is empty: write {delimiter} at its end too"
+    firsts = {row.fields[0].strip() for row in rows}
+    if count == given + 1 and len(firsts) == len(rows) and all(map(str.isdecimal, firsts)):
+        return (
+            f"{fault}: if the first is the row's number, as R writes it, begin it with {delimiter}"
+        )
+    return f"{fault}: remove lines above the header, or put quotes around texts with {delimiter}"
 
 
 def _fault(record: Record, columns: list[str], dialect: Dialect) -> str:
@@ -87,6 +117,8 @@ def _fault(record: Record, columns: list[str], dialect: Dialect) -> str:
     if len(fields) != len(columns):
         count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         quote = f"; a text with {dialect.delimiter!r} in it needs quotes around it"
+        if len(columns) == 1:
+            quote += ", and lines above the header have to go"
         hint = quote if len(fields) > len(columns) and dialect.quotes != "plain" else ""
         return f"{count}; the header has {len(columns)} ({', '.join(columns)}){hint}"
     if fields[0].strip() in columns and sorted(map(str.strip, fields)) == sorted(columns):

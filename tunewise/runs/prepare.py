@@ -111,7 +111,7 @@ def prepare(
     keys = {split: _examples_key(config.task, split, data) for split in splits}
     examples = {split: read_examples(config.task, split, data, shared) for split in splits}
     for split in splits:
-        notices = partial(warn_of_examples, split, examples[split], examples["train"])
+        notices = partial(warn_of_examples, split, examples)
         shared.get(NoticesKey(keys[split]), notices)
     config = resolve(config, shape, examples["train"], device)
     layout = layout_of(config, shape)

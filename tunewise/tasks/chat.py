@@ -54,8 +54,10 @@ def read_turns(messages: Any, where: str, name: str) -> list[Turn]:
         DataError: if a message cannot be used; the error names it.
     """
     if not isinstance(messages, list):
+        is_text = isinstance(messages, str) and messages.lstrip()[:1] == "["
+        hint = ", not its text: parse it, and write JSON lines" if is_text else ""
         raise DataError(
-            f"{where}: column {name!r} holds {reprlib.repr(messages)}; a list is needed"
+            f"{where}: column {name!r} holds {reprlib.repr(messages)}; a list is needed{hint}"
         )
     return [
         _read_turn(message, f"{where}: message {number} of {name!r}")
@@ -117,6 +119,8 @@ def _read_turn(message: Any, where: str) -> Turn:
     fields = {name: value for name, value in message.items() if not is_empty(value)}
     role = _read_role(fields, where)
     content = _either(message, "content", "value", where)
+    if content is None and not {"content", "value"} & message.keys():
+        raise DataError(f"{where} has no 'content'; its fields: {', '.join(map(str, message))}")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     texts = [_read_part(part, where) for part in parts]
     if not all(isinstance(text, str) for text in texts):

@@ -135,5 +135,12 @@ class Classification(Task):
             where = (
                 "never occurs in training" if self.labels is None else "is not one of task.labels"
             )
-            raise DataError(f"{row.origin}: label {label!r} {where}; {nearest(label, names)}")
+            hidden = (
+                "-1 often stands for a hidden label: then leave the row out; "
+                if label == "-1"
+                else ""
+            )
+            raise DataError(
+                f"{row.origin}: label {label!r} {where}; {hidden}{nearest(label, names)}"
+            )
         return replace(example, target=names[label], choices=choices)

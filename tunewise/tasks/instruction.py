@@ -20,6 +20,7 @@ from tunewise.data.rows import Row, Split
 from tunewise.errors import DataError
 from tunewise.tasks.chat import Role, Turn, question, response_place
 from tunewise.tasks.instruction_row import Format, InstructionRow
+from tunewise.tasks.notices import row_notices
 from tunewise.tasks.template import Template, fill
 from tunewise.tasks.text_task import TextTask
 
@@ -75,6 +76,10 @@ class Instruction(TextTask):
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         return (self.instruction, self.output)
+
+    def read_columns(self, row: Row) -> tuple[str, ...]:
+        """Return the columns that are read of a row, in its format."""
+        return self._read_row(row).columns
 
     def resolve(self, examples: Sequence[Example]) -> "Instruction":
         """Return the task with the format of most training rows as that of single messages."""
@@ -160,6 +165,10 @@ class Instruction(TextTask):
         opening, _, _ = self.turns["assistant"].partition("{content}")
         asked = Example.asking(row.id, prompt, MarkedText.literal(opening))
         return replace(asked, exchanges=tuple(map(tuple, exchanges)), cut_from=cut_from)
+
+    def _notices(self, rows: Sequence[Row]) -> list[str]:
+        """Return what deserves a word about instructions; rows without an answer are dropped."""
+        return row_notices(rows, (self.instruction,))
 
     def _read_row(self, row: Row) -> InstructionRow:
         return InstructionRow(row, self.instruction, self.input, self.output)

@@ -18,8 +18,11 @@ Format = Literal["instructions", "prompt and completion", "messages"]
 CHATS = ("messages", "conversations")
 SYSTEM = ("system", "system_prompt")
 PREFERENCE = ("chosen", "rejected")
-MEANINGFUL = (*CHATS, "prompt", "completion", *PREFERENCE, "history")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+MEANINGFUL = (*CHATS, "prompt", "completion", *PREFERENCE, "history", *MEDIA)
 """Columns that have a meaning in some format: it is said if one of them is not read."""
+INPUTS = ("input", "inputs", "context", "passage")
+"""Names that other data give to the input of an instruction."""
 QUESTIONS = ("question", "query", "problem", "input", "prompt", "text")
 ANSWERS = ("answer", "response", "solution", "output", "completion", "target")
 """Names that other data give to an instruction and its response."""
@@ -59,6 +62,11 @@ class InstructionRow:
             columns = ", ".join(map(str, self._row.values))
             raise self._error(f"no column {column!r}; the row has: {columns}{self._hint()}")
         return column
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, and those of which it is said apart that they are not."""
+        return (*self._read, *SYSTEM, *MEANINGFUL, *filter(None, [self._other_input()]))
 
     def refuse_preference(self) -> None:
         """Refuse a row that says which response is the better one.
@@ -161,6 +169,18 @@ class InstructionRow:
         for column in MEANINGFUL:
             if column not in self._read and self._says(column):
                 self._name_unread(f"column {column!r} is not read: rows are read as {self.format}")
+        if other := self._other_input():
+            is_named = self.format == "instructions"
+            cure = f"; if it is the input, set task.input={other}" if is_named else ""
+            self._name_unread(f"column {other!r} is not read: rows are read as {self.format}{cure}")
+
+    def _other_input(self) -> str | None:
+        """Return the column that holds an input by its name, but is not read."""
+        for column in self._row.values:
+            is_input = column.lower() in INPUTS and column not in self._read
+            if is_input and self._says(column):
+                return column
+        return None
 
     def _says(self, column: str) -> bool:
         """Return whether a column is there and holds something."""
@@ -171,15 +191,26 @@ class InstructionRow:
         values = self._row.values
         for column, value in values.items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
-                return f"; if {column!r} holds messages, name it so"
-        names = {"instruction": (self._instruction, QUESTIONS), "output": (self._output, ANSWERS)}
-        settings = []
-        for field, (current, others) in names.items():
-            found = next((name for name in (current, *others) if name in values), None)
-            if found is None:
+                return f"; if {column!r} holds messages, name it 'messages'"
+        by_name = {column.lower(): column for column in reversed(values)}
+        fields: dict[str, tuple[str, tuple[str, ...]]] = {
+            "instruction": (self._instruction, QUESTIONS),
+            "input": (self._input, INPUTS),
+            "output": (self._output, ANSWERS),
+        }
+        settings: dict[str, str] = {}
+        for field, (current, others) in fields.items():
+            known = (current, *(by_name.get(name, "") for name in (field, *others)))
+            left = (name for name in known if name in values and name not in settings.values())
+            found = next(left, None)
+            if found is None and field != "input":
                 return ""
-            settings += [f"task.{field}={found}"] if found != current else []
-        return f"; or set {' '.join(settings)}"
+            if found is not None:
+                settings[field] = found
+        changed = [
+            f"task.{field}={name}" for field, name in settings.items() if name != fields[field][0]
+        ]
+        return f"; or set {' '.join(changed)}" if changed else ""
 
     def _name_unread(self, what: str) -> None:
         say_once(logger, logging.WARNING, f"{self._row.origin.rpartition(':')[0]}: {what}")

@@ -7,6 +7,7 @@ import math
 import re
 import reprlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -22,6 +23,25 @@ NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-][0-9]{1,3}
 ANY_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
 """Everything that reads as a number, codes included."""
 TRUTH_VALUES = {form: form.lower() for form in ("true", "True", "TRUE", "false", "False", "FALSE")}
+
+MISSING = (
+    *("NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "-nan", "NaT", "None"),
+    *("null", "Null", "NULL", "(null)", "(NULL)", "\\N"),
+)
+EXCEL_ERRORS = ("#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+PARTS = re.compile(r"[,;|]")
+"""What stands between several labels in one cell."""
+SELECTORS = "\ufe0e\ufe0f"
+"""Whether an emoji is in colour."""
+LOOKALIKES = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u00b4`"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d"), '"'),
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-"),
+}
+"""Quotes and hyphens as typesetters write them, and as programmers do."""
+LINKS = re.compile(r"(?<=\w)[-_](?=\w)|_")
+AROUND = re.compile(r"^[\"' ]+|[\"' .]+$")
 
 MANY, FEW = 10, 3
 """Least number of labels at which they may be too many, and of rows of each fraction."""
@@ -123,15 +143,40 @@ def refuse_scores(counts: Mapping[str, int], where: str) -> None:
         )
 
 
+def looks_missing(value: Any) -> bool:
+    """Return whether a value is how pandas, R, SQL or Excel write that there is none."""
+    return isinstance(value, str) and (
+        value.strip() in MISSING or value.strip().startswith(EXCEL_ERRORS)
+    )
+
+
+def joined_labels(labels: Iterable[str]) -> list[str]:
+    """Return the labels that may be several in one, in order: `a|b`, where `a` is in others too."""
+    labels = sorted(labels)
+    if all(map(DECIMAL_COMMA.fullmatch, labels)):
+        return []
+    parts = {label: {part.strip() for part in PARTS.split(label)} for label in labels}
+    counts = Counter(part for of_label in parts.values() for part in of_label)
+    return [
+        label
+        for label, of_label in parts.items()
+        if (len(of_label) > 1 and any(counts[part] > 1 for part in of_label))
+        or (label.startswith("[") and label.endswith("]"))
+    ]
+
+
 def loose_form(label: str) -> str:
     """Return what two labels share that a person may take for one: `Yes` and `yes`, `01` and `1`.
 
     Beyond `plain_label` it overlooks case, spaces within, invisible characters, Unicode's other
-    forms of a character (such as wide ones), and the ways to write a number.
+    forms of a character (such as wide ones), the ways to write quotes, hyphens and numbers, and
+    quotes around a label or a full stop behind it.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    text = " ".join(text.split())
+    text = label.translate(LOOKALIKES)
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in SELECTORS)
+    text = AROUND.sub("", " ".join(text.split()))
+    text = text if ANY_NUMBER.fullmatch(text) else " ".join(LINKS.sub(" ", text).split())
     return _plain_number(text) if ANY_NUMBER.fullmatch(text) else text
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tunewise.data.example import Example
 from tunewise.data.rows import Row, Split
-from tunewise.tasks.labels import label_value, loose_form
+from tunewise.tasks.labels import joined_labels, label_value, looks_missing, loose_form
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +20,25 @@ NUM_SHOWN = 3
 Text = tuple[str, ...] | None
 
 
-def warn_of_examples(split: Split, examples: Sequence[Example], train: Sequence[Example]) -> None:
-    """Log what deserves a word about the examples of a split, beside those that are trained on."""
-    for notice in split_notices(examples, None if split == "train" else train):
+def warn_of_examples(split: Split, examples: Mapping[Split, Sequence[Example]]) -> None:
+    """Log what deserves a word about the examples of a split, beside those of the other splits."""
+    own = examples[split]
+    notices = split_notices(own, None if split == "train" else examples["train"])
+    if split == "test":
+        trained, chosen_by = map(_by_text, (examples["train"], examples.get("validation", ())))
+        only = chosen_by.keys() - trained.keys()
+        pairs = [(e, chosen_by[text]) for e in own if (text := _text(e)) in only]
+        if same := [f"{e.id} is {of.id}" for e, of in pairs]:
+            notices.append(
+                f"{len(same)} of {len(own)} rows are validation rows too, which choose the best "
+                f"state, so the metrics of this split say too much: {_some(same)}"
+            )
+    for notice in notices:
         logger.warning("%s: %s", split, notice)
 
 
 def row_notices(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
-    """Return what deserves a word about the texts in some columns: the empty ones."""
+    """Return what deserves a word about the texts in some columns: those that say nothing."""
     notices = []
     for column in columns:
         empty = [row.id for row in rows if _is_blank(row, column)]
@@ -36,11 +47,21 @@ def row_notices(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
                 f"{len(empty)} of {len(rows)} rows have an empty text in column {column!r} and are "
                 f"used so: {_some(empty)}"
             )
+        if missing := [row for row in rows if looks_missing(row.values.get(column))]:
+            places = (f"{row.id} {row.values[column].strip()!r}" for row in missing)
+            notices.append(
+                f"{len(missing)} of {len(rows)} rows have a text in column {column!r} that may "
+                f"stand for no value, and are used so: {_some(places)}"
+            )
     return notices
 
 
-def label_notices(rows: Sequence[Row], column: str) -> list[str]:
-    """Return what deserves a word about labels: which are read as one, and which only look so."""
+def label_notices(rows: Sequence[Row], column: str, are_listed: bool = False) -> list[str]:
+    """Return what deserves a word about labels: which are read as one, and which only look so.
+
+    Args:
+        are_listed: whether a setting names each label: then they are what they look like.
+    """
     spelled: dict[str, Counter[str]] = {}
     for row in rows:
         label, value = label_value(row, column), row.values[column]
@@ -57,6 +78,17 @@ def label_notices(rows: Sequence[Row], column: str) -> list[str]:
     if groups := [group for group in alike.values() if len(group) > 1]:
         differing = _some(map(_counted, groups))
         notices.append(f"labels that differ in form only are kept apart: {differing}")
+    if are_listed:
+        return notices
+    totals = {label: Counter({label: forms.total()}) for label, forms in spelled.items()}
+    if missing := [_counted(totals[label]) for label in sorted(totals) if looks_missing(label)]:
+        notices.append(
+            f"labels that may stand for no value: {_some(missing)}; if so, leave these cells empty"
+        )
+    if joined := [_counted(totals[label]) for label in joined_labels(totals)]:
+        notices.append(
+            f"labels that may be several in one, each a class of its own: {_some(joined)}"
+        )
     return notices
 
 
@@ -137,10 +169,15 @@ def _text(example: Example) -> Text:
     Two answers to one prompt are not copies; two labels of one text contradict each other. None for
     an empty text, of which `row_notices` speaks.
     """
-    prompt = (example.prompt.strip(), example.cue.strip())
+    prompt = (_folded(example.prompt), _folded(example.cue))
     if example.choices:
         return prompt if any(prompt) else None
-    return (*prompt, example.target.strip())
+    return (*prompt, _folded(example.target))
+
+
+def _folded(text: str) -> str:
+    """Return a text in lower case, with one space where there are several."""
+    return " ".join(text.casefold().split())
 
 
 def _two_labels(one: Example, other: Example) -> str:

@@ -17,10 +17,11 @@ from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
 from tunewise.data.layout import Layout
 from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
+from tunewise.data.say_once import say_once
 from tunewise.data.splits import Source, local_source, rows_of, subset
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.data.unusable import BadRows
-from tunewise.errors import ConfigError, DataError, nearest
+from tunewise.errors import ConfigError, DataError, first_of, nearest
 from tunewise.evaluation.answers import AnswerKind
 from tunewise.metrics import METRICS
 from tunewise.pocket.grammar import split_reviews
@@ -151,6 +152,9 @@ class Task(Settings):
             if own == split:  # what is to be said of rows that are split is said once, by "train"
                 for notice in [*filter(None, [dropped]), *self._notices(rows)]:
                     logger.warning("%s: %s", split, notice)
+            if own == split == "train" and (unread := self._unread_columns(rows)):
+                names = first_of(unread)
+                say_once(logger, logging.INFO, f"{source.where}: columns not read: {names}")
             rows = [with_plain_label(row, self.label_column) for row in rows]
             made.update(
                 (id(row), (row, example)) for row, (_, example) in zip(rows, usable, strict=True)
@@ -253,10 +257,26 @@ class Task(Settings):
     ) -> EncodedSplit:
         """Return the token sequences of examples."""
 
+    def read_columns(self, row: Row) -> tuple[str, ...]:
+        """Return the columns that are read of a row."""
+        return self.columns
+
+    def _unread_columns(self, rows: Sequence[Row]) -> list[str]:
+        """Return the columns of the user's own files that hold something and are not read."""
+        found: dict[str, None] = {}
+        for row in rows if self.path is not None else ():
+            filled = {name: None for name, value in row.values.items() if value not in (None, "")}
+            for name in self.read_columns(row):
+                filled.pop(name, None)
+            found |= filled
+        return list(found)
+
     def _notices(self, rows: Sequence[Row]) -> list[str]:
         """Return what deserves a word about rows that are used, one sentence each."""
         notices = row_notices(rows, self.prompt_columns or self.columns)
-        return notices + (label_notices(rows, self.label_column) if self.label_column else [])
+        if self.label_column is None:
+            return notices
+        return notices + label_notices(rows, self.label_column, self.label_names is not None)
 
 
 def _label(example: Example) -> str:
