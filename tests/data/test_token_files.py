@@ -114,6 +114,25 @@ def test_a_token_that_two_files_number_differently_is_the_vocabularys_as_in_tran
     assert "gives 'a' the id 7000" in caplog.text
 
 
+def test_special_tokens_that_the_vocabulary_lacks_are_named(
+    old_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(old_folder, special_tokens_map=MAP)
+    Tokenizer.load(old_folder)
+    assert "'<pad>', '<|user|>'" in caplog.text and "ordinary characters" in caplog.text
+
+
+@pytest.mark.parametrize("spaced", [True, False, None])
+def test_a_space_before_a_text_is_as_the_configuration_says_and_not_tokenizer_json(
+    spaced: bool | None, tmp_path: Path
+) -> None:
+    bpe_tokenizer(SIZE).save(tmp_path)
+    fields = {} if spaced is None else {"add_prefix_space": spaced}
+    write(tmp_path, tokenizer_config={"tokenizer_class": "GPT2Tokenizer"} | fields)
+    ours, theirs = Tokenizer.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.tokenize(["a film"]) == [theirs("a film")["input_ids"]]
+
+
 # Which token ends a text.
 
 

@@ -41,7 +41,7 @@ def test_the_fingerprint_tells_tokenizers_apart(
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no tokenizer\.json") as caught:
+    with pytest.raises(ModelError, match=r"no tokenizer\.json.*save_pretrained") as caught:
         Tokenizer.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

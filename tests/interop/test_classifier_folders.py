@@ -186,7 +186,7 @@ def test_numbers_are_the_labels_that_transformers_numbers(
         (("no", "so so", "yes"), {}, "its labels are 'no', 'so so', 'yes'"),
         (("bad", "good"), {}, "its labels are 'bad', 'good'"),
         (LABELS, {"problem_type": "multi_label_classification"}, "multi_label_classification"),
-        (("score",), {}, "one of 1"),
+        (("score",), {}, "one of 1 for regression"),
     ],
     ids=str,
 )
@@ -205,6 +205,19 @@ def test_other_labels_begin_a_new_layer_and_that_is_said_once(
     model = tw.load(record.folder).model  # and the layer that was made is the one that is loaded
     (path,) = record.folder.glob("adapter/*.safetensors")
     assert torch.equal(model.get_parameter("head.weight"), load_file(path)["head.weight"])
+
+
+def test_a_classifier_without_the_label_layer_that_it_promises_is_told(
+    classifier: Classifier, labelled_rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = classifier()
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["score.weight"]
+    save_file(tensors, path)
+    evaluated(folder, labelled_rows)
+    (warned,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "is a GPT2ForSequenceClassification, and its weights have no label layer" in warned
 
 
 @pytest.mark.parametrize(

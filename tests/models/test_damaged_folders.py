@@ -39,7 +39,7 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
 
 def test_a_missing_output_layer_of_an_untied_model_is_named(folder: Path) -> None:
     _change_config(folder, tie_word_embeddings=False)
-    _refused(folder, "lm_head.weight", "missing")
+    _refused(folder, "lm_head.weight", "missing: config.json says (tie_word_embeddings: false)")
 
 
 def test_a_missing_label_layer_is_named(folder: Path) -> None:

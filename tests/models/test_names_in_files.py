@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tunewise.errors import ModelError
 from tunewise.models import ModelConfig
-from tunewise.models.folder import build_model, load_model, save_model
-from tunewise.models.tensors import EMBEDDING
+from tunewise.models.folder import build_model, load_model, read_shape, save_model
+from tunewise.models.tensors import EMBEDDING, fingerprint
 
 from .folders import change_weights, fresh_model
 
@@ -107,6 +107,64 @@ def test_an_adapter_that_was_not_merged_is_told_so(folder: Path) -> None:
         load_model(folder)
 
 
+# Parts of a folder that a language model does not need.
+
+
+@pytest.mark.parametrize(
+    "kind", ["GPT2DoubleHeadsModel", "GPT2ForTokenClassification", "GPT2ForQuestionAnswering"]
+)
+def test_an_output_layer_for_another_kind_of_task_is_left_out_and_named(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    getattr(transformers, kind)(reference("gpt2").config).save_pretrained(tmp_path)
+    model = load_model(tmp_path).eval()
+    (said,) = caplog.messages
+    assert "left out: they answer another kind of task" in said
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    expected = theirs(IDS[None]).logits[0]
+    logits = model.logits(model.hidden(batch_of(IDS)))
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+def test_a_value_head_is_left_out_and_the_bias_of_an_output_layer_is_not(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_weights(folder, lambda tensors: tensors | {"v_head.summary.weight": torch.ones(1, 2)})
+    load_model(folder)
+    assert "'v_head.summary.weight' is left out" in caplog.text
+    change_weights(folder, lambda tensors: tensors | {"lm_head.bias": torch.ones(2)})
+    with pytest.raises(ModelError, match=r"'lm_head\.bias' is unexpected"):
+        load_model(folder)
+
+
+def test_an_adapter_beside_a_model_is_left_out_and_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    load_model(folder)
+    assert "holds an adapter of PEFT too" in caplog.text
+
+
+# A hash of the weights.
+
+
+@every_family
+def test_the_hash_of_weights_is_that_of_their_values_and_not_of_their_files(
+    family: str, tmp_path: Path
+) -> None:
+    theirs = reference(family)
+    folders = [tmp_path / name for name in ("whole", "shards", "wrapped", "changed", "half")]
+    for folder in folders:
+        theirs.save_pretrained(folder, max_shard_size="40KB" if folder.name == "shards" else "1GB")
+    change_weights(tmp_path / "wrapped", renamed(lambda name: f"_orig_mod.{name}"))
+    bias = "transformer.h.1.ln_1.bias"
+    change_weights(tmp_path / "changed", lambda tensors: tensors | {bias: tensors[bias] + 1e-5})
+    change_weights(tmp_path / "half", lambda ts: {name: t.half() for name, t in ts.items()})
+    whole, shards, wrapped, *others = (fingerprint(load_model(f), f) for f in folders)
+    assert whole == shards == wrapped
+    assert len({whole, *others}) == 3
+
+
 # An output layer and an embedding that config.json says are one.
 
 
@@ -126,6 +184,7 @@ def test_an_output_layer_beside_or_in_place_of_the_embedding_is_what_transformer
 
     change_weights(tmp_path, change)
     model = load_model(tmp_path).eval()
+    assert read_shape(tmp_path) == model.config  # and an estimate counts it
     assert model.head_is_tied == (shape != "another output layer") == model.config.tied
     assert ("tie_word_embeddings" in caplog.text) == (shape == "another output layer")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()

@@ -134,6 +134,18 @@ def end_of_text(backend: tokenizers.Tokenizer, folder: Path, named: Mapping[str,
     )
 
 
+def tell_of_unknown(backend: tokenizers.Tokenizer, folder: Path, named: Mapping[str, str]) -> None:
+    """Warn of special tokens that a folder names and its vocabulary lacks."""
+    tokens = dict.fromkeys(t for t in named.values() if backend.token_to_id(t) is None)
+    if tokens:
+        logger.warning(
+            "%s: names special tokens that its vocabulary lacks, which are read as ordinary "
+            "characters: %s",
+            folder,
+            ", ".join(map(repr, list(tokens)[:MAX_NAMED])),
+        )
+
+
 def _candidates(backend: tokenizers.Tokenizer) -> str:
     """Return the special tokens of a vocabulary, or what looks like them, for a message."""
     added = backend.get_added_tokens_decoder().values()

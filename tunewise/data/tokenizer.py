@@ -25,6 +25,7 @@ from tunewise.data.token_files import (
     max_length,
     named_tokens,
     read_json,
+    tell_of_unknown,
 )
 from tunewise.errors import ModelError
 from tunewise.json_text import to_json
@@ -90,6 +91,7 @@ class Tokenizer:
             named = named_tokens(folder)
             if whole.is_file():
                 backend = tokenizers.Tokenizer.from_file(str(whole))
+                _set_prefix_space(backend, folder)
                 add_tokens(backend, folder, named.values())
             elif vocabulary.is_file() and merges.is_file():
                 spaced = bool(read_json(folder / CONFIG).get("add_prefix_space"))
@@ -101,7 +103,12 @@ class Tokenizer:
                     [t for t in special if backend.token_to_id(t) is not None]
                 )
             else:
-                raise ModelError(f"{folder}: no tokenizer.json, and no vocab.json with merges.txt")
+                raise ModelError(
+                    f"{folder}: no tokenizer.json, and no vocab.json with merges.txt: save the "
+                    "tokenizer of its base model there (in transformers: "
+                    "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER))"
+                )
+            tell_of_unknown(backend, folder, named)
             end = end_of_text(backend, folder, named)
             tokenizer = cls(
                 backend,
@@ -206,6 +213,14 @@ def byte_level(model: models.Model, add_prefix_space: bool = False) -> tokenizer
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _set_prefix_space(backend: tokenizers.Tokenizer, folder: Path) -> None:
+    """Let a text begin with a space or not as tokenizer_config.json says, as transformers does."""
+    spaced = read_json(folder / CONFIG).get("add_prefix_space")
+    parts = backend.pre_tokenizer
+    if isinstance(spaced, bool) and isinstance(parts, pre_tokenizers.ByteLevel):
+        parts.add_prefix_space = spaced
 
 
 def _gpt2_config(end_of_text: str) -> dict[str, Any]:

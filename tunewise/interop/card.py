@@ -33,7 +33,7 @@ generate = pipeline("text-generation", "this folder")
     ("hf", True): """\
 from transformers import pipeline
 
-classify = pipeline("text-classification", "this folder")
+classify = pipeline("text-classification", "this folder", truncation=True)
 """,
 }
 """Code that loads a folder, by its format and by whether its model has a label layer."""

@@ -12,7 +12,7 @@ from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.hub import fetch_small_files, hub_id_of
 from tunewise.models.other_kinds import describe
-from tunewise.models.tensors import read_weights, write_weights
+from tunewise.models.tensors import head_differs, read_weights, write_weights
 from tunewise.models.weights import WEIGHTS, read_json
 from tunewise.settings import validate
 
@@ -81,9 +81,23 @@ def read_config(folder: Path) -> ModelConfig:
     return validate(config_type, ours, str(path))
 
 
+def read_shape(folder: Path) -> ModelConfig:
+    """Return what `read_config` does; an output layer is untied if the weights say so.
+
+    Raises:
+        TunewiseError: as `read_config`.
+    """
+    config = read_config(folder)
+    try:
+        untied = config.tied and head_differs(build_model(config), folder)
+    except ModelError:  # weights may not be there yet, and loading tells of damage
+        untied = False
+    return config.model_copy(update={"tied": False}) if untied else config
+
+
 def shape_of(name: str) -> ModelConfig:
     """Return the shape of a model by its name, hub id or folder; a known one needs no file."""
-    return KNOWN_MODELS[name].config if name in KNOWN_MODELS else read_config(find_folder(name))
+    return KNOWN_MODELS[name].config if name in KNOWN_MODELS else read_shape(find_folder(name))
 
 
 def build_model(config: ModelConfig, device: str = "meta") -> LanguageModel:

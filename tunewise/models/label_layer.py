@@ -31,21 +31,36 @@ def stored_labels(folder: Path) -> tuple[str, ...] | None:
         ModelError: if its names do not go with its rows, or its answers are not one label per text.
     """
     stored = find_tensors(folder, build_model(read_config(folder))).get(LABEL_HEAD)
+    values = read_json(folder / "config.json")
     if stored is None:
+        _tell_if_promised(values, folder)
         return None
     with opened(stored.path) as file:
         num_rows = file.get_slice(stored.key).get_shape()[0]
-    values = read_json(folder / "config.json")
     problem = values.get("problem_type") or "single_label_classification"
     if problem != "single_label_classification" or num_rows < 2:
+        kind = "regression" if num_rows < 2 else problem
         raise ModelError(
-            f"{folder}: its label layer is one of {num_rows} for {problem}; "
+            f"{folder}: its label layer is one of {num_rows} for {kind}; "
             "only one label per text, of two or more, is supported"
         )
     labels = _names_of(values, num_rows, folder / "config.json")
     if len(set(labels)) < num_rows:
         raise ModelError(f"{folder / 'config.json'}: id2label names two labels alike")
     return labels
+
+
+def _tell_if_promised(values: Mapping[str, Any], folder: Path) -> None:
+    """Warn if a config.json says that the model is a classifier, and its weights are of none."""
+    names = values.get("architectures")
+    for name in names if isinstance(names, list) else []:
+        if str(name).endswith("ForSequenceClassification"):
+            logger.warning(
+                "%s: config.json says that it is a %s, and its weights have no label layer (%s)",
+                folder,
+                name,
+                LABEL_HEAD,
+            )
 
 
 def _names_of(values: Mapping[str, Any], num_rows: int, path: Path) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ of their own around a model's: `torch.compile` writes `_orig_mod.`, data paralle
 They say nothing about the weights and are passed over.
 """
 
+import hashlib
+import json
 import logging
 import re
 from collections import Counter
@@ -39,6 +41,11 @@ WRAPPER = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 """A part of a name that stands for a wrapper, which may be around the model or around a block."""
+OTHER_HEADS = re.compile(r"(classifier|qa_outputs|multiple_choice_head|v_head)\..*")
+"""Tensors of output layers that are over no words, and over no labels of a whole text."""
+ADAPTER = "adapter_config.json"
+PIECE, PIECES = 4096, 64
+"""Of a large tensor, about so many pieces of so many bytes are in a hash of weights."""
 
 
 class Stored(NamedTuple):
@@ -123,10 +130,44 @@ def read_weights(model: LanguageModel, folder: Path, head: bool = True) -> None:
     _check_names(model, folder, found, [tensor.theirs for tensor in needed])
     if over_words and LABEL_HEAD in found:
         logger.warning("%s: a classifier; its label layer is left out", folder)
+    if others := [name for name in found if OTHER_HEADS.fullmatch(name)]:
+        logger.warning("%s: %s left out: they answer another kind of task", folder, _listed(others))
     for tensor in needed:
         _read(model, tensor, found[tensor.theirs], folder)
     if over_words and model.config.tied:
         model.tie_head()
+
+
+def head_differs(model: LanguageModel, folder: Path) -> bool:
+    """Return whether the files of a folder hold an output layer other than the token embedding.
+
+    Raises:
+        ModelError: if a file is missing or damaged.
+    """
+    (embedding,) = (t.theirs for t in model.stored_tensors() if t.ours == (EMBEDDING,))
+    return _differ(find_tensors(folder, model), embedding, LANGUAGE_HEAD)
+
+
+def fingerprint(model: LanguageModel, folder: Path) -> str:
+    """Return a hash of the weights in a folder, however they are named and divided into files.
+
+    Of a large tensor some pieces are hashed: training changes all of it.
+
+    Raises:
+        ModelError: if a file is missing or damaged.
+    """
+    digest = hashlib.sha256()
+    for name, (key, path) in sorted(find_tensors(folder, model).items()):
+        # Read and not mapped: pages of a mapped file would count as memory of the process.
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(length))[key]
+            digest.update(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
+            first, last = (8 + length + offset for offset in entry["data_offsets"])
+            for place in range(first, last, max(PIECE, (last - first) // PIECES)):
+                file.seek(place)
+                digest.update(file.read(min(PIECE, last - place)))
+    return digest.hexdigest()
 
 
 def read_label_layer(model: LanguageModel, folder: Path) -> None:
@@ -143,6 +184,13 @@ def _tell_of_names(folder: Path, model: LanguageModel, found: Mapping[str, Store
     """Log what another reader might take differently: names, and which of several files."""
     if (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():  # as in transformers
         logger.warning("%s: %s is read, and the shards of %s are not", folder, WEIGHTS, INDEX)
+    if (folder / ADAPTER).is_file():  # transformers takes the adapter, and its base
+        logger.warning(
+            "%s: holds an adapter of PEFT too (%s), which is left out: its base model is the model "
+            "to give, and the folder of the adapter the method's `from`",
+            folder,
+            ADAPTER,
+        )
     usual = (f"{model.name_prefix}{{}}", "{}")
     for name, (key, _) in found.items():
         if key not in [form.format(name) for form in usual]:
@@ -172,6 +220,12 @@ def _check_names(
             f"{folder}: is a classifier: tensor {LANGUAGE_HEAD!r} is missing, so it has no words "
             "to write with; give it a task of kind classification, or give its language model"
         )
+    if missing == [LANGUAGE_HEAD]:
+        raise ModelError(
+            f"{folder}: {_listed(missing)} missing: config.json says (tie_word_embeddings: false) "
+            "that it is not the token embedding, and the folder was saved without it; save the "
+            f"whole model (in transformers: {model.language_architecture})"
+        )
     unmerged = any(".lora_" in stored.key for stored in found.values())
     hint = "; in PEFT, merge_and_unload() comes before save_pretrained" if unmerged else ""
     if missing:
@@ -190,7 +244,7 @@ def _check_names(
 
 def _is_ignored(model: LanguageModel, name: str) -> bool:
     """Return whether a tensor is an output layer that is not needed, or such as a causal mask."""
-    is_head = name in (LANGUAGE_HEAD, LABEL_HEAD)
+    is_head = name in (LANGUAGE_HEAD, LABEL_HEAD) or OTHER_HEADS.fullmatch(name) is not None
     return is_head or re.fullmatch(model.buffers_of_old_files, name) is not None
 
 

@@ -22,7 +22,7 @@ UNDERSTOOD: Mapping[PeftType, frozenset[str]] = {
         "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
         "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
         "use_dora", "fan_in_fan_out", "lora_dropout", "eva_config", "qalora_group_size",
-        "megatron_core",
+        "megatron_core", "ensure_weight_tying",
     }),
     "PROMPT_TUNING": frozenset({
         "num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads",

@@ -1,5 +1,6 @@
 """The model of a run: how it is made, saved and loaded again."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.hub import fetch_weights
 from tunewise.models.label_layer import load_classifier
-from tunewise.models.weights import read_tensors
+from tunewise.models.tensors import fingerprint
+from tunewise.models.weights import opened, read_tensors
 from tunewise.runs.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
@@ -25,6 +27,8 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.prepare import layout_of
 from tunewise.tasks import Classification, Task
+
+logger = logging.getLogger(__name__)
 
 
 class TrainedRun(NamedTuple):
@@ -86,7 +90,8 @@ def save_trained(
         path.parent.mkdir(exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
         # With the configuration in it, the file can be understood without the folder.
-        save_file(tensors, path, metadata={"tunewise": config.model_dump_json()})
+        metadata = {"tunewise": config.model_dump_json(), "base": _base_of(model)}
+        save_file(tensors, path, metadata=metadata)
 
 
 def save_whole(model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer) -> None:
@@ -134,11 +139,46 @@ def read_trained(folder: Path) -> TrainedRun:
         _check_vocabulary(tokenizer, model, folder / MODEL_FOLDER)
         config.method.adapt(model, torch.Generator())
     else:
-        source = find_folder(config.model)
+        source = _find_base(config, folder)
         tokenizer = Tokenizer.load(source)
         model = adapted_model(config, source, tokenizer, is_trained=True)
         _read_adapter(model, folder / ADAPTER_FILE)
+        _check_base(model, folder / ADAPTER_FILE)
     return TrainedRun(config, model.eval(), tokenizer)
+
+
+def _find_base(config: RunConfig, folder: Path) -> Path:
+    """Return the folder of a finished run's base model."""
+    try:
+        return find_folder(config.model)
+    except ModelError as error:
+        if not Path(config.model).is_absolute():
+            raise
+        raise ModelError(
+            f"{folder}: its base model, {config.model}, is not there any more; put it back, or "
+            f"write where it is now as `model` in {folder / CONFIG_FILE}"
+        ) from error
+
+
+def _base_of(model: LanguageModel) -> str:
+    """Return a hash of the weights of a model's folder; nothing if they cannot be read by now."""
+    try:
+        return fingerprint(model, Path(model.source))
+    except ModelError:
+        return ""
+
+
+def _check_base(model: LanguageModel, path: Path) -> None:
+    """Warn if the weights that an adapter was trained on are not those that it is read into."""
+    with opened(path) as file:
+        trained_on = (file.metadata() or {}).get("base")
+    if trained_on and trained_on != _base_of(model):
+        logger.warning(
+            "%s: the weights in %s are not those that it was trained on: they have changed since, "
+            "and so do the answers",
+            path,
+            model.source,
+        )
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:

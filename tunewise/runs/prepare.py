@@ -18,7 +18,7 @@ from tunewise.device import choose_dtype
 from tunewise.errors import ConfigError
 from tunewise.models import FAMILIES, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS
-from tunewise.models.folder import find_folder, read_config
+from tunewise.models.folder import find_folder, read_shape
 from tunewise.runs.memo import Key, Shared
 from tunewise.tasks import Task
 from tunewise.tasks.notices import warn_of_examples
@@ -104,7 +104,7 @@ def prepare(
     """
     if stand_in is None:
         source = shared.get(SourceKey(config.model), partial(find_folder, config.model))
-        shape = read_config(source)
+        shape = read_shape(source)
     else:
         source, shape = stand_in, KNOWN_MODELS[config.model].config
     tokenizer = shared.get(TokenizerKey(source), partial(Tokenizer.load, source))
