@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.data.example import Example
-from tunewise.errors import ConfigError, TunewiseError
+from tunewise.errors import TunewiseError
 from tunewise.metrics import METRICS, Prediction
 from tunewise.reports import words
 from tunewise.reports.figure import (
@@ -30,6 +30,7 @@ from tunewise.runs.folder import (
     read_lines,
     read_predictions,
     read_result,
+    unfinished,
 )
 from tunewise.runs.result import Result
 from tunewise.studies.statistics import Interval
@@ -68,9 +69,7 @@ def read_run(folder: Path, data: Path | None = None) -> FinishedRun:
     """
     result = read_result(folder)
     if result is None:
-        raise ConfigError(
-            f"{folder}: the run has not finished; tunewise run --out {folder} --resume goes on"
-        )
+        raise unfinished(folder)
     predictions = read_predictions(folder / PREDICTIONS_FILE)
     lines = read_lines(folder / METRICS_FILE)
     return FinishedRun(folder, result, lines, predictions, _texts(result, predictions, data))

@@ -173,6 +173,13 @@ def read_result(folder: Path) -> Result | None:
         return Result.model_validate_json(path.read_bytes())
 
 
+def unfinished(folder: Path) -> ConfigError:
+    """Return the error of a command that needs a finished run, for one that is not."""
+    return ConfigError(
+        f"{folder}: the run has not finished; tunewise run --out {folder} --resume goes on"
+    )
+
+
 def write_error(folder: Path, error: Exception) -> None:
     """Write error.json: why a run failed."""
     folder.mkdir(parents=True, exist_ok=True)

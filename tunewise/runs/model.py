@@ -16,7 +16,14 @@ from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.hub import fetch_weights
 from tunewise.models.label_layer import load_classifier
 from tunewise.models.weights import read_tensors
-from tunewise.runs.folder import ADAPTER_FILE, CONFIG_FILE, MODEL_FOLDER
+from tunewise.runs.folder import (
+    ADAPTER_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    MODEL_FOLDER,
+    read_result,
+    unfinished,
+)
 from tunewise.runs.prepare import layout_of
 from tunewise.tasks import Classification, Task
 
@@ -114,10 +121,15 @@ def read_trained(folder: Path) -> TrainedRun:
     """Return the configuration, model and tokenizer of a finished run, with weights as stored.
 
     Raises:
-        ConfigError: if the folder is not that of a run.
+        ConfigError: if the folder is not that of a finished run.
         ModelError: if its weights cannot be read.
     """
     config = make_config(folder / CONFIG_FILE)
+    weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
+    # A run that is being lengthened still has the weights of its former length.
+    goes_on = (folder / CHECKPOINT_FOLDER).exists() or not weights.exists()
+    if goes_on and read_result(folder) is None:
+        raise unfinished(folder)
     if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names
