@@ -234,6 +234,8 @@ def test_nothing_is_overwritten_and_a_task_without_answers_is_refused(
     with pytest.raises(ConfigError, match="exists already"):
         predict_file(folder, source, output)
     assert output.read_text() == "mine"
+    with pytest.raises(ConfigError, match="there is no folder"):
+        predict_file(folder, source, tmp_path / "gone" / "answers.jsonl")
 
 
 # NaN is found when the weights are read, and what overflows only in the outputs.

@@ -41,7 +41,7 @@ def predict_file(run: Path, source: Path, output: Path | None, bad_rows: BadRows
         ConfigError: if `output` exists already, or the run answers nothing.
         DataError: if rows cannot be used, unless others can and these are to be left out.
     """
-    _check_is_new(output)
+    _check_output(output)
     is_run = (run / CONFIG_FILE).is_file()
     # The configuration of a run says how it reads rows; a model is loaded for that.
     predictor = None if is_run else load(run)
@@ -64,9 +64,11 @@ def predict_file(run: Path, source: Path, output: Path | None, bad_rows: BadRows
     return count
 
 
-def _check_is_new(output: Path | None) -> None:
+def _check_output(output: Path | None) -> None:
     if output is not None and output.exists():
         raise ConfigError(f"--output {output}: exists already; nothing is overwritten")
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}; make it first")
 
 
 def _check_rows(source: Path, task: Task) -> None:
@@ -125,7 +127,7 @@ def _continued(output: Path, key: str) -> Iterator[_Opened]:
         except OSError as error:
             raise ConfigError(f"--output {output}: in use by another process") from error
         try:
-            _check_is_new(output)
+            _check_output(output)
             num_known = _keep_lines(part, key, key_file)
             with part.open("a", encoding="utf-8") as file:
                 yield _Opened(file, num_known)

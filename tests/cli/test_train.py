@@ -79,16 +79,23 @@ def test_a_folder_in_use_is_left_as_it_was(
 
 
 def test_a_run_is_resumed_by_its_folder_alone(
-    tunewise: Tunewise, run_words: list[str | Path]
+    tunewise: Tunewise, run_words: list[str | Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     constant = ("train.schedule=constant", "train.warmup=0")
     assert tunewise(*run_words, *constant).code == 0
     resume = ("run", "--out", "out", "--resume")
     assert tunewise(*resume).code == 0
+    nothing = tunewise("run", "--out", "otu", "--resume")
+    assert (nothing.code, nothing.err) == (
+        2,
+        "error: --resume: no run in otu (otu/config.yaml is not there)\n",
+    )
     assert "very negative 2" in tunewise(*resume, "--dry-run").out
     other = tunewise(*resume, "seed=1")
     assert (other.code, other.err.count("\n")) == (2, 1)
     assert "--resume: out was started with seed 0, and this has 1" in other.err
+    begun = tunewise(*run_words, "--out", "other", "--resume")
+    assert begun.code == 0 and "no run in other, so a new one begins" in caplog.text
     assert make_config(Path("out/config.yaml")).train.epochs == 1
     assert tunewise(*resume, "train.epochs=2").code == 0
     longer = make_config(Path("out/config.yaml"))
@@ -210,7 +217,7 @@ def test_a_report_is_made_of_a_study_s_folder_and_of_nothing_else(
     assert (tmp_path / "there/cells.csv").is_file()
     wrong = tunewise("report", tmp_path)
     assert wrong.code == 2
-    assert "not the folder of a study" in wrong.err
+    assert "not the folder of a run or a study" in wrong.err
 
 
 def test_a_mistake_in_a_study_is_one_line(tunewise: Tunewise, tmp_path: Path) -> None:

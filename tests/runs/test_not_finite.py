@@ -13,9 +13,10 @@ from tiny import TASK_SETTINGS, write_splits
 
 from tunewise import run as run_file
 from tunewise.config import RunConfig, make_config
-from tunewise.errors import TrainingError
+from tunewise.errors import ConfigError, TrainingError
 from tunewise.metrics import METRICS
 from tunewise.models import LanguageModel
+from tunewise.predict import load
 from tunewise.run import run
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
@@ -28,6 +29,7 @@ from tunewise.runs.folder import (
 from tunewise.runs.progress import Progress
 from tunewise.runs.result import Evaluation
 from tunewise.tasks import TASKS
+from tunewise.training import loop
 from tunewise.training.loop import Step
 
 from .conftest import Configured
@@ -95,6 +97,26 @@ def metrics_of(kind: str) -> list[str]:
 
 
 EVERY_METRIC = [(task, metric) for task in TASKS for metric in metrics_of(task)]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(1, "try another model"), (2, "try a lower train.")]
+)
+def test_a_rate_is_not_blamed_for_what_the_first_update_meets(
+    number: int,
+    advice: str,
+    config_of: ConfigOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    norms = iter([1.0] * (number - 1) + [math.inf])
+    monkeypatch.setattr(loop, "clip_grad_norm_", lambda *_: torch.tensor(next(norms)))
+    with pytest.raises(TrainingError, match=f"update {number}: .*; {advice}"):
+        run(config_of("classification"), out=tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=r"the run has not finished; tunewise run --out .* goes on"
+    ):
+        load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("task", "metric"), EVERY_METRIC)

@@ -115,6 +115,11 @@ def test_the_base_is_not_changed_by_its_cells() -> None:
             "either `tune` or `search`",
         ),
         ({"search": {"space": {"seed": {"low": 1}}, "trials": 1}}, "`low` and `high` are needed"),
+        ({"search": {"space": {"method.rank": [2, 4]}, "trials": 1}}, "write {choices: [2, 4]}"),
+        (
+            {"search": {"space": {"method.rank": {"choices": [2, 2.0]}}, "trials": 1}},
+            "choices: 2.0 is given twice",
+        ),
         ({"search": {"space": {"seed": {"low": 2, "high": 1}}, "trials": 1}}, "`low` must be"),
         ({"name": "../x"}, "name"),
         ({"seeds": 0}, "seeds"),

@@ -24,7 +24,7 @@ def explain_word(word: str) -> str:
     problem = f"{word!r} is neither key=value, without spaces, nor a configuration file"
     key, colon, value = word.partition(":")
     if colon and all(part.isidentifier() for part in key.split(".")):
-        return f"{problem}; write {key}={value.strip()}"
+        return f"{problem}; write {key}={value.strip() or 'VALUE'}"
     for option, names in {"task": task_names(), "method": METHODS, "model": KNOWN_MODELS}.items():
         if word in names:
             return f"{problem}; write --{option} {word}"

@@ -17,6 +17,8 @@ from tunewise.cli.options import (
 )
 from tunewise.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 
 def run(
     words: ConfigWords = None,
@@ -50,7 +52,12 @@ def run(
     fields = only_given(model=model, task=task, method=method)
     if resume and out is not None and path is None:
         kept = out / CONFIG_FILE  # the run in `out`, as it was configured, with any fields changed
-        path = kept if kept.is_file() or not (words or fields) else None
+        if kept.is_file():
+            path = kept
+        elif not (words or fields):
+            raise ConfigError(f"--resume: no run in {out} ({kept} is not there)")
+        else:
+            logger.warning("--resume: no run in %s, so a new one begins", out)
     config = make_config(path, fields, overrides)
     console = Console(quiet=not is_main())
     if dry_run:

@@ -15,6 +15,7 @@ from tunewise.reports.sections import build_sections
 from tunewise.reports.summary import find_warnings, summarize
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.studies.compare import Comparison, compare
+from tunewise.studies.trials import STUDY_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ def write_report(folder: Path, out: Path | None = None, data: Path | None = None
     if (folder / CONFIG_FILE).is_file():
         page = build_run_page(read_run(folder, data))
         _write_page(path, page)
+    elif not (folder / STUDY_FILE).is_file():
+        raise ConfigError(
+            f"{folder}: has no {CONFIG_FILE} and no {STUDY_FILE}, so it is not the folder of a run "
+            "or a study"
+        )
     else:
         _write_study(folder, path)
     return path

@@ -33,11 +33,15 @@ MOST_KEPT = 2**28
 """Largest checkpoint that a finished run keeps, in bytes."""
 
 
+def with_length_of(there: RunConfig, here: RunConfig) -> RunConfig:
+    """Return the configuration `here`, with the length of `there`."""
+    as_there = here.train.model_copy(update={name: getattr(there.train, name) for name in LENGTH})
+    return here.model_copy(update={"train": as_there})
+
+
 def differs_in_length(there: RunConfig, here: RunConfig) -> bool:
     """Return whether two configurations have other epochs, and the same of all else."""
-    as_there = here.train.model_copy(update={name: getattr(there.train, name) for name in LENGTH})
-    same = here.model_copy(update={"train": as_there}) == there
-    return same and here.train.epochs != there.train.epochs
+    return with_length_of(there, here) == there and here.train.epochs != there.train.epochs
 
 
 def lengthen(folder: Path, here: RunConfig, per_epoch: int) -> None:
@@ -71,6 +75,8 @@ def _problem(folder: Path, there: RunConfig, here: RunConfig, per_epoch: int) ->
     totals = [config.train.epochs * per_epoch for config in (there, here)]
     last = checkpoint.read_last(folder / CHECKPOINT_FOLDER)
     another = "begin a new run with another --out"
+    if not totals[0]:
+        return ""  # nothing was to be made
     if read_result(folder) is not None:
         num_made = sum(isinstance(line, Step) for line in read_lines(folder / METRICS_FILE))
         if num_made < totals[0]:

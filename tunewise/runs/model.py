@@ -20,9 +20,10 @@ from tunewise.models.tensors import fingerprint
 from tunewise.models.weights import opened, read_tensors
 from tunewise.runs.folder import (
     ADAPTER_FILE,
+    CHECKPOINT_FOLDER,
     CONFIG_FILE,
     MODEL_FOLDER,
-    RESULT_FILE,
+    read_result,
     unfinished,
 )
 from tunewise.runs.prepare import layout_of
@@ -130,7 +131,9 @@ def read_trained(folder: Path) -> TrainedRun:
     """
     config = make_config(folder / CONFIG_FILE)
     weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
-    if not weights.exists() and not (folder / RESULT_FILE).is_file():
+    # A run that is being lengthened still has the weights of its former length.
+    goes_on = (folder / CHECKPOINT_FOLDER).exists() or not weights.exists()
+    if goes_on and read_result(folder) is None:
         raise unfinished(folder)
     if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)

@@ -24,7 +24,7 @@ from tunewise.runs.folder import (
     read_result,
     write_lines,
 )
-from tunewise.runs.lengthen import differs_in_length, lengthen
+from tunewise.runs.lengthen import differs_in_length, lengthen, with_length_of
 from tunewise.runs.origin import Origin, origin_of, read_origin, write_origin
 from tunewise.runs.prepare import Prepared
 from tunewise.training import checkpoint
@@ -58,8 +58,11 @@ def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None
     there, here = make_config(path).deciding, prepared.config.deciding
     same_length = there == here
     if not (same_length or differs_in_length(there, here)):
+        # A longer run is no mistake: what else differs is named first.
+        as_long = with_length_of(there, here)
+        difference = _difference(there, here if as_long == there else as_long)
         raise ConfigError(
-            f"--resume: {folder} was started with {_difference(there, here)}; --resume with "
+            f"--resume: {folder} was started with {difference}; --resume with "
             "nothing but --out continues it, and another --out begins a new run"
         )
     is_known = _check_origin(origin, folder, must_agree=not same_length)

@@ -31,9 +31,17 @@ class Range(Settings):
     """Whether values are drawn evenly on a logarithmic scale, as suits a learning rate."""
     choices: list[Any] | None = Field(default=None, min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_bare_list(cls, values: Any) -> Any:
+        if isinstance(values, list):
+            raise ValueError(f"write {{choices: {values}}}, or {{low: ..., high: ...}}")
+        return values
+
     @model_validator(mode="after")
     def _is_an_interval_or_a_list(self) -> Self:
         if self.choices is not None:
+            _refuse_twice("choices", self.choices)
             if self.low is not None or self.high is not None:
                 raise ValueError("give either `low` and `high`, or `choices`")
         elif self.low is None or self.high is None:

@@ -157,9 +157,10 @@ def train(
             rows = first_of(sequence.example_id for unit in chosen for sequence in unit)
             problem = f"update {number + 1}: loss {loss}, gradient norm {grad_norm}"
             if config.on_nan == "stop":
+                # No rate has had an effect before the first update.
+                advice = "try a lower train.learning_rate" if number else "try another model"
                 raise TrainingError(
-                    f"{problem} at learning rate {rate:g}; try a lower train.learning_rate, or "
-                    f"look at the rows: {rows}"
+                    f"{problem} at learning rate {rate:g}; {advice}, or look at the rows: {rows}"
                 )
             logger.warning("%s: skipped, with the rows: %s", problem, rows)
         optimizer.zero_grad()
