@@ -281,3 +281,27 @@ def test_a_word_that_drops_nothing_is_not_remarked_upon(
     caplog.set_level(logging.INFO)
     read(tmp_path, ["model=gpt2", "train.warmup=0", "seeds=2"], vary=EPOCHS)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("vary", "dropped"),
+    [
+        ({"method": ["lora", "full"]}, "method.rank, method.dropout"),
+        ({"method": [{"kind": "lora", "rank": 2}, "full"]}, "method.dropout"),
+        ({"method": ["full", {"kind": "bitfit"}]}, ""),
+        ({"method": [{"kind": "lora", "rank": 2, "dropout": 0.1}]}, ""),
+        ({"method.rank": [2, 4]}, ""),
+        ({"train.optimizer": ["sgd"]}, ""),
+        ({"train": [{"epochs": 1}]}, "train.batch_size"),
+    ],
+)
+def test_what_a_whole_value_leaves_out_of_the_base_is_named(
+    vary: dict[str, Any], dropped: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = {"kind": "lora", "rank": 4, "dropout": 0.1}
+    base = {"method": method, "train": {"batch_size": 4}}
+    read(tmp_path, [], base=base, vary=vary)
+    said = [message for message in caplog.messages if "of base is not used" in message]
+    assert [message.split(" of base")[0] for message in said] == (
+        [f"{tmp_path / 'study.yaml'}: {dropped}"] if dropped else []
+    )

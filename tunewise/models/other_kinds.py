@@ -57,6 +57,8 @@ def describe_file(file: Path) -> str:
     for pattern, kind in OTHER_WEIGHTS.items():
         if file.match(pattern):
             return _advice(file.name, kind)
+    if any(file.match(pattern) for pattern in ROWS):
+        return f"is a file of rows; write it as task.path={file}, with task.kind"
     if (file.parent / CONFIG).is_file():
         return f"is a file of a model; write its folder, {file.parent}"
     return f"is a file; {NEEDED}"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.config import parse_word, read_yaml, set_field
-from tunewise.errors import ConfigError
+from tunewise.errors import ConfigError, first_of
 from tunewise.settings import validate
 from tunewise.studies.overrides import paths_of
-from tunewise.studies.set_once import Field, Setting, field_of, refuse_overwritten
+from tunewise.studies.set_once import Field, Setting, field_of, left_out, refuse_overwritten
 from tunewise.studies.study import Study
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def read_study(path: Path, words: Sequence[str] = ()) -> Study:
 
     A word sets a field of the study (`seeds=1`), or one of the configuration for all cells
     (`model=pocket`); what the study says of that field is dropped, and that is logged. So are cells
-    that have the same configuration.
+    that have the same configuration, and fields of `base` that a whole value leaves out.
 
     Raises:
         ConfigError: one line that names the file and the field.
@@ -40,6 +40,13 @@ def read_study(path: Path, words: Sequence[str] = ()) -> Study:
     if words:
         study = _fix_fields(study, fixed, str(path))
     _say_equal_cells(study)
+    settings = [setting for of_entry in study.settings() for setting in of_entry]
+    if fields := left_out(study.base, settings):
+        logger.warning(
+            "%s: %s of base is not used where a whole value takes its place; put it there",
+            path,
+            first_of(fields),
+        )
     return study
 
 

@@ -53,6 +53,34 @@ def refuse_overwritten(settings: Sequence[Setting]) -> None:
         earlier += [(f, setting) for value in setting.values for f in fields_in(field, value)]
 
 
+def left_out(base: Mapping[str, Any], settings: Sequence[Setting]) -> list[str]:
+    """Return the fields of `base` that a whole value of the same kind leaves out.
+
+    With `base: {method: {kind: lora, rank: 4}}`, `method: lora` of a cell is one of the default
+    rank. `method: full` is another kind, for which the rank was never meant.
+    """
+    given = [field for key, value in base.items() for field in fields_in((key,), value)]
+    dropped: dict[str, None] = {}
+    for setting in settings:
+        whole = field_of(setting.path)
+        for value in setting.values:
+            kept = set(fields_in(whole, value))
+            if _kind_of(whole, base) != _kind_of((), value):
+                continue
+            for field in given:
+                is_inside = len(field) > len(whole) and field[: len(whole)] == whole
+                if is_inside and field not in kept and field[-1] not in ("kind", "name"):
+                    dropped[".".join(field)] = None
+    return list(dropped)
+
+
+def _kind_of(path: Field, values: Any) -> Any:
+    """Return the kind of the settings at a path; a name is a kind."""
+    for step in path:
+        values = values.get(step) if isinstance(values, Mapping) else None
+    return values.get("kind") if isinstance(values, Mapping) else values
+
+
 def fields_in(field: Field, value: Any) -> Iterator[Field]:
     """Yield the fields that a value sets; a name sets the fields that it stands for."""
     match field:

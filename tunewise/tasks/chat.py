@@ -16,12 +16,15 @@ ROLES: dict[str, Role] = {
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bard": "assistant",
     "bing": "assistant",
     "chatbot": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
     "model": "assistant",
 }
 """Our name of each role that the formats name, in lower case."""

@@ -97,7 +97,8 @@ class Instruction(TextTask):
                 form if len(counts) == 1 else f"{form} ({count})"
                 for form, count in counts.most_common()
             )
-            logger.info("%s: read as %s", self.path, found)
+            learned = "; the last response of each is learned" if "messages" in counts else ""
+            logger.info("%s: read as %s%s", self.path, found, learned)
         return examples
 
     def example(self, row: Row) -> Example:
