@@ -13,7 +13,8 @@ from tunewise.methods import METHODS, Method
 from tunewise.methods.method import merge
 from tunewise.models import LanguageModel
 from tunewise.models.folder import load_model
-from tunewise.models.weights import read_tensors, write_weights
+from tunewise.models.tensors import write_weights
+from tunewise.models.weights import read_tensors
 from tunewise.peft.write import write_adapter
 
 SETTINGS: dict[str, dict[str, object]] = {

@@ -150,7 +150,9 @@ def assert_same(one: Path, two: Path, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=tolerance)
     predictions = [read_predictions(folder / PREDICTIONS_FILE) for folder in (one, two)]
     for answer, same in zip(*predictions, strict=True):
-        expected = {**asdict(answer), "log_likelihood": close(answer.log_likelihood)}
+        expected = asdict(answer) | {
+            name: close(getattr(answer, name)) for name in ("log_likelihood", "probabilities")
+        }
         assert asdict(same) == expected
     mine, other = (read_result(folder) for folder in (one, two))
     assert mine is not None and other is not None

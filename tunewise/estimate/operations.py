@@ -137,7 +137,7 @@ POINTWISE = """
 """
 LIKE_FIRST_ARGUMENT = """
     clone _to_copy empty_like zeros_like ones_like index_put index_add dropout tril triu
-    log_softmax _log_softmax _safe_softmax
+    softmax _softmax log_softmax _log_softmax _safe_softmax
 """
 
 EMPTY_RESULTS: dict[str, Callable[..., Any]] = {
