@@ -1,5 +1,6 @@
 """The model of a run: how it is made, saved and loaded again."""
 
+import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
 from tunewise.errors import ModelError
 from tunewise.files import naming_the_file
+from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
 from tunewise.models.hub import fetch_weights
@@ -90,9 +92,10 @@ def save_trained(
         path = folder / ADAPTER_FILE
         path.parent.mkdir(exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in model.trainable()}
-        # With the configuration in it, the file can be understood without the folder.
-        metadata = {"tunewise": config.model_dump_json(), "base": _base_of(model)}
-        save_file(tensors, path, metadata=metadata)
+        # With the configuration in it, the file can be understood without the folder. All is in one
+        # value, since the library writes several in any order.
+        about = {"config": config.model_dump(mode="json"), "base": _base_of(model)}
+        save_file(tensors, path, metadata={"tunewise": to_json(about)})
 
 
 def save_whole(model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer) -> None:
@@ -173,8 +176,7 @@ def _base_of(model: LanguageModel) -> str:
 
 def _check_base(model: LanguageModel, path: Path) -> None:
     """Warn if the weights that an adapter was trained on are not those that it is read into."""
-    with opened(path) as file:
-        trained_on = (file.metadata() or {}).get("base")
+    trained_on = _trained_on(path)
     if trained_on and trained_on != _base_of(model):
         logger.warning(
             "%s: the weights in %s are not those that it was trained on: they have changed since, "
@@ -182,6 +184,17 @@ def _check_base(model: LanguageModel, path: Path) -> None:
             path,
             model.source,
         )
+
+
+def _trained_on(path: Path) -> str | None:
+    """Return the hash of the weights that an adapter was trained on, if its file has one."""
+    with opened(path) as file:
+        text = (file.metadata() or {}).get("tunewise", "")
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):  # of an unknown hand
+        return None
+    return about.get("base") if isinstance(about, dict) else None
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) -> None:

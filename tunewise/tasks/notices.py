@@ -31,7 +31,7 @@ def warn_of_examples(split: Split, examples: Mapping[Split, Sequence[Example]]) 
         if same := [f"{e.id} is {of.id}" for e, of in pairs]:
             notices.append(
                 f"{len(same)} of {len(own)} rows are validation rows too, which choose the best "
-                f"state, so the metrics of this split say too much: {_some(same)}"
+                f"state, so the metrics of this split are too good: {_some(same)}"
             )
     for notice in notices:
         logger.warning("%s: %s", split, notice)
@@ -133,7 +133,7 @@ def _leaks(examples: Sequence[Example], training: Mapping[Text, Example]) -> lis
         same = (f"{example.id} is {of.id}" for example, of in pairs)
         notices.append(
             f"{len(pairs)} of {len(examples)} rows are trained on too; leave them out, or the "
-            f"metrics of this split say too much: {_some(same)}"
+            f"metrics of this split are too good: {_some(same)}"
         )
     if other := [_two_labels(example, of) for example, of in pairs if example.target != of.target]:
         notices.append(f"{len(other)} of these have a different label there: {_some(other)}")

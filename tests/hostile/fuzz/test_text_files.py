@@ -22,6 +22,9 @@ from .fuzzing import fuzz
 
 pytestmark = pytest.mark.slow
 
+# Arrow's other pools reserve more addresses at once than the limit of these tests leaves.
+arrow.set_memory_pool(arrow.system_memory_pool())
+
 ROWS = [
     {"text": "a good film", "label": "good", "n": 1, "instruction": "do", "output": "done"},
     {"text": "naïve 🎬", "label": "bad", "n": None, "instruction": "", "output": ""},
