@@ -47,15 +47,15 @@ TRAIN = examples("a", ("one", "pos"), ("two", "neg"), ("three", "pos"))
         (
             examples("b", ("four", "pos"), ("two", "neg"), (" one", "pos")),
             [
-                "2 of 3 rows are trained on too; leave them out, or the metrics of this split say "
-                "too much: b:2 is a:2; b:3 is a:1"
+                "2 of 3 rows are trained on too; leave them out, or the metrics of this split are "
+                "too good: b:2 is a:2; b:3 is a:1"
             ],
         ),
         (
             examples("b", ("four", "pos"), ("one", "neg")),
             [
-                "1 of 2 rows are trained on too; leave them out, or the metrics of this split say "
-                "too much: b:2 is a:1",
+                "1 of 2 rows are trained on too; leave them out, or the metrics of this split are "
+                "too good: b:2 is a:1",
                 "1 of these have a different label there: b:2 'neg', a:1 'pos'",
             ],
         ),
