@@ -13,11 +13,12 @@ from huggingface_hub import constants, errors
 from rich.console import Console
 
 from tunewise.config import RunConfig, make_config
+from tunewise.data.say_once import say_once
 from tunewise.errors import ConfigError, DataError, ModelError
 from tunewise.estimate.machines import GPUS
 from tunewise.estimate.survey import survey
 from tunewise.models.folder import find_folder
-from tunewise.models.hub import fetch_weights
+from tunewise.models.hub import fetch_weights, hub_id_of
 from tunewise.predict import load
 from tunewise.run import run
 from tunewise.runs.dry_run import dry_run
@@ -258,3 +259,19 @@ def test_a_known_model_is_estimated_without_a_network_and_that_is_said(
     for command in (dry_run, survey):
         with pytest.raises(ModelError, match="configuration and tokenizer"):
             command(config if command is survey else known, None)
+
+
+@pytest.mark.parametrize("name", ["pocket", "gpt2"])
+def test_a_folder_with_the_name_of_a_known_model_is_passed_over_with_a_word(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    say_once.cache_clear()
+    home = hub_id_of(name)
+    assert not caplog.messages
+    (tmp_path / name).mkdir()
+    assert hub_id_of(name) == home
+    assert caplog.messages == [
+        f"model {name!r} is the known one, not the folder of that name: that is ./{name}"
+    ]
+    assert hub_id_of(f"./{name}") is None

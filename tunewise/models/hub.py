@@ -4,15 +4,19 @@ Both come from one commit: the folder that the small files lie in is named by it
 """
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunewise.data.say_once import say_once
 from tunewise.errors import ModelError, nearest
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.other_kinds import describe_file
 from tunewise.models.weights import weight_files
+
+logger = logging.getLogger(__name__)
 
 SMALL_FILES = (
     "config.json",
@@ -39,6 +43,9 @@ def hub_id_of(name: str) -> str | None:
         ModelError: if it is none of these.
     """
     if name in KNOWN_MODELS:
+        if os.path.isdir(name):
+            text = f"model {name!r} is the known one, not the folder of that name: that is ./{name}"
+            say_once(logger, logging.WARNING, text)
         return None if name == POCKET else KNOWN_MODELS[name].home
     if os.path.isdir(name):  # pathlib's fails on too long a name
         return None

@@ -212,7 +212,10 @@ class Task(Settings):
                 f"task {self.name!r} needs its rows: give --data DIR (or set TUNEWISE_DATA), with "
                 f"DIR/{self.name}/train.jsonl, or task.path"
             )
-        raise DataError(f"task {self.name!r}: no folder {folder}; --data names the folder above it")
+        raise DataError(
+            f"task {self.name!r}: no folder {folder}; --data names the folder above it, and "
+            f"task.path the rows themselves: task.path={data}"
+        )
 
     def read(self, row: Row, column: str) -> str:
         """Return a column's text as the task reads it.
