@@ -1,4 +1,4 @@
-"""What is written as JSON is JSON, whatever the numbers are."""
+"""All JSON that is written is valid, also where numbers are not finite."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`generate` stops where it is told to, and samples the same from the same seed."""
+"""`generate --stop` ends a text at a string; the same `--seed` gives the same text."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ WORDS = ("--prompt", "It was a", "--max-new-tokens", "16")
 
 @pytest.fixture(scope="module")
 def written() -> str:
-    """What pocket writes after the prompt, in lines."""
+    """The lines that pocket writes after the prompt."""
     text = load("pocket").generate("It was a", max_new_tokens=16)
     assert "\n" in text and "." in text
     return text

@@ -1,4 +1,4 @@
-"""What is on the disk can be listed and cleared; nothing that was paid for is removed."""
+"""Runs and the cache can be listed, and the cache cleared, except for the replies of judges."""
 
 import fcntl
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tunewise as package
+from tunewise.reports.run_page import read_run
 from tunewise.runs.folder import LOCK_FILE
 
 from .conftest import Tunewise
@@ -58,6 +59,7 @@ def test_runs_and_studies_are_listed_with_what_became_of_them(
     words = ["--model", model_folder, "--task", "sst5", "--data", data, "train.batch_size=4"]
     for name in ("done", "other"):
         assert tunewise("run", *words, "--out", f"runs/{name}").code == 0
+    assert read_run(Path("runs/done")).texts  # from the data folder that the run keeps
     other = Path("runs/other")
     (other / "result.json").unlink()
     study = {"name": "s", "base": {"model": str(model_folder), "task": "sst5"}}

@@ -1,36 +1,16 @@
 """One rule for all formats: names of columns, values that are missing, and JSON that is JSON."""
 
 import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as arrow
 import pytest
-from pyarrow import parquet
+from row_formats import Rows, parquet_of, table
 
 from tunewise.data.rows import Row, read_rows, stream_rows
 from tunewise.errors import DataError
-
-Rows = list[dict[str, str | None]]
-
-
-def table(rows: Rows, delimiter: str, quoting: int) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, rows[0], delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
-    writer.writeheader()
-    writer.writerows(rows)  # None becomes an empty cell
-    return buffer.getvalue().encode()
-
-
-def parquet_of(rows: Rows) -> bytes:
-    sink = arrow.BufferOutputStream()
-    schema = arrow.schema([(name, arrow.string()) for name in rows[0]])
-    parquet.write_table(arrow.Table.from_pylist(rows, schema), sink)
-    return bytes(sink.getvalue())
-
 
 WRITERS: dict[str, Callable[[Rows], bytes]] = {
     "a.jsonl": lambda rows: "\n".join(json.dumps(row) for row in rows).encode(),

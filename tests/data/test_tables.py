@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -198,12 +199,12 @@ TEXTS_OF_LINES = [
 @pytest.mark.parametrize("text", TEXTS_OF_LINES)
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 def test_a_text_of_several_lines_is_no_swallowed_row(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, quoting: int
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, quoting: Literal[0, 1]
 ) -> None:
     caplog.set_level(logging.INFO)
     buffer = io.StringIO(newline="")
     rows = [*([text, label] for text in TEXTS for label in ("pos", "neg")), [text, "pos"]]
-    csv.writer(buffer, quoting=quoting).writerows([["text", "label"], *rows])  # type: ignore[arg-type]
+    csv.writer(buffer, quoting=quoting).writerows([["text", "label"], *rows])
     assert rows_of(write(tmp_path / "a.csv", buffer.getvalue())) == rows
     assert "quoted texts of several lines: 1 (the first on lines 18 to" in caplog.text
 

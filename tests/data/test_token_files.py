@@ -1,4 +1,4 @@
-"""What the small files beside a tokenizer say is read, and written again for transformers."""
+"""The small files beside a tokenizer are read, and are written again for transformers."""
 
 import json
 from collections.abc import Mapping
@@ -186,7 +186,7 @@ def test_an_end_that_is_named_and_not_there_is_told_by_its_name(endless: Path) -
         Tokenizer.load(endless)
 
 
-# What a model beside the tokenizer is told.
+# Messages about a tokenizer that does not go with its model.
 
 
 @pytest.mark.parametrize(

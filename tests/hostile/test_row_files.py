@@ -2,37 +2,17 @@
 
 import csv
 import gzip
-import io
 import json
 from collections.abc import Callable
 
-import pyarrow as arrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
+from row_formats import Rows, parquet_of, table
 
 from tunewise.data.rows import Row, Split, read_rows, stream_rows
 from tunewise.data.text_parts import text_parts
 from tunewise.errors import DataError
-
-Rows = list[dict[str, str | None]]
-
-
-def table(rows: Rows, delimiter: str, quoting: int, ending: str = "\n") -> bytes:
-    buffer = io.StringIO(newline="")
-    kind = {"delimiter": delimiter, "quoting": quoting, "lineterminator": ending}
-    writer = csv.DictWriter(buffer, rows[0], **kind)  # type: ignore[arg-type]
-    writer.writeheader()
-    writer.writerows(rows)  # None becomes an empty cell
-    return buffer.getvalue().encode()
-
-
-def parquet_of(rows: Rows) -> bytes:
-    sink = arrow.BufferOutputStream()
-    schema = arrow.schema([(name, arrow.string()) for name in rows[0]])
-    parquet.write_table(arrow.Table.from_pylist(rows, schema), sink)
-    return bytes(sink.getvalue())
 
 
 def json_lines(rows: Rows, ascii_only: bool, ending: str) -> bytes:

@@ -1,4 +1,4 @@
-"""An adapter of PEFT and its configuration, or the model, say different things: it is told."""
+"""An adapter of PEFT that does not fit its configuration or the model is refused, or warned of."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import TunewiseError
-from tunewise.peft.config import ALLOWED_VALUES, UNDERSTOOD, UNDERSTOOD_IN_ALL
+from tunewise.peft.config import ALLOWED_VALUES, UNDERSTOOD, UNDERSTOOD_IN_ALL, PeftType
 from tunewise.runs.model import load_trained
 
 from .in_peft import TASK, Fields, Tensors, Trained, as_it_is, read
@@ -247,9 +247,9 @@ def test_a_classifier_without_its_label_layer_is_refused(
 
 
 @pytest.mark.parametrize("peft_type", ["LORA", "PROMPT_TUNING"])
-def test_every_field_of_peft_is_known_or_refused_when_it_is_set(peft_type: str) -> None:
+def test_every_field_of_peft_is_known_or_refused_when_it_is_set(peft_type: PeftType) -> None:
     made = peft.LoraConfig() if peft_type == "LORA" else peft.PromptTuningConfig()
-    known = UNDERSTOOD[peft_type] | UNDERSTOOD_IN_ALL | ALLOWED_VALUES.keys()  # type: ignore[index]
+    known = UNDERSTOOD[peft_type] | UNDERSTOOD_IN_ALL | ALLOWED_VALUES.keys()
     others = made.to_dict().keys() - known
     assert all(not made.to_dict()[field] for field in others), "off by default, refused otherwise"
 

@@ -1,4 +1,4 @@
-"""What other programs put around the names of weights is passed over; what is lost is told."""
+"""Prefixes that other programs put before names of weights are read; missing weights are named."""
 
 import json
 import logging

@@ -81,9 +81,15 @@ def test_the_answer_names_the_accuracy_of_the_commonest_label(finished: Finished
 def test_rows_that_have_changed_are_not_shown_beside_old_answers(
     finished: FinishedRun, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    test = finished.result.config.task.path / "test.jsonl"  # type: ignore[operator]
+    path = finished.result.config.task.path
+    assert path is not None
+    test = path / "test.jsonl"
     before = test.read_text()
     try:
+        test.write_text(before.replace("film", "movie"))  # another text of the same label
+        assert not read_run(folder).texts
+        assert "the rows are others now" in caplog.text
+        caplog.clear()
         test.write_text("".join(reversed(before.splitlines(keepends=True))))
         assert not read_run(folder).texts
         assert "the rows are others now" in caplog.text

@@ -1,4 +1,4 @@
-"""Of a model on the hub, each command fetches what it needs, of one commit, when it needs it."""
+"""Each command fetches only the files of a hub model that it needs, all from one commit."""
 
 import errno
 import fnmatch
@@ -170,10 +170,10 @@ def test_shards_are_fetched_with_their_index(
 
 def answer(kind: type[Any], status: int, text: str) -> Exception:
     """Return an error of huggingface_hub's for an answer of the hub."""
-    error = kind.__new__(kind)
+    error: Exception = kind.__new__(kind)
     Exception.__init__(error, text)
-    error.response = SimpleNamespace(status_code=status)
-    return error  # type: ignore[no-any-return]
+    vars(error)["response"] = SimpleNamespace(status_code=status)
+    return error
 
 
 def nothing_here(cause: Exception) -> Exception:

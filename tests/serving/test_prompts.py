@@ -1,4 +1,4 @@
-"""What a chat is served with is what its run was trained with."""
+"""A served chat is turned into the same prompt as in the training of its run."""
 
 from typing import Any, cast
 

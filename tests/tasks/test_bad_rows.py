@@ -9,7 +9,7 @@ from tiny import TASK_SETTINGS
 
 from tunewise.config import make_config
 from tunewise.data.example import Example
-from tunewise.data.rows import SPLITS
+from tunewise.data.rows import SPLITS, Split
 from tunewise.errors import DataError
 from tunewise.tasks import TASKS, Classification, Task
 
@@ -69,12 +69,12 @@ def test_dropping_rows_gives_the_examples_of_a_file_without_them(
 @pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_all_rows_are_looked_at_before_the_first_bad_one_is_named(
-    kind: str, split: str, tmp_path: Path
+    kind: str, split: Split, tmp_path: Path
 ) -> None:
     places = dict(zip((5, 8, 20, 43), reversed(BAD.values()), strict=True))
     path = written(tmp_path / "rows.jsonl", places)
     with pytest.raises(DataError) as caught:
-        task_of(kind, path).examples(split)  # type: ignore[arg-type]
+        task_of(kind, path).examples(split)
     assert str(caught.value).startswith("4 of 44 rows cannot be used; the first: ")
     assert "rows.jsonl:6: " in str(caught.value)
     assert str(caught.value).endswith("or leave them out with task.bad_rows=drop")

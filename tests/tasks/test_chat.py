@@ -1,43 +1,18 @@
 """Rows of all known formats: what is asked, what is learnt, what is refused, what is named."""
 
 import logging
-from typing import Any
 
 import pytest
+from chats import TASK, Values, messages, parts, row, sharegpt
 
-from tunewise.data.rows import Row
 from tunewise.data.say_once import say_once
 from tunewise.errors import DataError
 from tunewise.tasks import Instruction
-
-Values = dict[str, Any]
-
-TASK = Instruction(
-    with_input="I{instruction}+{input}>",
-    without_input="I{instruction}>",
-    turns={"system": "S{content}|", "user": "U{content}|", "assistant": "A{content}|"},
-)
-ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}
 
 
 @pytest.fixture(autouse=True)
 def nothing_named_yet() -> None:
     say_once.cache_clear()
-
-
-def row(values: Values) -> Row:
-    return Row(values, "data/train.jsonl:7")
-
-
-def messages(*turns: str, **last: Any) -> list[Values]:
-    """Return messages in OpenAI's format; `ua`, say, is the user's message `a`."""
-    made: list[Values] = [{"role": ROLES[turn[0]], "content": turn[1:]} for turn in turns]
-    made[-1] |= last
-    return made
-
-
-def sharegpt(*turns: tuple[str, str]) -> list[Values]:
-    return [{"from": role, "value": text} for role, text in turns]
 
 
 def asked(values: Values) -> str:
@@ -50,10 +25,6 @@ def refused(values: Values, task: Instruction = TASK) -> str:
         task.example(row(values))
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def parts(*texts: str) -> list[Values]:
-    return [{"type": "text", "text": text} for text in texts]
 
 
 LEARNT: dict[str, tuple[Values, str, str]] = {

@@ -1,4 +1,4 @@
-"""What a wrong word or option of the command line was meant to be.
+"""Advice about wrong words and options of the command line.
 
 This is imported only once there is a mistake: it takes what the commands themselves take.
 """

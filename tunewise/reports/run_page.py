@@ -33,6 +33,7 @@ from tunewise.runs.folder import (
     read_result,
     unfinished,
 )
+from tunewise.runs.origin import hash_examples, kept_data, read_origin
 from tunewise.runs.result import Result
 from tunewise.studies.statistics import Interval
 from tunewise.yaml import dump_yaml
@@ -61,7 +62,8 @@ def read_run(folder: Path, data: Path | None = None) -> FinishedRun:
     """Return a finished run.
 
     Args:
-        data: the folder in which a named task's rows are searched.
+        data: the folder in which a named task's rows are searched; without it, the one that the run
+            was started with.
 
     Raises:
         ConfigError: if it has not finished.
@@ -71,7 +73,8 @@ def read_run(folder: Path, data: Path | None = None) -> FinishedRun:
         raise unfinished(folder)
     predictions = read_predictions(folder / PREDICTIONS_FILE)
     lines = read_lines(folder / METRICS_FILE)
-    return FinishedRun(folder, result, lines, predictions, _texts(result, predictions, data))
+    texts = _texts(folder, result, predictions, data or kept_data(folder))
+    return FinishedRun(folder, result, lines, predictions, texts)
 
 
 def build_run_page(run: FinishedRun) -> Page:
@@ -94,7 +97,7 @@ def build_run_page(run: FinishedRun) -> Page:
 
 
 def _texts(
-    result: Result, predictions: Sequence[Prediction], data: Path | None
+    folder: Path, result: Result, predictions: Sequence[Prediction], data: Path | None
 ) -> Mapping[str, str]:
     """Return the text of each test example, from the rows as they are now."""
     if not any(prediction.predicted for prediction in predictions):
@@ -107,7 +110,11 @@ def _texts(
         logger.warning("the texts of the test rows are not shown: %s", error)
         return {}
     expected = {prediction.example_id: prediction.expected for prediction in predictions}
-    if [expected.get(example.id) for example in examples] != [e.target.strip() for e in examples]:
+    same = [expected.get(example.id) for example in examples] == [
+        e.target.strip() for e in examples
+    ]
+    origin = read_origin(folder)  # runs of earlier versions have none
+    if not same or (origin and origin.changed_split({"test": hash_examples(examples)})):
         logger.warning("the texts of the test rows are not shown: the rows are others now")
         return {}
     return {example.id: _text_of(example) for example in examples}
