@@ -12,7 +12,7 @@ demo: setup
 	$(BIN)/tunewise study studies/pocket_methods.yaml --out runs/demo --jobs 2 --resume
 	$(BIN)/tunewise report runs/demo
 
-# The laws of every room, after each change: under two minutes on two cores.
+# The laws of every room, after each change: about two minutes on two cores.
 check: setup
 	$(PYTEST) -m "not slow and not real_data"
 
