@@ -1,5 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -25,6 +26,17 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device there is: the processor, and a GPU where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freeze_imports() -> None:
+    """Take what is imported out of garbage collection.
+
+    Each run collects garbage before it measures memory, which takes longer than a tiny run if the
+    objects of every library are looked at.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
