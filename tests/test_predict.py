@@ -82,17 +82,18 @@ def test_rows_without_answers_get_what_the_run_predicted_for_them(
     assert predict_file(folder, questions, output) == 12
     found = lines_of(output)
     expected = read_predictions(folder / PREDICTIONS_FILE)
-    assert [line["id"] for line in found] == [p.example_id for p in expected]
-    for line, prediction in zip(found, expected, strict=True):
+    assert [line["id"] for line in found] == [p.id for p in expected]
+    assert [line["row"] for line in found] == list(range(12)) == [p.row for p in expected]
+    for number, (line, prediction) in enumerate(zip(found, expected, strict=True)):
         if task in ("classification", "cloze"):
-            assert line.keys() == {"id", "label", "probabilities"}
-            assert line["label"] == prediction.predicted
+            assert line.keys() == {"id", "row", "predicted", "probabilities"}
+            assert line["predicted"] == prediction.predicted
             log_p = torch.tensor(line["probabilities"][prediction.expected]).log().item()
             assert log_p == pytest.approx(prediction.log_likelihood, abs=1e-4)
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
             assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-5)
         else:
-            assert line == {"id": prediction.example_id, "text": prediction.predicted}
+            assert line == {"id": prediction.id, "row": number, "predicted": prediction.predicted}
 
 
 @pytest.mark.parametrize("task", ["classification", "cloze", "instruction"])
@@ -105,7 +106,7 @@ def test_the_answers_do_not_depend_on_how_rows_are_read(
     monkeypatch.setattr(predict, "MAX_ROWS", 5)
     for one, other in zip(predictor.predict(rows), whole, strict=True):
         assert one["id"] == other["id"]
-        assert one.get("text") == other.get("text")
+        assert one["predicted"] == other["predicted"]
         assert one.get("probabilities") == pytest.approx(other.get("probabilities"), abs=1e-5)
     monkeypatch.setattr(predict, "MAX_CHARACTERS", 1)
     assert [answer["id"] for answer in predictor.predict(rows)] == [a["id"] for a in whole]
@@ -119,7 +120,7 @@ def test_what_is_drawn_for_equal_rows_differs(
     for rows_at_once in (8, 1):
         monkeypatch.setattr(predict, "MAX_ROWS", rows_at_once)
         answers = predictor.predict([{"instruction": "1"}] * 8)
-        assert len({answer["text"] for answer in answers}) > 4
+        assert len({answer["predicted"] for answer in answers}) > 4
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(

@@ -153,7 +153,9 @@ def test_rows_that_are_left_out_change_no_answer(
     found, expected = answers_of(output), answers_of(alone)
     places = [number for number, row in enumerate(mixed, start=1) if row in good]
     assert [answer.pop("id") for answer in found] == [f"rows.jsonl:{n}" for n in places]
+    assert [answer.pop("row") for answer in found] == [n - 1 for n in places]
     assert [answer.pop("id") for answer in expected] == [f"good.jsonl:{n}" for n in range(1, 12)]
+    assert [answer.pop("row") for answer in expected] == list(range(11))
     assert found == expected
 
 
@@ -269,7 +271,7 @@ def test_every_label_has_its_probability(run_of: MakeRun, tmp_path: Path) -> Non
     for answer in answers_of(output):
         assert list(answer["probabilities"]) == list(LABELS.values())
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
-        assert answer["probabilities"][answer["label"]] == max(answer["probabilities"].values())
+        assert answer["probabilities"][answer["predicted"]] == max(answer["probabilities"].values())
 
 
 # Going on after a stop.
@@ -312,7 +314,10 @@ def test_stopped_and_repeated_is_the_same_as_never_stopped(
         with pytest.raises(KeyboardInterrupt):
             predict_file(folder, source, output, "drop")
     part = tmp_path / "answers.jsonl.part"
-    assert f"{part} has what was answered; the same command goes on from there" in caplog.messages
+    assert (
+        f"{part} has what was answered, as JSON lines; the same command goes on from there"
+        in caplog.messages
+    )
     content = part.read_bytes()
     assert whole.read_bytes().startswith(content)
     part.write_bytes(content[: max(0, len(content) - lost)])  # as a killed process leaves it

@@ -29,6 +29,7 @@ from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
 from tunewise.settings import validate
 from tunewise.tasks import Task, TextTask
+from tunewise.tasks.usable import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class Predictor:
     def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Answer]:
         """Return the answer to each row.
 
-        An answer is a dict with `id`, and `label` and `probabilities`, or `text`.
+        An answer is a dict with `id`, `row` (the number of the row, from 0), `predicted` (the label
+        or the text) and, of labels, `probabilities`.
 
         Args:
             rows: mappings with the columns that the task reads.
@@ -61,25 +63,31 @@ class Predictor:
             ConfigError: if the task answers nothing.
         """
         unusable = UnusableRows()
-        numbered = (Row(dict(row), f"rows:{number}") for number, row in enumerate(rows, start=1))
+        numbered = (Row(dict(row), f"rows:{number + 1}", number) for number, row in enumerate(rows))
         prompts = list(usable_prompts(self.config.task, numbered, unusable))
         if unusable.count:
             raise DataError(unusable.told(len(prompts)))
         return list(self._answers_to(prompts, 0))
 
     def answers(
-        self, rows: Iterable[Row], on_bad_row: OnBadRow = refuse_row, num_known: int = 0
+        self,
+        rows: Iterable[Row],
+        on_bad_row: OnBadRow = refuse_row,
+        num_known: int = 0,
+        key: str | None = None,
     ) -> Iterator[Answer]:
         """Yield the answer to each row, in their order; few rows are in memory at once.
 
         Args:
             on_bad_row: takes the error of each row that cannot be used.
             num_known: number of answers at the beginning that are known, and not yielded.
+            key: the column with the user's own keys, which become the ids.
 
         Raises:
             NotFiniteError: if the model's outputs are not finite.
         """
-        return self._answers_to(usable_prompts(self.config.task, rows, on_bad_row), num_known)
+        prompts = usable_prompts(self.config.task, rows, on_bad_row, key)
+        return self._answers_to(prompts, num_known)
 
     def _answers_to(self, prompts: Iterable[Example], num_known: int) -> Iterator[Answer]:
         num_cut = num_answered = num_empty = first = 0
@@ -177,11 +185,18 @@ def load(name: str | Path) -> Predictor:
     return Predictor(config, model.to(device), tokenizer, layout)
 
 
-def usable_prompts(task: Task, rows: Iterable[Row], on_bad_row: OnBadRow) -> Iterator[Example]:
-    """Yield the prompt of each row that the task can use; `on_bad_row` takes the others' errors."""
+def usable_prompts(
+    task: Task, rows: Iterable[Row], on_bad_row: OnBadRow, key: str | None = None
+) -> Iterator[Example]:
+    """Yield the prompt of each row that the task can use; `on_bad_row` takes the others' errors.
+
+    Args:
+        key: the column with the user's own keys, which become the ids.
+    """
+    identity = Identity(key)
     for row in rows:
         try:
-            prompt = task.prompt_of(row)
+            prompt = identity.give(task.prompt_of(row), row)
         except DataError as error:
             on_bad_row(error)
             continue

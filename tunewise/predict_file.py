@@ -1,4 +1,4 @@
-"""Answers to the rows of a file, one JSON line each.
+"""Answers to the rows of a file, as JSON lines or as a table.
 
 All rows are checked before anything is computed. Where the command is stopped, what it has answered
 stays beside the output, and the same command goes on from there.
@@ -8,19 +8,21 @@ import fcntl
 import hashlib
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import torch
 
 from tunewise import __version__
+from tunewise.answer_table import DELIMITERS, write_table
 from tunewise.config import make_config
-from tunewise.data.rows import refuse_row, stream_rows
+from tunewise.data.rows import Row, refuse_row, stream_rows
 from tunewise.data.unusable import BadRows, UnusableRows
 from tunewise.errors import ConfigError, DataError, TunewiseError
-from tunewise.files import sync, writing_whole
+from tunewise.files import sync, temporary_file
 from tunewise.json_text import to_json
 from tunewise.predict import Predictor, load, usable_prompts
 from tunewise.runs.folder import CONFIG_FILE
@@ -29,16 +31,28 @@ from tunewise.tasks import Task
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**24
+OTHER_KINDS = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".gz", ".zip")
+"""Endings of files that are neither text nor a table as text, so they are not written."""
 
 
-def predict_file(run: Path, source: Path, output: Path | None, bad_rows: BadRows = "stop") -> int:
-    """Answer the rows of a file, in order, one JSON line each; return how many are answered.
+def predict_file(
+    run: Path,
+    source: Path,
+    output: Path | None,
+    bad_rows: BadRows = "stop",
+    key: str | None = None,
+    with_input: bool = False,
+) -> int:
+    """Answer the rows of a file, in order; return how many are answered.
 
     Args:
-        output: a new file, which appears when all are answered; None prints.
+        output: a new file, which appears when all are answered: a table if its name ends in .csv
+            or .tsv, else JSON lines. None prints these.
+        key: the column with the user's own keys, which become the ids.
+        with_input: whether each answer has the columns of its row, under the name `input`.
 
     Raises:
-        ConfigError: if `output` exists already, or the run answers nothing.
+        ConfigError: if `output` exists already or is of another kind, or the run answers nothing.
         DataError: if rows cannot be used, unless others can and these are to be left out.
     """
     _check_output(output)
@@ -47,15 +61,19 @@ def predict_file(run: Path, source: Path, output: Path | None, bad_rows: BadRows
     predictor = None if is_run else load(run)
     if bad_rows == "stop" and source.is_file():  # a pipe is read once, so checked on the way
         task = predictor.config.task if predictor else make_config(run / CONFIG_FILE).task
-        _check_rows(source, task)
+        _check_rows(source, task, key)
     predictor = predictor or load(run)
     unusable = UnusableRows()
     on_bad_row = unusable if bad_rows == "drop" else refuse_row
-    with _opened(output, predictor, source, bad_rows) as (file, num_known):
+    settings = (bad_rows, key, with_input)
+    with _opened(output, predictor, source, settings) as (file, num_known):
         count = num_known
-        rows = stream_rows(source, on_bad_row)
-        for answer in predictor.answers(rows, on_bad_row, num_known):
-            file.write(to_json(answer, ascii_only=False) + "\n")
+        inputs = Inputs(stream_rows(source, on_bad_row))
+        for answer in predictor.answers(inputs, on_bad_row, num_known, key):
+            line: dict[str, Any] = {**answer}
+            if with_input:
+                line["input"] = inputs.take(answer["row"])
+            file.write(to_json(line, ascii_only=False, default=str) + "\n")
             count += 1
         if unusable.count and not count:
             raise DataError(unusable.told(count))
@@ -64,18 +82,42 @@ def predict_file(run: Path, source: Path, output: Path | None, bad_rows: BadRows
     return count
 
 
+class Inputs:
+    """Rows on their way to be answered, whose columns are kept until the answer is there."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._waiting: deque[Row] = deque()
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self._waiting.append(row)
+            yield row
+
+    def take(self, number: int | None) -> dict[str, Any]:
+        """Return the columns of the row of this number; those before it were not answered."""
+        while (row := self._waiting.popleft()).number != number:
+            pass
+        return row.values
+
+
 def _check_output(output: Path | None) -> None:
+    if output is not None and (suffix := output.suffix.lower()) in OTHER_KINDS:
+        known = " and ".join(DELIMITERS)
+        raise ConfigError(
+            f"--output {output}: {suffix} cannot be written; {known} are tables, .jsonl JSON lines"
+        )
     if output is not None and output.exists():
         raise ConfigError(f"--output {output}: exists already; nothing is overwritten")
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}; make it first")
 
 
-def _check_rows(source: Path, task: Task) -> None:
+def _check_rows(source: Path, task: Task, key: str | None) -> None:
     """Raise DataError if rows of a file cannot be used: how many, why the first, where others."""
     unusable = UnusableRows()
     rows = stream_rows(source, unusable)
-    num_usable = sum(1 for _ in usable_prompts(task, rows, unusable))
+    num_usable = sum(1 for _ in usable_prompts(task, rows, unusable, key))
     if unusable.count:
         advice = "; correct them, or leave them out with --bad-rows drop" if num_usable else ""
         raise DataError(unusable.told(num_usable) + advice)
@@ -90,7 +132,7 @@ class _Opened(NamedTuple):
 
 @contextmanager
 def _opened(
-    output: Path | None, predictor: Predictor, source: Path, bad_rows: BadRows
+    output: Path | None, predictor: Predictor, source: Path, settings: tuple[object, ...]
 ) -> Iterator[_Opened]:
     """Yield the file to write answers to, which becomes the output at the end of the block.
 
@@ -102,11 +144,13 @@ def _opened(
         return
     try:
         if source.is_file():
-            with _continued(output, _key(predictor, source, bad_rows)) as opened:
+            with _continued(output, _key(predictor, source, settings)) as opened:
                 yield opened
         else:  # the rows of a pipe are gone when it is read
-            with writing_whole(output) as part, part.open("w", encoding="utf-8") as file:
-                yield _Opened(file, 0)
+            with temporary_file(_part_of(output)) as part:
+                with part.open("w", encoding="utf-8") as file:
+                    yield _Opened(file, 0)
+                _finish(part, output)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
 
@@ -118,7 +162,8 @@ def _continued(output: Path, key: str) -> Iterator[_Opened]:
     The key is in OUTPUT.part.key, which is locked. An error of this package removes both, since the
     same command would meet it again.
     """
-    part, key_path = (output.with_name(f"{output.name}.{end}") for end in ("part", "part.key"))
+    part = _part_of(output)
+    key_path = part.with_name(f"{part.name}.key")
     if key_path.is_symlink():  # it would lead out of the folder
         key_path.unlink()
     with key_path.open("a+", encoding="utf-8") as key_file:
@@ -131,17 +176,35 @@ def _continued(output: Path, key: str) -> Iterator[_Opened]:
             num_known = _keep_lines(part, key, key_file)
             with part.open("a", encoding="utf-8") as file:
                 yield _Opened(file, num_known)
-            sync(part)
-            part.replace(output)
+            _finish(part, output)
         except TunewiseError:
             part.unlink(missing_ok=True)
             raise
         except BaseException:
-            logger.warning("%s has what was answered; the same command goes on from there", part)
+            logger.warning(
+                "%s has what was answered, as JSON lines; the same command goes on from there", part
+            )
             raise
         finally:
             if not part.exists():
                 key_path.unlink(missing_ok=True)
+
+
+def _part_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.part")
+
+
+def _finish(part: Path, output: Path) -> None:
+    """Put the answers in a file of JSON lines in the place of the output, in its form."""
+    if delimiter := DELIMITERS.get(output.suffix.lower()):
+        with temporary_file(output.with_name(f"{output.name}.table")) as table:
+            write_table(part, table, delimiter)
+            sync(table)
+            table.replace(output)
+        part.unlink()
+    else:
+        sync(part)
+        part.replace(output)
 
 
 def _keep_lines(part: Path, key: str, key_file: TextIO) -> int:
@@ -167,11 +230,11 @@ def _keep_lines(part: Path, key: str, key_file: TextIO) -> int:
     return count
 
 
-def _key(predictor: Predictor, source: Path, bad_rows: BadRows) -> str:
+def _key(predictor: Predictor, source: Path, settings: tuple[object, ...]) -> str:
     """Return a hash of all that decides the answers."""
     model = predictor.model
     device = next(model.parameters()).device.type
-    words = (__version__, torch.__version__, device, model.compute_dtype, source.name, bad_rows)
+    words = (__version__, torch.__version__, device, model.compute_dtype, source.name, *settings)
     key = hashlib.sha256(repr(words).encode())
     key.update(predictor.config.model_dump_json().encode())
     key.update(predictor.tokenizer.fingerprint.encode())

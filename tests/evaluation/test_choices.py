@@ -84,7 +84,7 @@ def chosen(
 def close(one: Sequence[Prediction], other: Sequence[Prediction]) -> None:
     for first, second in zip(one, other, strict=True):
         assert first.log_likelihood == pytest.approx(second.log_likelihood, rel=1e-4, abs=1e-5)
-        for field in ("example_id", "expected", "predicted", "num_scored"):
+        for field in ("id", "expected", "predicted", "num_scored"):
             assert getattr(first, field) == getattr(second, field)
 
 

@@ -64,7 +64,7 @@ def close(one: Sequence[Prediction], other: Sequence[Prediction]) -> None:
     for first, second in zip(one, other, strict=True):
         assert first.log_likelihood == pytest.approx(second.log_likelihood, rel=1e-5, abs=1e-5)
         assert first.probabilities == pytest.approx(second.probabilities, abs=1e-6)
-        for field in ("example_id", "expected", "predicted", "num_scored"):
+        for field in ("id", "expected", "predicted", "num_scored"):
             assert getattr(first, field) == getattr(second, field)
 
 
@@ -120,13 +120,13 @@ def test_predictions_come_in_the_order_of_the_examples(kind: str) -> None:
     num_labels, split = SPLITS[kind]
     model, (examples, sequences) = new_model(num_labels), split()
     forwards = evaluate(model, examples, sequences, 64)
-    assert [p.example_id for p in forwards] == [e.id for e in examples]
+    assert [p.id for p in forwards] == [e.id for e in examples]
     close(evaluate(model, examples[::-1], sequences[::-1], 64), forwards[::-1])
 
 
 def test_an_example_in_pieces_is_counted_with_all_its_tokens() -> None:
     examples, sequences = texts_in_pieces()
-    counts = {p.example_id: p.num_scored for p in evaluate(new_model(None), examples, sequences, 9)}
+    counts = {p.id: p.num_scored for p in evaluate(new_model(None), examples, sequences, 9)}
     for example in examples:
         pieces = [s for s in sequences if s.example_id == example.id]
         assert counts[example.id] == sum(piece.num_scored for piece in pieces)

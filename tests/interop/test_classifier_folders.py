@@ -120,7 +120,7 @@ def test_a_classifier_answers_as_in_transformers_before_any_training(
     answers = predictor.predict({"text": text} for text in TEXTS)
     for answer, expected in zip(answers, in_transformers(folder, TEXTS), strict=True):
         assert answer["probabilities"] == pytest.approx(expected, abs=1e-4)
-        assert answer["label"] == max(expected, key=expected.__getitem__)
+        assert answer["predicted"] == max(expected, key=expected.__getitem__)
     with pytest.raises(TunewiseError, match="has a label layer and writes nothing"):
         predictor.generate("a film")
 

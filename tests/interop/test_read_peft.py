@@ -159,7 +159,7 @@ def test_without_an_epoch_an_adapter_is_evaluated_as_it_is(
     record = run(make_config(fields=values, overrides=["train.epochs=0"]), out=tmp_path / "again")
     answers = load(folder).predict([row.values for row in config.task.rows("test", None)])
     assert record.result.best.epoch == 0
-    assert [p.predicted for p in record.predictions] == [answer["label"] for answer in answers]
+    assert [p.predicted for p in record.predictions] == [answer["predicted"] for answer in answers]
     for prediction, answer in zip(record.predictions, answers, strict=True):
         expected = log(answer["probabilities"][prediction.expected])
         assert prediction.log_likelihood == pytest.approx(expected, abs=1e-4)

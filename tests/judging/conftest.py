@@ -169,7 +169,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
         predictions = [
             Prediction(
                 **{
-                    "example_id": f"test:{n}",
+                    "id": f"test:{n}",
                     "prompt": f"Question {n}?",
                     "expected": f"Answer {n}.",
                     "predicted": response,

@@ -96,7 +96,7 @@ def test_different_questions_under_the_same_name_are_refused(
 
 
 def test_runs_without_a_common_example_are_refused(config_of: ConfigOf, run_of: RunOf) -> None:
-    first, second = run_of("a", name="first"), run_of("b", name="second", example_id="other:0")
+    first, second = run_of("a", name="first"), run_of("b", name="second", id="other:0")
     with pytest.raises(JudgeError, match="no example in common"):
         judge_pair(first, second, config_of())
 
@@ -114,8 +114,8 @@ def test_nothing_is_written_but_the_file_that_is_asked_for(
     assert written["win_rate"] == found.win_rate == 0.75
     assert written["judge"]["model"] == "judge"
     assert written["examples"] == [
-        {"example_id": "test:0", "share": 1.0, "verdicts": [["A", "B"]]},
-        {"example_id": "test:1", "share": 0.5, "verdicts": []},
+        {"id": "test:0", "share": 1.0, "verdicts": [["A", "B"]]},
+        {"id": "test:1", "share": 0.5, "verdicts": []},
     ]
 
 

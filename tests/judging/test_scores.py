@@ -23,8 +23,8 @@ def test_a_response_is_scored_by_the_mean_of_its_calls(
     folder = run_of("good", "poor")
     judgement = judge_run(folder, config_of(calls=3))
     first, second = rows_of(folder)
-    assert (first["example_id"], first["mean"]) == ("test:0", 85)
-    assert (second["example_id"], second["mean"]) == ("test:1", 40)
+    assert (first["id"], first["mean"]) == ("test:0", 85)
+    assert (second["id"], second["mean"]) == ("test:1", 40)
     assert (sorted(first["scores"]), sorted(second["scores"])) == ([80, 85, 90], [0, 20, 100])
     assert judgement.mean == 62.5
     assert judgement.interval == (40, 85)

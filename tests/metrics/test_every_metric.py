@@ -58,7 +58,7 @@ def test_a_value_does_not_depend_on_the_order_of_the_predictions(metric: Metric)
 @every_metric
 def test_a_value_does_not_depend_on_what_the_examples_are_called(metric: Metric) -> None:
     answers = predictions(0.6)
-    renamed = [replace(answer, example_id=f"{n}") for n, answer in enumerate(answers)]
+    renamed = [replace(answer, id=f"{n}") for n, answer in enumerate(answers)]
     assert metric.compute(renamed) == metric.compute(answers)
 
 

@@ -54,7 +54,7 @@ def table(page: str, name: str) -> list[list[str]]:
 
 
 def test_every_wrong_answer_is_shown_with_its_text_the_surest_first(finished: FinishedRun) -> None:
-    wrong = {p.example_id: p for p in finished.predictions if p.predicted != p.expected}
+    wrong = {p.id: p for p in finished.predictions if p.predicted != p.expected}
     assert 0 < len(wrong) < len(finished.predictions)
     page = render_page(build_run_page(finished))
     assert HOSTILE not in page

@@ -99,7 +99,7 @@ def test_every_metric_can_be_computed_again_from_the_predictions(start: Start, t
     record = start(task=task)
     predictions = read_predictions(record.folder / PREDICTIONS_FILE)
     assert predictions == record.predictions
-    assert [p.example_id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
+    assert [p.id for p in predictions] == [f"test.jsonl:{n}" for n in range(1, 13)]
     found = record.result.metrics["test"]
     assert found.keys() == set(TASKS[task].model_fields["metrics"].default)
     assert found == {name: METRICS[name].compute(predictions) for name in found}

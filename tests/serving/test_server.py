@@ -213,7 +213,7 @@ def test_rows_get_the_labels_and_probabilities_of_their_run(run_of: RunOf, serve
         expected = tw.load(names[task]).predict(given)
         assert [entry["index"] for entry in found["data"]] == list(range(len(rows)))
         for entry, answer in zip(found["data"], expected, strict=True):
-            assert entry["label"] == answer["label"]
+            assert entry["label"] == answer["predicted"]
             assert entry["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
     one = raw(served, "/classify", {"model": names["classification"], "input": texts[0]})[1]
     (entry,) = one["data"]

@@ -214,7 +214,12 @@ def test_names_that_differ_in_form_only_are_refused(names: dict[str, str], said:
 
 def test_every_choice_keeps_its_probability() -> None:
     (answer,) = likeliest_answers([Example("1", "", "", (" yes", " no"))], [[0.25, 0.75]])
-    assert answer == {"id": "1", "label": "no", "probabilities": {"yes": 0.25, "no": 0.75}}
+    assert answer == {
+        "id": "1",
+        "row": None,
+        "predicted": "no",
+        "probabilities": {"yes": 0.25, "no": 0.75},
+    }
     with pytest.raises(AssertionError, match="two choices have one name"):
         likeliest_answers([Example("1", "", "", ("yes", " yes"))], [[0.25, 0.75]])
 

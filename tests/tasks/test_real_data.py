@@ -63,7 +63,7 @@ def test_a_few_updates_leave_a_result_with_every_metric_and_every_answer(
     lines = (tmp_path / "run" / PREDICTIONS_FILE).read_text("utf-8").splitlines()
     predictions = read_predictions(tmp_path / "run" / PREDICTIONS_FILE)
     assert len(lines) == 8
-    assert [p.example_id for p in predictions] == [example.id for example in examples]
+    assert [p.id for p in predictions] == [example.id for example in examples]
     for prediction, example in zip(predictions, examples, strict=True):
         assert prediction.expected
         if example.choices:

@@ -41,7 +41,7 @@ def print_samples(predictions: "Sequence[Prediction]", console: Console) -> None
         if prediction.prompt:
             prompt = prediction.prompt.strip()
             written = prediction.predicted.removeprefix(prompt).lstrip("\n")
-            console.print(f"\nsample {prediction.example_id}", style="bold", highlight=False)
+            console.print(f"\nsample {prediction.id}", style="bold", highlight=False)
             console.print(Text.assemble(prompt + "\n", (written, "green")), soft_wrap=True)
 
 

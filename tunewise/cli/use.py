@@ -64,16 +64,28 @@ def export(
 def predict(
     folder: FinishedRun,
     source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
-    output: Annotated[Path, typer.Option(help="new file of JSON lines; - prints them")],
+    output: Annotated[
+        Path, typer.Option(help="new file: .csv and .tsv a table, else JSON lines; - prints them")
+    ],
     bad_rows: Annotated[
         Literal["stop", "drop"],
         typer.Option(help="whether rows that cannot be used stop it, or are left out"),
     ] = "stop",
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="COLUMN", help="column with your own keys; default: FILE:LINE"
+        ),
+    ] = None,
+    with_input: Annotated[
+        bool, typer.Option("--with-input", help="write the columns of each row, too")
+    ] = False,
 ) -> None:
     """Predict the label or text of every row of a file with a trained run."""
     from tunewise.predict_file import predict_file
 
-    count = predict_file(folder, source, None if str(output) == "-" else output, bad_rows)
+    place = None if str(output) == "-" else output
+    count = predict_file(folder, source, place, bad_rows, key, with_input)
     logger.info("%d rows answered", count)
 
 

@@ -55,7 +55,7 @@ class Example:
     """One example to learn or to answer, as text."""
 
     id: str
-    """Place of its row, `file:line`: no two examples of a split share it."""
+    """Place of its row, `file:line`, or the user's own key: no two examples of a split share it."""
     prompt: str
     """The text before the answer; empty if the whole text is to be learned."""
     target: str
@@ -73,6 +73,8 @@ class Example:
     cut_from: int | None = None
     """Where a prompt that is too long even so is cut: the text from this place on loses its
     beginning, since the answer continues its end. None: the prompt loses its end."""
+    row: int | None = None
+    """Number of its row in its file, from 0; None for what comes from no file."""
 
     @classmethod
     def asking(

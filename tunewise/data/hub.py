@@ -65,7 +65,8 @@ def download(hub: HubData, split: Split, task: str) -> list[Row]:
             f"{missing}, and {hub.path} cannot be downloaded from the hub: {reason}"
         ) from error
     return [
-        Row(dict(values), f"{task}/{split}:{number}") for number, values in enumerate(rows, start=1)
+        Row(dict(values), f"{task}/{split}:{number}", number - 1)
+        for number, values in enumerate(rows, start=1)
     ]
 
 

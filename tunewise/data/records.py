@@ -40,7 +40,9 @@ class Record:
 
 
 def records_of(text: str, dialect: Dialect, path: Path, first: int = 1) -> Iterator[Record]:
-    """Yield the records of a text whose first line has this number; empty lines are passed over.
+    """Yield the records of a text whose first line has this number.
+
+    Lines that are empty, or of blanks alone, are passed over, as by pandas.
 
     Raises:
         DataError: if quotes are not as the dialect says.
@@ -55,7 +57,7 @@ def records_of(text: str, dialect: Dialect, path: Path, first: int = 1) -> Itera
             line = record.last + 1
             yield record
             continue
-        if content:
+        if content.strip(" \t") or dialect.delimiter in content:
             yield Record(line, line, content.split(dialect.delimiter))
         start, line = after, line + 1
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,9 @@ class Row:
     """The values as they are in the file, by the names of their columns."""
     origin: str
     """Place of the row, `path:line` of its first line, for errors."""
+    number: int | None = None
+    """Number of the row in its file, from 0, as pandas counts: broken rows count, blank lines do
+    not. None for what comes from no file."""
 
     @property
     def id(self) -> str:
@@ -71,6 +75,23 @@ class Row:
             found = reprlib.repr(value)
             raise DataError(f"{self.origin}: column {column!r} holds {found}; text is needed")
         return self._writable(value)
+
+    def key(self, column: str) -> str:
+        """Return a column that holds a key of the user's: a text or a whole number.
+
+        Raises:
+            DataError: if the column is missing or holds anything else.
+        """
+        value = self.value(column)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            found = reprlib.repr(value)
+            raise DataError(
+                f"{self.origin}: column {column!r} holds {found}; a key is needed, a text or a "
+                "whole number"
+            )
+        return self._writable(str(value))
 
     def _writable(self, text: str) -> str:
         try:
@@ -119,14 +140,14 @@ def read_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> list[Row]:
         text = _text(path)
         if suffix == ".jsonl":
             # Only \n ends a row: str.splitlines also cuts at characters that JSON strings hold.
-            rows = list(_json_lines(text.split("\n"), path, on_bad_row=on_bad_row))
+            rows = list(_json_lines(text.split("\n"), path, on_bad_row))
         elif suffix == ".json":
             rows = list(_json_list(text, path, on_bad_row))
         elif suffix == ".txt":
-            rows = [Row({"text": text}, _origin(path, 1))] if text.strip() else []
+            rows = [Row({"text": text}, _origin(path, 1), 0)] if text.strip() else []
         else:
             table = table_rows(text, path, USUAL_DELIMITERS[suffix], on_bad_row)
-            rows = [Row(values, _origin(path, line)) for line, values in table]
+            rows = [Row(row.values, _origin(path, row.line), row.number) for row in table]
     if not rows:
         raise _no_rows(path)
     return rows
@@ -146,15 +167,10 @@ def stream_rows(path: Path, on_bad_row: OnBadRow = refuse_row) -> Iterator[Row]:
         return
     found = False
     try:
-        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-            lines = iter(partial(file.readline, MAX_ROW + 1), b"")
-            for number, content in enumerate(lines, start=1):
-                if len(content) > MAX_ROW:
-                    raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
-                line = _decoded(content, path, number)
-                for row in _json_lines([line], path, number, on_bad_row):
-                    found = True
-                    yield row
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            for row in _json_lines(_lines(file, path), path, on_bad_row):
+                found = True
+                yield row
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -238,13 +254,23 @@ def _origin(path: Path, line: int) -> str:
     return f"{path.as_posix()}:{line}"
 
 
-def _json_lines(
-    lines: Iterable[str], path: Path, first: int = 1, on_bad_row: OnBadRow = refuse_row
-) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=first):
-        origin = _origin(path, number)
-        if not line.strip():
-            continue
+def _lines(file: BufferedIOBase, path: Path) -> Iterator[str]:
+    """Yield the lines of a file, one at a time.
+
+    Raises:
+        DataError: if a line is too long, or not UTF-8.
+    """
+    lines = iter(partial(file.readline, MAX_ROW + 1), b"")
+    for number, content in enumerate(lines, start=1):
+        if len(content) > MAX_ROW:
+            raise DataError(f"{path}:{number}: the row is longer than {MAX_ROW:,} bytes")
+        yield _decoded(content, path, number)
+
+
+def _json_lines(lines: Iterable[str], path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
+    filled = ((place, line) for place, line in enumerate(lines, start=1) if line.strip())
+    for number, (place, line) in enumerate(filled):
+        origin = _origin(path, place)
         try:
             if line.startswith(BYTE_ORDER_MARK):
                 raise DataError(f"{origin}: {MARK_INSIDE}")
@@ -252,7 +278,7 @@ def _json_lines(
         except DataError as error:
             on_bad_row(error)
             continue
-        yield Row(values, origin)
+        yield Row(values, origin, number)
 
 
 def _json_list(text: str, path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
@@ -273,7 +299,7 @@ def _json_list(text: str, path: Path, on_bad_row: OnBadRow) -> Iterator[Row]:
         except DataError as error:
             on_bad_row(error)
             continue
-        yield Row(values, origin)
+        yield Row(values, origin, number - 1)
 
 
 def _parquet(path: Path) -> list[Row]:
@@ -292,4 +318,6 @@ def _parquet(path: Path) -> list[Row]:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet: {error}") from error
-    return [Row(row, _origin(path, number)) for number, row in enumerate(values, start=1)]
+    return [
+        Row(row, _origin(path, number), number - 1) for number, row in enumerate(values, start=1)
+    ]

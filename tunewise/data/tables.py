@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from tunewise.data.names import column_names
 from tunewise.data.records import LINE_END, Dialect, Quotes, Record, records_of
@@ -28,6 +29,17 @@ QUOTES: dict[Quotes, str] = {
     "escaped": 'a quote within quotes is written \\"',
     "plain": "quotes are characters like any other",
 }
+
+
+class TableRow(NamedTuple):
+    """One row of a table."""
+
+    line: int
+    """The line of the file that it begins on."""
+    number: int
+    """Its number among all rows, from 0; see `Row.number`."""
+    values: dict[str, str]
+    """Its fields by the names of their columns."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,8 @@ class Table:
 
 def table_rows(
     text: str, path: Path, usual: str, on_bad_row: Callable[[DataError], None]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the first line and the values of each row; columns without a name are left out.
+) -> Iterator[TableRow]:
+    """Yield each row; columns without a name are left out.
 
     Args:
         usual: the delimiter that the file's ending stands for.
@@ -77,15 +89,15 @@ def table_rows(
         raise DataError(f"{error}{hint}") from error
     if fault := _headers_fault(table):
         raise DataError(f"{path}:{header.first}: {fault}")
-    for record in table.records[1:]:
+    for number, record in enumerate(table.records[1:]):
         if len(record.fields) != len(columns) and not any(map(str.strip, record.fields)):
-            continue  # a line of spaces
+            continue  # a line of delimiters
         if fault := _fault(record, columns, table.dialect):
             on_bad_row(DataError(f"{path}:{record.first}: {fault}"))
             continue
         values = dict(zip(columns, record.fields, strict=True))
         values.pop("", None)
-        yield record.first, values
+        yield TableRow(record.first, number, values)
 
 
 def _headers_fault(table: Table) -> str:

@@ -36,7 +36,7 @@ def text_parts(row: Row, held_out: Mapping[Split, float]) -> dict[Split, Row]:
         rows: dict[Split, Row] = {}
         for split, (start, end) in zip(shares, pairwise([0, *cuts, len(text)]), strict=True):
             line = 1 + text.count("\n", 0, start)
-            rows[split] = Row({"text": text[start:end]}, f"{path}:{line}")
+            rows[split] = Row({"text": text[start:end]}, f"{path}:{line}", row.number)
         if all(
             len(part.text("text").strip()) >= shares[split] * len(text) / 2
             for split, part in rows.items()

@@ -64,7 +64,8 @@ def evaluate(
         last[sequence.example_id] = of_sequence
     return [
         Prediction(
-            example_id=example.id,
+            id=example.id,
+            row=example.row,
             expected=example.target if example.choices else "",
             predicted=example.choices[last[example.id].likeliest] if example.choices else "",
             log_likelihood=totals[example.id],

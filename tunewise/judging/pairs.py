@@ -71,7 +71,7 @@ def judge_pair(
     if out is not None and out.exists():
         raise ConfigError(f"{out}: already exists, and nothing is overwritten")
     pairs, num_unmatched = _match(first, second)
-    prompts = {a.example_id: _prompts(config, a, b) for a, b in pairs}
+    prompts = {a.id: _prompts(config, a, b) for a, b in pairs}
     replies = ask([p for both in prompts.values() for p in both], VERDICT, config, progress)
     verdicts = {
         example_id: list(zip(*(replies.values(p, config.calls) for p in both), strict=True))
@@ -101,8 +101,7 @@ def judge_pair(
     )
     if out is not None:
         examples = [
-            {"example_id": name, "share": shares[name], "verdicts": verdicts[name]}
-            for name in prompts
+            {"id": name, "share": shares[name], "verdicts": verdicts[name]} for name in prompts
         ]
         runs = {"first": str(first), "second": str(second)}
         judge = config.identity(config.pair_template)
@@ -124,16 +123,14 @@ def _match(first: Path, second: Path) -> _Matched:
     Raises:
         JudgeError: if there are none, or an example is not the same in both runs.
     """
-    of_first, of_second = (
-        {p.example_id: p for p in read_responses(run)} for run in (first, second)
-    )
+    of_first, of_second = ({p.id: p for p in read_responses(run)} for run in (first, second))
     pairs = [(a, of_second[name]) for name, a in of_first.items() if name in of_second]
     if not pairs:
         raise JudgeError(f"{first} and {second} have no example in common")
     for a, b in pairs:
         if (a.prompt, a.expected) != (b.prompt, b.expected):
             raise JudgeError(
-                f"{first} and {second}: example {a.example_id!r} is not the same in both; runs "
+                f"{first} and {second}: example {a.id!r} is not the same in both; runs "
                 f"are compared on the same prompts and references"
             )
     return _Matched(pairs, len(of_first) + len(of_second) - 2 * len(pairs))

@@ -155,7 +155,7 @@ def _write_judgements(
     """Write a line per response; each names the judge, so that judges are never mixed up."""
     judge = config.identity(config.template)
     rows = (
-        {"example_id": p.example_id, "scores": calls, "mean": value, "judge": judge}
+        {"id": p.id, "scores": calls, "mean": value, "judge": judge}
         for p, calls, value in zip(predictions, scores, means, strict=True)
     )
     path = folder / JUDGEMENTS_FILE

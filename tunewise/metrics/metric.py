@@ -6,10 +6,11 @@ Shapes: E examples, S statistics of each.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AliasChoices, Field
 
 NUM_RESAMPLES = 1000
 
@@ -25,7 +26,8 @@ MetricUnit = Literal["share", "fraction", "hundred", "nats", "factor"]
 class Prediction:
     """The model's answer to one example: enough to compute any metric again without the model."""
 
-    example_id: str
+    id: Annotated[str, Field(validation_alias=AliasChoices("id", "example_id"))]
+    """Place of the example's row, or the user's own key. Earlier versions wrote `example_id`."""
     expected: str
     predicted: str
     """The likeliest label, or the written text; empty if the task has no answer, as in language
@@ -38,6 +40,8 @@ class Prediction:
     """The prompt of a written text."""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     """The probability of each label; empty for a written text."""
+    row: int | None = None
+    """Number of the example's row in its file, from 0; None in files of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -103,13 +103,13 @@ def _texts(
     if not any(prediction.predicted for prediction in predictions):
         return {}
     if any(prediction.prompt for prediction in predictions):
-        return {prediction.example_id: prediction.prompt for prediction in predictions}
+        return {prediction.id: prediction.prompt for prediction in predictions}
     try:
         examples = result.config.task.examples("test", data)
     except TunewiseError as error:
         logger.warning("the texts of the test rows are not shown: %s", error)
         return {}
-    expected = {prediction.example_id: prediction.expected for prediction in predictions}
+    expected = {prediction.id: prediction.expected for prediction in predictions}
     same = [expected.get(example.id) for example in examples] == [
         e.target.strip() for e in examples
     ]
@@ -254,8 +254,8 @@ def _examples(run: FinishedRun) -> Section:
         header += [Heading("predicted", "words"), Heading("probability")]
         rows = [
             [
-                p.example_id,
-                _shown(run.texts.get(p.example_id, "")),
+                p.id,
+                _shown(run.texts.get(p.id, "")),
                 p.expected,
                 p.predicted,
                 sure(p),
@@ -267,7 +267,7 @@ def _examples(run: FinishedRun) -> Section:
     header = [Heading("row", "words"), Heading("prompt", "text")]
     header += [Heading("expected", "text"), Heading("written", "text")]
     rows = [
-        [p.example_id, *map(_shown, (p.prompt, p.expected, p.predicted))]
+        [p.id, *map(_shown, (p.prompt, p.expected, p.predicted))]
         for p in run.predictions[:MAX_EXAMPLES]
         if p.predicted
     ]

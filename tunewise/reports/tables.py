@@ -136,7 +136,7 @@ def examples_table(rows: Sequence[CellResult], numbers: Sequence[int]) -> Table:
         example = predictions[0]
         lines.append(
             [
-                f"{example.example_id}\n{example.prompt}".strip(),
+                f"{example.id}\n{example.prompt}".strip(),
                 example.expected,
                 *(_without_prompt(p.predicted, example.prompt) for p in predictions),
             ]

@@ -140,7 +140,7 @@ def _json(line: Line) -> str:
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write one JSON line per prediction, from which any metric can be computed again."""
-    lines = (to_json(asdict(p), ascii_only=False) for p in predictions)
+    lines = (to_json({"id": p.id, "row": p.row} | asdict(p), ascii_only=False) for p in predictions)
     write_whole(path, "".join(f"{line}\n" for line in lines))
 
 

@@ -64,7 +64,7 @@ def predict_test(prepared: Prepared, model: LanguageModel, best: BestState) -> l
 
 def rows_not_finite(predictions: Sequence[Prediction]) -> list[str]:
     """Return the ids of the examples whose log-likelihood is not finite."""
-    return [p.example_id for p in predictions if not math.isfinite(p.log_likelihood)]
+    return [p.id for p in predictions if not math.isfinite(p.log_likelihood)]
 
 
 def _found(rows: Sequence[str], predictions: Sequence[Prediction]) -> str:

@@ -82,7 +82,7 @@ def make_app(
         futures = [asyncio.wrap_future(future) for future in engine.classify(asked.model, rows)]
         answers = await while_connected(request, _all(futures))
         data = [
-            {"index": index, "label": answer["label"], "probabilities": answer["probabilities"]}
+            {"index": index, "label": answer["predicted"], "probabilities": answer["probabilities"]}
             for index, answer in enumerate(answers)
         ]
         return {"object": "list", "model": asked.model, "data": data}

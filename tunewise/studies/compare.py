@@ -290,7 +290,7 @@ def _check_same_examples(rows: Sequence[CellResult]) -> None:
     tasks = {run.result.config.task.model_dump_json() for run in runs}
     first_by_examples: dict[Any, StoredRun] = {}
     for run, origin in zip(runs, origins, strict=True):
-        examples = tuple((p.example_id, p.expected) for p in run.predictions)
+        examples = tuple((p.id, p.expected) for p in run.predictions)
         # One task makes the same texts of the same rows; folders of old versions have no hash.
         is_comparable = len(tasks) == 1 and None not in origins
         texts = origin.rows.get("test") if origin and is_comparable else None

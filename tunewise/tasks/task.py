@@ -5,7 +5,7 @@ import os
 import string
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from tunewise.data.encode import EncodedSplit
 from tunewise.data.example import Example
 from tunewise.data.hub import HubData, hub_source
 from tunewise.data.layout import Layout
+from tunewise.data.names import Column
 from tunewise.data.rows import SPLITS, OnBadRow, Row, Split
 from tunewise.data.say_once import say_once
 from tunewise.data.splits import Source, local_source, rows_of, subset
@@ -29,7 +30,7 @@ from tunewise.settings import Settings
 from tunewise.tasks.labels import with_plain_label
 from tunewise.tasks.notices import label_notices, row_notices
 from tunewise.tasks.template import Filled, fill
-from tunewise.tasks.usable import read_once, settle, usable_rows
+from tunewise.tasks.usable import Identity, read_once, settle, usable_rows
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ class Task(Settings):
     """A file of rows, or a folder of splits; without it, the data folder is searched for `name`."""
     hub: HubData | None = None
     """The data set on the Hugging Face hub, used if the data are in no folder here."""
+    id: Column | None = None
+    """The column with your own key of each row, which is its `id` in predictions.jsonl. Default:
+    `FILE:LINE`."""
     samples: int | dict[Split, int] | None = None
     """Number of rows to use, sampled by `sample_seed`: one for all splits, or one per split."""
     sample_seed: int = Field(default=0, ge=0)
@@ -146,7 +150,8 @@ class Task(Settings):
         def usable_of(own: Split, _: OnBadRow) -> list[Row]:
             errors: list[DataError] = []
             rows = source.splits[own](errors.append)
-            usable = usable_rows(rows, self.maker(source), errors)
+            make, identity = self.maker(source), Identity(self.id)
+            usable = usable_rows(rows, lambda row: identity.give(make(row), row), errors)
             rows = [row for row, _ in usable]
             dropped = settle(errors, len(rows), self.bad_rows)
             if own == split:  # what is to be said of rows that are split is said once, by "train"
@@ -164,7 +169,10 @@ class Task(Settings):
         whole = Source(source.where, {own: partial(usable_of, own) for own in source.splits})
         rows = rows_of(whole, split, self.label_column, self.train_size)
         # A row that splitting made, such as a part of a long text, has no example yet.
-        examples = [made[id(row)][1] if id(row) in made else self.example(row) for row in rows]
+        examples = [
+            made[id(row)][1] if id(row) in made else replace(self.example(row), row=row.number)
+            for row in rows
+        ]
         return self.sampled(split, self.kept(split, examples))
 
     @abstractmethod
@@ -269,7 +277,7 @@ class Task(Settings):
         found: dict[str, None] = {}
         for row in rows if self.path is not None else ():
             filled = {name: None for name, value in row.values.items() if value not in (None, "")}
-            for name in self.read_columns(row):
+            for name in (*self.read_columns(row), self.id or ""):
                 filled.pop(name, None)
             found |= filled
         return list(found)
@@ -292,5 +300,8 @@ def _leave_out(_: DataError) -> None:
 
 
 def _pocket_reviews(split: Split, _: OnBadRow) -> list[Row]:
-    reviews = enumerate(split_reviews(split), start=1)
-    return [Row(asdict(review), f"{POCKET_REVIEWS}/{split}:{number}") for number, review in reviews]
+    reviews = enumerate(split_reviews(split))
+    return [
+        Row(asdict(review), f"{POCKET_REVIEWS}/{split}:{number + 1}", number)
+        for number, review in reviews
+    ]

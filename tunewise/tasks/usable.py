@@ -4,12 +4,41 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from tunewise.data.example import Example
 from tunewise.data.rows import OnBadRow, Row
 from tunewise.data.splits import Source
 from tunewise.data.unusable import BadRows, UnusableRows, place_of
 from tunewise.errors import DataError
 
 Made = TypeVar("Made")
+
+
+class Identity:
+    """Gives each example the number of its row and, as its id, the user's own key if asked.
+
+    Args:
+        key: the column with the keys; without it, an example keeps its id, the place of its row.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+        self._places: dict[str, str] = {}
+
+    def give(self, example: Example, row: Row) -> Example:
+        """Return the example with the number of its row, and its id.
+
+        Raises:
+            DataError: if the row has no key, or that of another row.
+        """
+        if self._key is None:
+            return replace(example, row=row.number)
+        key = row.key(self._key)
+        if (other := self._places.setdefault(key, row.origin)) != row.origin:
+            raise DataError(
+                f"{row.origin}: column {self._key!r} holds {key!r}, as {other} does; a key names "
+                "one row"
+            )
+        return replace(example, id=key, row=row.number)
 
 
 def read_once(source: Source) -> Source:

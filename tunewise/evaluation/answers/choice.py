@@ -53,12 +53,13 @@ class ChoiceAnswer(AnswerKind):
         names = [choice.strip() for choice in self.choices]
         return [
             Prediction(
-                example_id=example.id,
+                id=example.id,
                 expected=example.target.strip(),
                 predicted=names[int(shares.argmax())],
                 log_likelihood=float(shares[self.choices.index(example.target)]),
                 num_scored=1,
                 probabilities=dict(zip(names, shares.exp().tolist(), strict=True)),
+                row=example.row,
             )
             for example, shares in zip(examples, log_shares, strict=True)
         ]

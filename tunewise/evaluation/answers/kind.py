@@ -18,15 +18,15 @@ from tunewise.models import LanguageModel
 
 
 class Answer(TypedDict, total=False):
-    """The answer to a row: its id, and either a label or a text."""
+    """The answer to a row, in the words of `Prediction`."""
 
     id: Required[str]
-    label: str
-    """The likeliest label, or choice."""
+    row: Required[int | None]
+    """The row's number in its file, from 0."""
+    predicted: Required[str]
+    """The likeliest label or choice, or the text that was written."""
     probabilities: dict[str, float]
-    """The probability of each label, or of each choice."""
-    text: str
-    """The text that was written."""
+    """The probability of each label or choice; not there for a written text."""
 
 
 class NewAnswers(NamedTuple):

@@ -35,7 +35,9 @@ def likeliest_answers(
         label = names[values.index(max(values))]
         by_name = dict(zip(names, values, strict=True))
         assert len(by_name) == len(values), f"two choices have one name: {names}"
-        answers.append({"id": example.id, "label": label, "probabilities": by_name})
+        answers.append(
+            Answer(id=example.id, row=example.row, predicted=label, probabilities=by_name)
+        )
     return answers
 
 

@@ -68,7 +68,7 @@ class TextAnswer(AnswerKind):
         """Return the text that is written for each example."""
         texts = self._write(inference, prompts)
         return [
-            {"id": example.id, "text": self.compare(example, text).written}
+            Answer(id=example.id, row=example.row, predicted=self.compare(example, text).written)
             for example, text in zip(examples, texts, strict=True)
         ]
 
