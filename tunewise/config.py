@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tunewise.data.rows import SUFFIXES, suffix_of
 from tunewise.errors import ConfigError, nearest
 from tunewise.files import write_whole
 from tunewise.methods import METHODS, AnyMethod
@@ -95,10 +96,25 @@ def task_settings(value: Any) -> Any:
         ConfigError: if the name or kind is not known.
     """
     if isinstance(value, str):
+        _refuse_unnamed(value)
         value = named_task(value)
     if isinstance(value, Mapping) and _is_named(value):
         value = {**named_task(value["name"]), **value}
     return _of_known_kind("task", value, TASKS)
+
+
+def _refuse_unnamed(task: str) -> None:
+    """Raise ConfigError if what should be the name of a task is a kind of task, or a file."""
+    if task in TASKS:
+        raise ConfigError(
+            f"task {task!r}: is a kind of task, and a name is needed; for rows of your own: "
+            f"tunewise run TABLE.csv --target COLUMN, or task.kind={task} task.path=TABLE.csv"
+        )
+    if suffix_of(Path(task)) in SUFFIXES:
+        raise ConfigError(
+            f"task {task!r}: is a file, and a name is needed; for a file: tunewise run {task} "
+            "--target COLUMN"
+        )
 
 
 def method_settings(value: Any) -> Any:

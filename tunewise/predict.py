@@ -24,7 +24,7 @@ from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder
 from tunewise.models.hub import fetch_weights
 from tunewise.models.label_layer import stored_labels
-from tunewise.runs.folder import CONFIG_FILE
+from tunewise.runs.folder import CONFIG_FILE, refuse_missing_run
 from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
 from tunewise.settings import validate
@@ -173,6 +173,7 @@ def load(name: str | Path) -> Predictor:
     if (Path(name) / CONFIG_FILE).is_file():
         config, model, tokenizer = load_trained(Path(name))
     else:
+        refuse_missing_run(Path(name))
         source = find_folder(str(name))
         fetch_weights(str(name), source)  # they say whether there is a label layer
         labels = stored_labels(source)

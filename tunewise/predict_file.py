@@ -18,7 +18,6 @@ import torch
 
 from tunewise import __version__
 from tunewise.answer_table import DELIMITERS, write_table
-from tunewise.config import make_config
 from tunewise.data.rows import Row, refuse_row, stream_rows
 from tunewise.data.unusable import BadRows, UnusableRows
 from tunewise.errors import ConfigError, DataError, TunewiseError
@@ -26,6 +25,7 @@ from tunewise.files import sync, temporary_file
 from tunewise.json_text import to_json
 from tunewise.predict import Predictor, load, usable_prompts
 from tunewise.runs.folder import CONFIG_FILE
+from tunewise.runs.model import read_finished
 from tunewise.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def predict_file(
     # The configuration of a run says how it reads rows; a model is loaded for that.
     predictor = None if is_run else load(run)
     if bad_rows == "stop" and source.is_file():  # a pipe is read once, so checked on the way
-        task = predictor.config.task if predictor else make_config(run / CONFIG_FILE).task
+        task = predictor.config.task if predictor else read_finished(run).task
         _check_rows(source, task, key)
     predictor = predictor or load(run)
     unusable = UnusableRows()

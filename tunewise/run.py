@@ -35,6 +35,7 @@ from tunewise.runs.interrupts import stop_requests
 from tunewise.runs.lengthen import keeps_checkpoint
 from tunewise.runs.memo import Shared
 from tunewise.runs.model import adapted_model
+from tunewise.runs.opening import opening_lines
 from tunewise.runs.origin import kept_data
 from tunewise.runs.predict_split import predict_test, validate_model
 from tunewise.runs.predictions import check_metrics
@@ -122,6 +123,7 @@ def run(
         from_main(begin_or_resume, prepared, data, folder)
         result = from_main(read_result, folder)
         if result is None:
+            progress.begins(opening_lines(prepared, model, data))
             frozen = Stopwatch()
             with frozen:
                 prepared = main_first(add_frozen_states, prepared, model)

@@ -58,11 +58,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a folder that is no model": (["params", "--model", "."], "config.json"),
     "a missing data folder": (
         ["run", "--model", "TINY", "--task", "sick", "--data", "none"],
-        "none/sick",
+        "--data none: no such folder",
     ),
     "a dry run of a missing data folder": (
         ["run", "--model", "TINY", "--task", "sick", "--data", "none", "--dry-run"],
-        "none/sick",
+        "--data none: no such folder",
     ),
     "a missing split": (
         ["run", "--model", "TINY", "--task", "sick", "--data", "DATA"],

@@ -7,13 +7,27 @@ from typing import Annotated
 
 import typer
 
-from tunewise.cli.options import ConfigWords, Data, Json, MethodKind, Model, TaskName, split_words
+from tunewise.cli.options import (
+    ConfigWords,
+    Data,
+    Json,
+    MethodKind,
+    Model,
+    Target,
+    TaskName,
+    Texts,
+    configure,
+    refuse_unused_data,
+    split_words,
+)
 from tunewise.errors import ConfigError, nearest
 from tunewise.json_text import to_json
 
 
 def params(
     words: ConfigWords = None,
+    target: Target = None,
+    text: Texts = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -23,12 +37,12 @@ def params(
 
     Without a task the model is a language model; a classification task gives it a label layer.
     """
-    path, overrides = split_words(words)
-    from tunewise.config import make_config
+    given = split_words(words)
     from tunewise.runs.parameters import count_parameters
 
-    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
-    names_task = task or path or any(word.startswith("task") for word in overrides)
+    config, _ = configure(given, {"model": model, "task": task, "method": method}, target, text)
+    has_fields = any(word.startswith("task") for word in given.fields)
+    names_task = task or given.file or given.table or has_fields
     counts = count_parameters(config, config.task if names_task else None)
     if as_json:
         print(counts.model_dump_json())
@@ -38,7 +52,10 @@ def params(
 
 
 def estimate(
+    context: typer.Context,
     words: ConfigWords = None,
+    target: Target = None,
+    text: Texts = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -46,12 +63,12 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Estimate a run's memory and time, here and on some GPUs, without reading weights."""
-    path, overrides = split_words(words)
+    given = split_words(words)
     from tunewise.cli import show
-    from tunewise.config import make_config
     from tunewise.estimate.survey import survey
 
-    config = make_config(path, {"model": model, "task": task, "method": method}, overrides)
+    config, _ = configure(given, {"model": model, "task": task, "method": method}, target, text)
+    refuse_unused_data(context, data, [config.task])
     surveyed = survey(config, data)
     if as_json:
         print(to_json({**asdict(surveyed), "advice": surveyed.advice}))

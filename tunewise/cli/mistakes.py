@@ -8,6 +8,8 @@ from pathlib import Path
 import typer
 
 from tunewise.config import RunConfig
+from tunewise.data.rows import OTHER_KINDS, SUFFIXES, suffix_of
+from tunewise.errors import first_of, nearest
 from tunewise.field_names import places_of
 from tunewise.methods import METHODS
 from tunewise.models.catalog import KNOWN_MODELS
@@ -15,13 +17,25 @@ from tunewise.runs.folder import CONFIG_FILE
 from tunewise.studies.study import Study
 from tunewise.tasks.named import task_names
 
+OTHER_COMMANDS = {
+    "run": ("train", "finetune", "fit", "tune", "sft", "evaluate", "eval"),
+    "study": ("sweep", "grid", "search", "benchmark", "studies"),
+    "report": ("plot", "show", "results", "summary", "compare"),
+    "predict": ("inference", "infer", "classify", "test", "label"),
+    "generate": ("complete", "sample", "write", "prompt", "ask"),
+    "export": ("save", "merge", "convert", "push"),
+    "list": ("ls", "models", "tasks", "methods", "runs"),
+    "params": ("count", "parameters", "size"),
+    "estimate": ("memory", "cost", "plan"),
+}
+"""Names of other programs' commands, by the name here."""
 MAX_FIELDS = 3
 """Most fields that are named."""
 
 
 def explain_word(word: str) -> str:
     """Return what is wrong with a word that is no `key=value` and no file, and what was meant."""
-    problem = f"{word!r} is neither key=value, without spaces, nor a configuration file"
+    problem = f"{word!r} is neither key=value, without spaces, nor a configuration file or table"
     key, colon, value = word.partition(":")
     if colon and all(part.isidentifier() for part in key.split(".")):
         return f"{problem}; write {key}={value.strip() or 'VALUE'}"
@@ -29,16 +43,42 @@ def explain_word(word: str) -> str:
         if word in names:
             return f"{problem}; write --{option} {word}"
     if (Path(word) / CONFIG_FILE).is_file():
-        return f"{problem}; the configuration of this run is {Path(word) / CONFIG_FILE}"
+        return (
+            f"{problem}, but the folder of a run: --out {word} --resume goes on with it, and "
+            f"{Path(word) / CONFIG_FILE} repeats it"
+        )
+    if Path(word).is_dir():
+        tables = [path for path in sorted(Path(word).iterdir()) if suffix_of(path) in SUFFIXES]
+        some = f"name one of its tables: {first_of(map(str, tables))}" if tables else "has no table"
+        return f"{word}: a folder without a file for each split (train, validation, test); {some}"
     if places := places_of(RunConfig, word.rpartition(".")[2]):
         return f"{problem}; write {places[0]}=VALUE"
     return problem
+
+
+def _explain_command(message: str, context: typer.Context) -> str:
+    """Return the command that was meant by a word that is none."""
+    word, commands = message.split("'")[1], getattr(context.command, "commands", {})
+    problem = f"no command {word!r}"
+    is_configuration = word.endswith((".yaml", ".yml"))
+    if is_configuration or suffix_of(Path(word)) in (*SUFFIXES, *OTHER_KINDS):
+        target = "" if is_configuration else " --target COLUMN"
+        return f"{problem}; write: tunewise run {word}{target}"
+    plain = word.lower().replace("-", "").replace("_", "")
+    if ours := next((name for name, others in OTHER_COMMANDS.items() if plain in others), None):
+        return f"{problem}; did you mean `tunewise {ours}`?"
+    return f"{problem}; {nearest(word, commands)}"
 
 
 def explain_option(error: typer.TyperException) -> str:
     """Return what is wrong with the words and options of a command, and what was meant."""
     context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
     message = error.format_message()
+    if context is not None and message.startswith("No such command"):
+        return _explain_command(message, context)
+    purpose = getattr(getattr(error, "param", None), "help", None)
+    if message.startswith("Missing") and purpose:
+        return f"{message.rstrip('.')}: {purpose}"
     if context is None or not option or not message.startswith("No such option"):
         return message
     if not any(parameter.name == "words" for parameter in context.command.params):

@@ -11,8 +11,12 @@ from tunewise.cli.options import (
     Data,
     MethodKind,
     Model,
+    Target,
     TaskName,
+    Texts,
+    configure,
     only_given,
+    refuse_unused_data,
     split_words,
 )
 from tunewise.errors import ConfigError
@@ -21,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(
+    context: typer.Context,
     words: ConfigWords = None,
+    target: Target = None,
+    text: Texts = None,
     model: Model = None,
     task: TaskName = None,
     method: MethodKind = None,
@@ -37,11 +44,10 @@ def run(
     ] = False,
 ) -> None:
     """Train and evaluate one set-up. With no argument: the embedded model, task and LoRA."""
-    path, overrides = split_words(words)
+    given = split_words(words)
     from rich.console import Console
 
     from tunewise.cli import show
-    from tunewise.config import make_config
     from tunewise.run import run as run_config
     from tunewise.runs.dry_run import dry_run as examples_and_lengths
     from tunewise.runs.folder import CONFIG_FILE
@@ -49,17 +55,20 @@ def run(
     from tunewise.runs.progress import Progress
     from tunewise.training.parallel import is_main
 
-    fields = only_given(model=model, task=task, method=method)
-    if resume and out is not None and path is None:
+    options = only_given(model=model, task=task, method=method)
+    if resume and out is not None and given.file is None and given.table is None:
         kept = out / CONFIG_FILE  # the run in `out`, as it was configured, with any fields changed
         if kept.is_file():
-            path = kept
-        elif not (words or fields):
+            given = given._replace(file=kept)
+        elif not (words or options):
             raise ConfigError(f"--resume: no run in {out} ({kept} is not there)")
         else:
             logger.warning("--resume: no run in %s, so a new one begins", out)
-    config = make_config(path, fields, overrides)
+    config, reason = configure(given, options, target, text)
+    refuse_unused_data(context, data, [config.task])
     console = Console(quiet=not is_main())
+    if reason is not None:
+        console.print(reason, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         data = data or (kept_data(out) if resume else None)
         show.print_dry_run(*examples_and_lengths(config, data), console)
@@ -70,6 +79,7 @@ def run(
 
 
 def study(
+    context: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="STUDY.yaml", help="the study; see docs/studies.md")
     ],
@@ -104,6 +114,7 @@ def study(
     if num_launched() > 1:
         raise ConfigError("study: start it as one process; --jobs says how many it may start")
     plan = read_study(file, words or [])
+    refuse_unused_data(context, data, [cell.config.task for cell in plan.cells()])
     folder = out or Path("runs") / plan.name
     open_folder(folder, resume)
     data = data or (kept_data(folder) if resume else None)

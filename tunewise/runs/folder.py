@@ -9,7 +9,7 @@ from traceback import format_exception
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunewise.errors import ConfigError, TunewiseError
+from tunewise.errors import ConfigError, TunewiseError, nearest
 from tunewise.files import naming_the_file, write_whole
 from tunewise.json_text import to_json
 from tunewise.metrics import Prediction
@@ -171,6 +171,16 @@ def read_result(folder: Path) -> Result | None:
         return None
     with _written_by_a_run(path):
         return Result.model_validate_json(path.read_bytes())
+
+
+def refuse_missing_run(folder: Path) -> None:
+    """Raise ConfigError if a name can only be that of a run that is not there, and no hub id."""
+    if folder.exists():
+        return
+    others = sorted(path.parent.name for path in folder.parent.glob(f"*/{CONFIG_FILE}"))
+    if folder.parent.name == "runs" or (others and folder.parent != Path()):
+        hint = nearest(folder.name, others) if others else "`tunewise list runs` shows those here"
+        raise ConfigError(f"{folder}: no such folder; {hint}")
 
 
 def unfinished(folder: Path) -> ConfigError:

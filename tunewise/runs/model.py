@@ -125,12 +125,11 @@ def load_trained(folder: Path) -> TrainedRun:
     return trained
 
 
-def read_trained(folder: Path) -> TrainedRun:
-    """Return the configuration, model and tokenizer of a finished run, with weights as stored.
+def read_finished(folder: Path) -> RunConfig:
+    """Return the configuration of a run that has finished.
 
     Raises:
         ConfigError: if the folder is not that of a run, or the run has not finished.
-        ModelError: if its weights cannot be read.
     """
     config = make_config(folder / CONFIG_FILE)
     weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
@@ -138,6 +137,17 @@ def read_trained(folder: Path) -> TrainedRun:
     goes_on = (folder / CHECKPOINT_FOLDER).exists() or not weights.exists()
     if goes_on and read_result(folder) is None:
         raise unfinished(folder)
+    return config
+
+
+def read_trained(folder: Path) -> TrainedRun:
+    """Return the configuration, model and tokenizer of a finished run, with weights as stored.
+
+    Raises:
+        ConfigError: if the folder is not that of a run, or the run has not finished.
+        ModelError: if its weights cannot be read.
+    """
+    config = read_finished(folder)
     if config.method.trains_everything:
         tokenizer = Tokenizer.load(folder / MODEL_FOLDER)
         labels = config.task.label_names

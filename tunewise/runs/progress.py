@@ -43,6 +43,11 @@ class Progress:
                 tell_how_to_go_on(["run", "--out", str(folder), "--resume"])
             raise
 
+    def begins(self, lines: Sequence[str]) -> None:
+        """Show what is trained, on what."""
+        for line in lines:
+            self._print(line)
+
     @contextmanager
     def updates(self, total: int) -> Iterator[None]:
         """Show the progress of `total` updates while the block lasts."""
@@ -78,7 +83,7 @@ class Progress:
 
     def _print(self, line: str) -> None:
         if self._console is not None:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def tell_how_to_go_on(words: Sequence[str]) -> None:

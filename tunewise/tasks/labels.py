@@ -122,13 +122,14 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return ordered
 
 
-def refuse_scores(counts: Mapping[str, int], where: str) -> None:
+def refuse_scores(counts: Mapping[str, int], where: str, setting: str = "task.label") -> None:
     """Raise DataError if labels are numbers to be predicted, or ids: (nearly) each row has another.
 
     A few classes of fractions, such as 0.5 and 1.5 stars, are labels if they repeat.
 
     Args:
         counts: number of rows of each label.
+        setting: what names the column of labels.
     """
     num_rows, num_labels = sum(counts.values()), len(counts)
     are_numbers = all(NUMBER.fullmatch(label) for label in counts)
@@ -139,7 +140,7 @@ def refuse_scores(counts: Mapping[str, int], where: str) -> None:
         raise DataError(
             f"{where}: {num_labels} different labels in {num_rows} rows ({some}): numbers to be "
             "predicted, or ids? tunewise classifies; make a few classes, such as low and high, "
-            "name the column of labels with task.label, or list them in task.labels"
+            f"name the column of labels with {setting}, or list them in task.labels"
         )
 
 

@@ -225,6 +225,11 @@ class Task(Settings):
             f"task.path the rows themselves: task.path={data}"
         )
 
+    @property
+    def is_in_data_folder(self) -> bool:
+        """Whether the data folder is searched for its rows."""
+        return self.path is None and self.name != POCKET_REVIEWS
+
     def read(self, row: Row, column: str) -> str:
         """Return a column's text as the task reads it.
 

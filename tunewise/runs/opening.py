@@ -1,0 +1,35 @@
+"""The opening lines of a run: what is trained, on what."""
+
+from pathlib import Path
+
+from tunewise.errors import first_of
+from tunewise.models import LanguageModel
+from tunewise.runs.prepare import Prepared
+
+USES = {"train": "to train on", "validation": "to validate with", "test": "to test with"}
+
+
+def opening_lines(prepared: Prepared, model: LanguageModel, data: Path | None) -> list[str]:
+    """Return two lines: the rows, splits and labels of a run; its model, method and length.
+
+    Args:
+        model: the adapted model.
+        data: the data folder.
+    """
+    config, task = prepared.config, prepared.config.task
+    sizes = [f"{len(rows):,} {USES[split]}" for split, rows in prepared.examples.items()]
+    own = set(task.source(data).splits)
+    if task.train_size is not None:
+        own.discard("validation")
+    made = [split for split in prepared.examples if split not in own]
+    split_off = f" ({' and '.join(made)} split off here)" if made else ""
+    labels = f"; labels: {first_of(task.label_names)}" if task.label_names else ""
+    where = f" {task.path}" if task.path is not None else ""
+    total, trainable = model.count_parameters()
+    epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
+    return [
+        f"task {task.name}, {task.kind}{where}: {', '.join(sizes)}{split_off}{labels}",
+        f"model {config.model}, {total:,} parameters: {config.method.kind} trains {trainable:,} "
+        f"({100 * trainable / total:.3g} %), {epochs} at learning rate "
+        f"{config.train.learning_rate:g}",
+    ]
