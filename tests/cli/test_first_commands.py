@@ -34,6 +34,7 @@ def files(tmp_path: Path) -> Path:
             "stars": 4 - number % 4,
             "day": f"2020-01-{number % 28 + 1:02}",
             "price": number * 1.37,
+            "age": 20 + number % 21,
             "user": f"user{number}",
             "country": "DE",
         }
@@ -137,6 +138,7 @@ MISTAKES = {
     "run reviews.csv --target nr": "40 different labels in 40 rows (0, 1, 2, ...)",
     "run reviews.csv --target price": "numbers to be predicted, or ids?",
     "run reviews.csv --target user": "40 values in 40 rows, so they are keys or names",
+    "run reviews.csv --target age": "numbers to be predicted, or ids?|a quantity?",
     "run reviews.csv --target country": "every row has 'DE', so there is nothing to learn",
     "run 'two texts.csv' --target y": "several columns may be the text (head, tail); name it with "
     "--text head, or give several: --text head --text tail",

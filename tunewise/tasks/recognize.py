@@ -18,6 +18,8 @@ TEXT_NAMES = ("text", "sentence", "review", "content", "body", "message", "quest
 """Names of the column with the text, the most usual first; used where several hold texts."""
 LONGEST = 3
 """How many times as long as the others' a column's texts are if it is clearly the text."""
+MAX_NUMBERS = 20
+"""Most different numbers that are taken for classes."""
 MIN_WORDS = 3
 """Mean number of words from which values are texts, and not names or keys."""
 
@@ -125,7 +127,7 @@ def _kind_of_answer(path: Path, rows: Sequence[Row], target: str) -> str:
             "another column"
         )
     are_numbers = all(NUMBER.fullmatch(value) for value in counts)
-    num_words = sum(len(value.split()) * count for value, count in counts.items()) / num_rows
+    num_words = sum(_count_words(value) * count for value, count in counts.items()) / num_rows
     if 2 * len(counts) > num_rows > 2 and not are_numbers:
         if num_words >= MIN_WORDS:
             return "generation"
@@ -135,7 +137,18 @@ def _kind_of_answer(path: Path, rows: Sequence[Row], target: str) -> str:
                 "not labels; name another column, or add task.kind=generation to have them written"
             )
     refuse_scores(counts, where, "--target")
+    if are_numbers and len(counts) > MAX_NUMBERS:
+        raise DataError(
+            f"{where}: {len(counts)} different numbers in {num_rows} rows: a quantity? tunewise "
+            "classifies; make a few classes, such as low and high, or add task.kind=classification "
+            "if each number is a class"
+        )
     return "classification"
+
+
+def _count_words(text: str) -> int:
+    """Return the number of words; in writing without spaces, such as Chinese, of characters."""
+    return len(text.split()) + sum(character > "\u2e80" for character in text)
 
 
 def _text_column(path: Path, rows: Sequence[Row], names: Sequence[str]) -> str:
