@@ -35,6 +35,8 @@ class RunConfig(Settings):
     """A name of the catalogue, or a kind of task with a path."""
     method: AnyMethod = Field(default=DEFAULT_METHOD, validate_default=True)
     """The method: which weights are trained."""
+    from_: Path | None = Field(default=None, alias="from")
+    """The folder of another run, whose trained weights this one begins with."""
     train: TrainConfig = Field(default=TrainConfig(), validate_default=True)
     """Settings of training."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -49,6 +51,11 @@ class RunConfig(Settings):
     @classmethod
     def _method_by_kind(cls, value: Any) -> Any:
         return method_settings(value)
+
+    @field_validator("from_")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
 
     @field_validator("train")
     @classmethod

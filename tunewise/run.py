@@ -17,6 +17,7 @@ from tunewise.estimate import estimate_run, warn_of_memory
 from tunewise.memory import reset_peak_bytes
 from tunewise.metrics import METRICS, Prediction
 from tunewise.models import LanguageModel
+from tunewise.runs.begin_from import beginning_model
 from tunewise.runs.finish import finish
 from tunewise.runs.folder import (
     METRICS_FILE,
@@ -34,7 +35,6 @@ from tunewise.runs.frozen_states import add_frozen_states
 from tunewise.runs.interrupts import stop_requests
 from tunewise.runs.lengthen import keeps_checkpoint
 from tunewise.runs.memo import Shared
-from tunewise.runs.model import adapted_model
 from tunewise.runs.opening import opening_lines
 from tunewise.runs.origin import kept_data
 from tunewise.runs.predict_split import predict_test, validate_model
@@ -82,7 +82,9 @@ def run(
     progress: Progress | None = None,
     shared: Shared | None = None,
     read_test: bool = True,
+    keep_weights: bool = True,
     resume: bool = False,
+    repeats: Path | None = None,
 ) -> RunRecord:
     """Train, evaluate and keep one set-up; return its record.
 
@@ -96,8 +98,10 @@ def run(
         shared: what other runs of this process have read.
         read_test: whether the test split is read; not for a candidate that is only compared on
             validation data.
+        keep_weights: whether the trained weights are in the folder when the run has finished.
         resume: continue from the folder's last checkpoint, to the same result as without a stop;
             with more epochs, see `lengthen`.
+        repeats: the folder of a run that this one repeats: it is said whether the rows are as then.
 
     Raises:
         TunewiseError: if the configuration, the model or the data cannot be used, or are not those
@@ -123,7 +127,7 @@ def run(
         from_main(begin_or_resume, prepared, data, folder)
         result = from_main(read_result, folder)
         if result is None:
-            progress.begins(opening_lines(prepared, model, data))
+            progress.begins(opening_lines(prepared, model, data, config.from_ or repeats))
             frozen = Stopwatch()
             with frozen:
                 prepared = main_first(add_frozen_states, prepared, model)
@@ -145,6 +149,7 @@ def run(
                     frozen_seconds=frozen.seconds,
                     evaluation_seconds=trained.evaluation.seconds,
                     version=tunewise.__version__,
+                    keep_weights=keep_weights,
                 )
                 tracking.send_metrics("test", result.metrics.get("test", {}), len(trained.steps))
         predictions = read_predictions(folder / PREDICTIONS_FILE)
@@ -155,7 +160,7 @@ def _make_model(prepared: Prepared) -> LanguageModel:
     """Return the adapted model on its device, ready to be trained."""
     config = prepared.config
     torch.manual_seed(config.seed)  # dropout draws from the global source
-    model = adapted_model(config, prepared.source, prepared.tokenizer)
+    model = beginning_model(config, prepared.source, prepared.tokenizer)
     config.method.say_origin(config.model, config.task.label_names)
     model.set_precision(choose_dtype(config.train.precision, prepared.device))
     model.to(prepared.device)

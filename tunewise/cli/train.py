@@ -36,6 +36,12 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="new folder for the run; default: runs/NAME")
     ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="begin with this finished run's weights and settings"
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show examples, lengths and labels, and stop")
     ] = False,
@@ -50,12 +56,20 @@ def run(
     from tunewise.cli import show
     from tunewise.run import run as run_config
     from tunewise.runs.dry_run import dry_run as examples_and_lengths
-    from tunewise.runs.folder import CONFIG_FILE
+    from tunewise.runs.folder import CONFIG_FILE, refuse_missing_run
     from tunewise.runs.origin import kept_data
     from tunewise.runs.progress import Progress
     from tunewise.training.parallel import is_main
 
     options = only_given(model=model, task=task, method=method)
+    if from_run is not None:
+        refuse_missing_run(from_run)
+        if not (from_run / CONFIG_FILE).is_file():
+            raise ConfigError(f"--from {from_run}: not the folder of a run: no {CONFIG_FILE} there")
+        given = given._replace(
+            file=given.file or from_run / CONFIG_FILE, fields=[*given.fields, f"from={from_run}"]
+        )
+        data = data or (kept_data(from_run) if task is None else None)
     if resume and out is not None and given.file is None and given.table is None:
         kept = out / CONFIG_FILE  # the run in `out`, as it was configured, with any fields changed
         if kept.is_file():
@@ -73,7 +87,8 @@ def run(
         data = data or (kept_data(out) if resume else None)
         show.print_dry_run(*examples_and_lengths(config, data), console)
         return
-    record = run_config(config, data, out, Progress(console), resume=resume)
+    repeats = given.file.parent if given.file is not None and not resume else None
+    record = run_config(config, data, out, Progress(console), resume=resume, repeats=repeats)
     show.print_samples(record.predictions, console)
     show.print_result(record.result, record.folder, console)
 

@@ -114,7 +114,7 @@ def _texts(
         e.target.strip() for e in examples
     ]
     origin = read_origin(folder)  # runs of earlier versions have none
-    if not same or (origin and origin.changed_split({"test": hash_examples(examples)})):
+    if not same or (origin and origin.changed_splits({"test": hash_examples(examples)})):
         logger.warning("the texts of the test rows are not shown: the rows are others now")
         return {}
     return {example.id: _text_of(example) for example in examples}

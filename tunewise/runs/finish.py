@@ -9,6 +9,7 @@ import torch
 
 from tunewise.config import RunConfig
 from tunewise.data.encode import EncodedSplit
+from tunewise.data.example import Example
 from tunewise.device import describe
 from tunewise.memory import peak_bytes
 from tunewise.metrics import METRICS, Prediction, interval
@@ -21,6 +22,7 @@ from tunewise.runs.folder import (
 )
 from tunewise.runs.lengthen import clear_checkpoints
 from tunewise.runs.model import save_trained
+from tunewise.runs.origin import hash_examples
 from tunewise.runs.predictions import compute
 from tunewise.runs.prepare import Prepared
 from tunewise.runs.result import (
@@ -54,6 +56,7 @@ def finish(
     frozen_seconds: float,
     evaluation_seconds: float,
     version: str,
+    keep_weights: bool,
 ) -> Result:
     """Write the files of a finished run, delete its checkpoints, and return its result.
 
@@ -63,10 +66,12 @@ def finish(
         frozen_seconds: time spent on the output of frozen blocks.
         evaluation_seconds: time spent on all evaluations.
         version: the version of this package.
+        keep_weights: whether the trained weights are written.
     """
     config, device, predictions = prepared.config, prepared.device, tested or ()
     write_predictions(folder / PREDICTIONS_FILE, predictions)
-    save_trained(model, config, folder, prepared.tokenizer)
+    if keep_weights:
+        save_trained(model, config, folder, prepared.tokenizer)
     metrics = {"validation": best.metrics}
     if tested is not None:
         metrics["test"] = compute(config.task.metrics, tested)
@@ -79,7 +84,7 @@ def finish(
         config=config,
         parameters=Parameters(total=total, trainable=trainable, percent=100 * trainable / total),
         data={
-            split: _split_size(encoded, len(prepared.examples[split]))
+            split: _split_size(encoded, prepared.examples[split])
             for split, encoded in prepared.encoded.items()
         },
         metrics=metrics,
@@ -139,11 +144,12 @@ def _seconds_per_epoch(steps: Sequence[Step]) -> list[float]:
     return seconds
 
 
-def _split_size(encoded: EncodedSplit, num_examples: int) -> SplitSize:
+def _split_size(encoded: EncodedSplit, examples: Sequence[Example]) -> SplitSize:
     return SplitSize(
-        examples=num_examples,
+        examples=len(examples),
         sequences=len(encoded.sequences),
         tokens=sum(len(sequence.ids) for sequence in encoded.sequences),
         truncated=encoded.num_truncated,
         tokens_cut=encoded.num_tokens_cut,
+        hash=hash_examples(examples),
     )

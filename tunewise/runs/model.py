@@ -2,16 +2,18 @@
 
 import json
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
-from tunewise.errors import ModelError
+from tunewise.errors import ConfigError, ModelError
 from tunewise.files import naming_the_file
 from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
@@ -65,13 +67,13 @@ def adapted_model(
         model = load_model(source, head=False)
         model.use_label_head(len(labels), generator)
     else:
-        model = load_classifier(source, _labels_of(config.task), generator)
+        model = load_classifier(source, labels_of(config.task), generator)
     _check_vocabulary(tokenizer, model, source)
     config.method.adapt(model, generator, tokenizer)
     return model
 
 
-def _labels_of(task: Task) -> dict[str, str]:
+def labels_of(task: Task) -> dict[str, str]:
     """Return each label of a task as it is in the rows, and its name."""
     known = task.labels if isinstance(task, Classification) else None
     return known or {name: name for name in task.label_names or ()}
@@ -129,7 +131,8 @@ def read_finished(folder: Path) -> RunConfig:
     """Return the configuration of a run that has finished.
 
     Raises:
-        ConfigError: if the folder is not that of a run, or the run has not finished.
+        ConfigError: if the folder is not that of a run, or the run has not finished, or its weights
+            were not kept.
     """
     config = make_config(folder / CONFIG_FILE)
     weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
@@ -137,6 +140,11 @@ def read_finished(folder: Path) -> RunConfig:
     goes_on = (folder / CHECKPOINT_FOLDER).exists() or not weights.exists()
     if goes_on and read_result(folder) is None:
         raise unfinished(folder)
+    if not weights.exists():
+        raise ConfigError(
+            f"{folder}: has no {weights.relative_to(folder)}; a candidate of a study keeps its "
+            "weights only with keep_candidates: true in the study"
+        )
     return config
 
 
@@ -158,7 +166,7 @@ def read_trained(folder: Path) -> TrainedRun:
         source = _find_base(config, folder)
         tokenizer = Tokenizer.load(source)
         model = adapted_model(config, source, tokenizer, is_trained=True)
-        _read_adapter(model, folder / ADAPTER_FILE)
+        copy_tensors(read_tensors(folder / ADAPTER_FILE), model, folder / ADAPTER_FILE)
         _check_base(model, folder / ADAPTER_FILE)
     return TrainedRun(config, model.eval(), tokenizer)
 
@@ -186,14 +194,19 @@ def _base_of(model: LanguageModel) -> str:
 
 def _check_base(model: LanguageModel, path: Path) -> None:
     """Warn if the weights that an adapter was trained on are not those that it is read into."""
-    trained_on = _trained_on(path)
-    if trained_on and trained_on != _base_of(model):
+    if not is_base_of(path, model):
         logger.warning(
             "%s: the weights in %s are not those that it was trained on: they have changed since, "
             "and so do the answers",
             path,
             model.source,
         )
+
+
+def is_base_of(path: Path, model: LanguageModel) -> bool:
+    """Return whether an adapter was trained on a model's weights, as far as its file says."""
+    trained_on = _trained_on(path)
+    return not trained_on or trained_on == _base_of(model)
 
 
 def _trained_on(path: Path) -> str | None:
@@ -219,9 +232,19 @@ def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, source: Path) 
 
 
 @torch.no_grad()
-def _read_adapter(model: LanguageModel, path: Path) -> None:
-    tensors = read_tensors(path)
-    trained = dict(model.trainable())
+def copy_tensors(
+    tensors: Mapping[str, Tensor], model: LanguageModel, path: Path, fresh: Collection[str] = ()
+) -> None:
+    """Put trained weights into a model that a method has adapted.
+
+    Args:
+        path: the file that they are from, for errors.
+        fresh: names of parameters that keep the values they have.
+
+    Raises:
+        ModelError: if they are not the weights that the model trains.
+    """
+    trained = {name: p for name, p in model.trainable() if name not in fresh}
     if unlike := sorted(tensors.keys() ^ trained.keys()):
         raise ModelError(f"{path}: tensor {unlike[0]!r} is missing or unexpected")
     for name, parameter in trained.items():

@@ -4,17 +4,21 @@ from pathlib import Path
 
 from tunewise.errors import first_of
 from tunewise.models import LanguageModel
+from tunewise.runs.origin import origin_of, read_origin
 from tunewise.runs.prepare import Prepared
 
 USES = {"train": "to train on", "validation": "to validate with", "test": "to test with"}
 
 
-def opening_lines(prepared: Prepared, model: LanguageModel, data: Path | None) -> list[str]:
+def opening_lines(
+    prepared: Prepared, model: LanguageModel, data: Path | None, former: Path | None
+) -> list[str]:
     """Return two lines: the rows, splits and labels of a run; its model, method and length.
 
     Args:
         model: the adapted model.
         data: the data folder.
+        former: the folder of a run before this one; another line says if the rows are as then.
     """
     config, task = prepared.config, prepared.config.task
     sizes = [f"{len(rows):,} {USES[split]}" for split, rows in prepared.examples.items()]
@@ -27,9 +31,18 @@ def opening_lines(prepared: Prepared, model: LanguageModel, data: Path | None) -
     where = f" {task.path}" if task.path is not None else ""
     total, trainable = model.count_parameters()
     epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
-    return [
+    lines = [
         f"task {task.name}, {task.kind}{where}: {', '.join(sizes)}{split_off}{labels}",
         f"model {config.model}, {total:,} parameters: {config.method.kind} trains {trainable:,} "
         f"({100 * trainable / total:.3g} %), {epochs} at learning rate "
         f"{config.train.learning_rate:g}",
     ]
+    kept = None if former is None else read_origin(former)
+    if kept is not None:
+        changed = kept.changed_splits(origin_of(data, prepared.examples).rows)
+        lines.append(
+            f"rows differ from those of {former}: {', '.join(changed)}"
+            if changed
+            else f"rows as in {former}"
+        )
+    return lines

@@ -23,9 +23,9 @@ class Origin(Settings):
     rows: dict[Split, str] = Field(default={})
     """A hash of each split's examples; none for a study, whose runs have their own."""
 
-    def changed_split(self, rows: Mapping[Split, str]) -> Split | None:
-        """Return the first split whose examples are not those that were kept, if there is one."""
-        return next((s for s in rows if self.rows.get(s, rows[s]) != rows[s]), None)
+    def changed_splits(self, rows: Mapping[Split, str]) -> list[Split]:
+        """Return the splits whose examples are not those that were kept."""
+        return [split for split in rows if self.rows.get(split, rows[split]) != rows[split]]
 
 
 def origin_of(data: Path | None, examples: Mapping[Split, Sequence[Example]]) -> Origin:

@@ -95,6 +95,8 @@ class SplitSize(Record):
     """Examples that lost tokens to max_length."""
     tokens_cut: int
     """Tokens that they lost."""
+    hash: str = ""
+    """A hash of the examples, as in origin.json; none in results of earlier versions."""
 
 
 class ClassScores(Record):

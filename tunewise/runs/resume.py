@@ -62,8 +62,9 @@ def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None
         as_long = with_length_of(there, here)
         difference = _difference(there, here if as_long == there else as_long)
         raise ConfigError(
-            f"--resume: {folder} was started with {difference}; --resume with "
-            "nothing but --out continues it, and another --out begins a new run"
+            f"--resume: {folder} was started with {difference}; --resume with nothing but --out "
+            f"continues it, another --out begins a new run (from its weights: --from {folder}, "
+            "once it has finished)"
         )
     is_known = _check_origin(origin, folder, must_agree=not same_length)
     if not same_length:
@@ -84,7 +85,7 @@ def _check_origin(origin: Origin, folder: Path, must_agree: bool) -> bool:
         ConfigError: if they are others, and the run is to go on.
     """
     kept = read_origin(folder)
-    split = None if kept is None else kept.changed_split(origin.rows)
+    split = next(iter(kept.changed_splits(origin.rows)), None) if kept else None
     if split is None:
         return kept is not None
     problem = f"the {split} rows are not those that {folder} was started with"

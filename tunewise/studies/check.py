@@ -171,8 +171,8 @@ def _compare_with_earlier(trials: Sequence[Trial], data: Path | None, shared: Sh
             if key not in hashes:
                 hashes[key] = hash_examples(read_examples(task, split, data, shared))
         rows = {split: hashes[key] for split, key in keys.items()}
-        if (changed := origin.changed_split(rows)) is not None:
+        if changed := origin.changed_splits(rows):
             raise ConfigError(
-                f"the {changed} rows are not those that {trial.folder} was started with; bring "
+                f"the {changed[0]} rows are not those that {trial.folder} was started with; bring "
                 "them back, or begin the study anew with another --out"
             )

@@ -174,6 +174,7 @@ def run_trial(
             progress,
             shared,
             read_test=not trial.is_candidate,
+            keep_weights=trial.keeps_weights,
             resume=True,
         )
     except (TunewiseError, RuntimeError, MemoryError) as error:

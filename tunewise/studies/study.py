@@ -108,6 +108,8 @@ class Study(Settings):
     """A grid of candidates, the same for each cell; the best on validation data is used."""
     search: Search | None = None
     """In place of `tune`: candidates chosen by Optuna."""
+    keep_candidates: bool = False
+    """Whether candidates keep their trained weights; the winner's runs always do."""
     seeds: int = Field(default=1, gt=0)
     """Number of runs of each cell, with the seeds base.seed, base.seed + 1, ..."""
     cost: Cost = "trainable"

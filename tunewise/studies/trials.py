@@ -44,6 +44,8 @@ class Trial:
     config: RunConfig
     folder: Path
     is_candidate: bool
+    keeps_weights: bool = True
+    """Whether its trained weights are kept when it has finished."""
     status: Status = "open"
     value: float = math.nan
     """Best validation value of the metric that chooses; nan unless finished."""
@@ -83,7 +85,8 @@ def new_candidate(study: Study, cell: Cell, overrides: Overrides, folder: Path) 
     title = f"{cell.name}, {name}"
     config = study.config(cell.name, cell.overrides, overrides)
     place = folder / RUNS_FOLDER / folder_name(f"try_{title}", config)
-    return Trial(title, name, overrides, config, place, is_candidate=True)
+    keeps = study.keep_candidates
+    return Trial(title, name, overrides, config, place, is_candidate=True, keeps_weights=keeps)
 
 
 def seeds_of(study: Study, cell: Cell, folder: Path) -> list[Trial]:

@@ -206,7 +206,11 @@ class Task(Settings):
         """
         if self.path is not None:
             if not os.path.exists(self.path):  # pathlib's fails on too long a name
-                raise DataError(f"task.path: {self.path}: no such file or folder")
+                raise DataError(
+                    f"task.path: {self.path}: no such file or folder; a path is taken from the "
+                    "folder in which a command is given, and kept whole: task.path=PLACE says "
+                    "where the rows are now"
+                )
             return local_source(self.path)
         if self.name == POCKET_REVIEWS:
             return Source(self.name, {split: partial(_pocket_reviews, split) for split in SPLITS})
