@@ -68,6 +68,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean X? " if a known name is close to this one, and all known names."""
     names = list(known)
     same = [known for known in names if known.casefold() == name.casefold()]
-    close = same or difflib.get_close_matches(name, names, n=1)
+    close = same or difflib.get_close_matches(name, names, n=1) or _beginnings(name, names)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
+
+
+def _beginnings(name: str, known: Iterable[str]) -> list[str]:
+    """Return the longest known name that a name begins with: `lora` of `lora-rank-8`."""
+    return sorted((k for k in known if len(k) > 2 and name.startswith(k)), key=len)[-1:]

@@ -17,8 +17,8 @@ from tunewise.cli.options import (
     TaskName,
     Texts,
     configure,
-    refuse_unused_data,
     split_words,
+    used_data,
 )
 from tunewise.errors import ConfigError, nearest
 from tunewise.json_text import to_json
@@ -68,7 +68,7 @@ def estimate(
     from tunewise.estimate.survey import survey
 
     config, _ = configure(given, {"model": model, "task": task, "method": method}, target, text)
-    refuse_unused_data(context, data, [config.task])
+    data = used_data(context, data, [config.task])
     surveyed = survey(config, data)
     if as_json:
         print(to_json({**asdict(surveyed), "advice": surveyed.advice}))

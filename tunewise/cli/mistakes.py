@@ -3,6 +3,9 @@
 This is imported only once there is a mistake: it takes what the commands themselves take.
 """
 
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -33,8 +36,12 @@ MAX_FIELDS = 3
 """Most fields that are named."""
 
 
-def explain_word(word: str) -> str:
-    """Return what is wrong with a word that is no `key=value` and no file, and what was meant."""
+def explain_word(word: str, following: Sequence[str] = ()) -> str:
+    """Return what is wrong with a word that is no `key=value` and no file, and what was meant.
+
+    Args:
+        following: the words after it, which may be its value.
+    """
     problem = f"{word!r} is neither key=value, without spaces, nor a configuration file or table"
     key, colon, value = word.partition(":")
     if colon and all(part.isidentifier() for part in key.split(".")):
@@ -52,8 +59,32 @@ def explain_word(word: str) -> str:
         some = f"name one of its tables: {first_of(map(str, tables))}" if tables else "has no table"
         return f"{word}: a folder without a file for each split (train, validation, test); {some}"
     if places := places_of(RunConfig, word.rpartition(".")[2]):
-        return f"{problem}; write {places[0]}=VALUE"
+        values = [text.removeprefix("=") for text in following if text != "="]
+        return f"{problem}; write {places[0]}={values[0] if values else 'VALUE'}"
+    if "/" in word and not Path(word).exists():
+        return f"{word}: no such file or folder"
     return problem
+
+
+def _usage(context: typer.Context) -> str:
+    """Return what has to be written for a command."""
+    words = ["tunewise", context.info_name or ""]
+    for parameter in context.command.params:
+        if parameter.required:
+            name = parameter.metavar or (parameter.name or "").upper()
+            is_option = parameter.param_type_name == "option"
+            words.append(f"{parameter.opts[0]} {name}" if is_option else name)
+    return f"write: {' '.join(words)}"
+
+
+def _value_after(option: str) -> str:
+    """Return the value that was typed for an option; VALUE if there is none."""
+    for place, word in enumerate(sys.argv):
+        if word == option and sys.argv[place + 1 :]:
+            return "VALUE" if sys.argv[place + 1].startswith("--") else sys.argv[place + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return "VALUE"
 
 
 def _explain_command(message: str, context: typer.Context) -> str:
@@ -66,7 +97,8 @@ def _explain_command(message: str, context: typer.Context) -> str:
         return f"{problem}; write: tunewise run {word}{target}"
     plain = word.lower().replace("-", "").replace("_", "")
     if ours := next((name for name, others in OTHER_COMMANDS.items() if plain in others), None):
-        return f"{problem}; did you mean `tunewise {ours}`?"
+        rest = shlex.join(sys.argv[sys.argv.index(word) + 1 :]) if word in sys.argv else ""
+        return f"{problem}; did you mean `{f'tunewise {ours} {rest}'.strip()}`?"
     return f"{problem}; {nearest(word, commands)}"
 
 
@@ -77,8 +109,8 @@ def explain_option(error: typer.TyperException) -> str:
     if context is not None and message.startswith("No such command"):
         return _explain_command(message, context)
     purpose = getattr(getattr(error, "param", None), "help", None)
-    if message.startswith("Missing") and purpose:
-        return f"{message.rstrip('.')}: {purpose}"
+    if message.startswith("Missing") and purpose and context is not None:
+        return f"{message.rstrip('.')}: {purpose}; {_usage(context)}"
     if context is None or not option or not message.startswith("No such option"):
         return message
     if not any(parameter.name == "words" for parameter in context.command.params):
@@ -89,5 +121,6 @@ def explain_option(error: typer.TyperException) -> str:
         places = [name]
     if not places:
         return message
-    words = " or ".join(f"{place}=VALUE" for place in places[:MAX_FIELDS])
+    value = _value_after(option)
+    words = " or ".join(f"{place}={value}" for place in places[:MAX_FIELDS])
     return f"No such option: {option}; a field is set by a word without dashes: {words}"

@@ -59,7 +59,7 @@ def split_words(words: list[str] | None) -> Words:
         ConfigError: if a word is none of them, or a second file of one kind.
     """
     configurations, tables = [], []
-    for word in words or []:
+    for place, word in enumerate(words or [], start=1):
         if "=" in word:
             continue
         if _is_table(Path(word)):
@@ -69,7 +69,7 @@ def split_words(words: list[str] | None) -> Words:
         else:
             from tunewise.cli.mistakes import explain_word
 
-            raise ConfigError(explain_word(word))
+            raise ConfigError(explain_word(word, (words or [])[place:]))
     for what, found in {"configuration file": configurations, "table": tables}.items():
         if len(found) > 1:
             raise ConfigError(f"{str(found[1])!r} is a second {what}; one is read")
@@ -143,29 +143,34 @@ def _value_of(field: str, words: Sequence[str]) -> str | None:
     return values[-1] if values else None
 
 
-def refuse_unused_data(context: typer.Context, data: Path | None, tasks: "Sequence[Task]") -> None:
-    """Raise ConfigError if --data was given and no task reads its rows there.
+def used_data(context: typer.Context, data: Path | None, tasks: "Sequence[Task]") -> Path | None:
+    """Return the data folder, or None if no task reads its rows there.
 
-    TUNEWISE_DATA, which stays set for all commands, is left alone where it is of no use.
+    Raises:
+        ConfigError: if --data is not used, or no folder. TUNEWISE_DATA may be of no use: it stays
+            set for all commands.
     """
-    source = context.get_parameter_source("data")
+    source, is_used = context.get_parameter_source("data"), any(t.is_in_data_folder for t in tasks)
     if data is None or source is None or source.name != "COMMANDLINE":
-        return
+        return data if is_used else None
     for_table = "for a table: tunewise run reviews.csv --target COLUMN"
     if data.is_file():
         raise ConfigError(
             f"--data {data}: is a file, and --data is a folder of named tasks; for this table: "
             f"tunewise run {data} --target COLUMN"
         )
-    if not any(task.is_in_data_folder for task in tasks):
+    if not is_used:
         task = tasks[0]
-        place = task.path or "tunewise itself"
+        problem = f"is not used: the rows of task {task.name!r} are in"
+        if task.path is not None:
+            raise ConfigError(f"--data {data}: {problem} {task.path}; leave it out")
         raise ConfigError(
-            f"--data {data}: is not used: the rows of task {task.name!r} are in {place}; --data "
-            f"is a folder of named tasks, as for --task sst5; {for_table}"
+            f"--data {data}: {problem} tunewise itself; --data is a folder of named tasks, as for "
+            f"--task sst5; {for_table}"
         )
     if not data.is_dir():
         raise ConfigError(f"--data {data}: no such folder; {for_table}")
+    return data
 
 
 def only_given(**options: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from tunewise.cli.options import (
     Texts,
     configure,
     only_given,
-    refuse_unused_data,
     split_words,
+    used_data,
 )
 from tunewise.errors import ConfigError
 
@@ -79,7 +79,7 @@ def run(
         else:
             logger.warning("--resume: no run in %s, so a new one begins", out)
     config, reason = configure(given, options, target, text)
-    refuse_unused_data(context, data, [config.task])
+    data = used_data(context, data, [config.task])
     console = Console(quiet=not is_main())
     if reason is not None:
         console.print(reason, highlight=False, soft_wrap=True, markup=False)
@@ -129,7 +129,7 @@ def study(
     if num_launched() > 1:
         raise ConfigError("study: start it as one process; --jobs says how many it may start")
     plan = read_study(file, words or [])
-    refuse_unused_data(context, data, [cell.config.task for cell in plan.cells()])
+    data = used_data(context, data, [cell.config.task for cell in plan.cells()])
     folder = out or Path("runs") / plan.name
     open_folder(folder, resume)
     data = data or (kept_data(folder) if resume else None)

@@ -52,7 +52,7 @@ def export(
     form: Annotated[
         str, typer.Option("--format", metavar="peft|hf", help="adapter or whole model")
     ],
-    out: Annotated[Path, typer.Option(help="new folder")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="new folder")],
 ) -> None:
     """Write a trained run as a PEFT adapter, or as a whole Hugging Face model."""
     from tunewise.interop import export as export_run
@@ -63,9 +63,12 @@ def export(
 
 def predict(
     folder: FinishedRun,
-    source: Annotated[Path, typer.Option("--input", help="file of rows; labels are not needed")],
+    source: Annotated[
+        Path,
+        typer.Option("--input", metavar="FILE", help="file of rows; labels are not needed"),
+    ],
     output: Annotated[
-        Path, typer.Option(help="new file: .csv and .tsv a table, else JSON lines; - prints them")
+        Path, typer.Option(metavar="FILE", help="new file: .csv and .tsv a table, else JSON lines; - prints them")
     ],
     bad_rows: Annotated[
         Literal["stop", "drop"],

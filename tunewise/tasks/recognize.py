@@ -16,6 +16,11 @@ INSTRUCTIONS = (("instruction", "output"), ("prompt", "completion"), ("prompt", 
 """Columns by which rows are known as instructions and their responses."""
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "message", "question", "title")
 """Names of the column with the text, the most usual first; used where several hold texts."""
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "sentiment", "intent", "target", "y", "stars"),
+    *("rating", "topic", "type", "priority", "status", "emotion", "answer", "summary", "output"),
+)
+"""Names of columns that are put first where one has to be proposed."""
 LONGEST = 3
 """How many times as long as the others' a column's texts are if it is clearly the text."""
 MAX_NUMBERS = 20
@@ -61,10 +66,10 @@ def recognize(
     if target is None and "label" in names:
         target = "label"
     if target is None:
-        likely = shlex.quote(_likely_target(rows, [name for name in names if name not in texts]))
+        likely = _likely_target(rows, [name for name in names if name not in texts])
         raise DataError(
-            f"{path.name}: which column is to be predicted? Add --target COLUMN, such as "
-            f"--target {likely}; its columns: {first_of(names)}"
+            f"{path.name}: which column is to be predicted? Add --target COLUMN, such as --target "
+            f"{shlex.quote(likely)}; its columns: {first_of(names)}"
         )
     kind = kind or _kind_of_answer(path, rows, target)
     chosen = texts or [_text_column(path, rows, [name for name in names if name != target])]
@@ -100,9 +105,10 @@ def _by_names(
 
 
 def _likely_target(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Return the column with the fewest values, but more than one."""
+    """Return the column whose name is usual for labels, or the one with the fewest values."""
     counts = {name: len({str(row.values.get(name)) for row in rows}) for name in names}
-    return min(names, key=lambda name: (counts[name] < 2, counts[name]))
+    by_name = [name for name in names if name.lower() in LABEL_NAMES and counts[name] > 1]
+    return min(by_name or names, key=lambda name: (counts[name] < 2, counts[name]))
 
 
 def _kind_of_answer(path: Path, rows: Sequence[Row], target: str) -> str:
