@@ -13,6 +13,7 @@ from tunewise.data.encode import encode_prompts, join_ids
 from tunewise.data.example import Example, MarkedText
 from tunewise.data.layout import Layout
 from tunewise.data.rows import OnBadRow, Row, refuse_row
+from tunewise.data.say_once import say_once
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.data.unusable import UnusableRows
 from tunewise.device import choose_device, choose_dtype
@@ -29,6 +30,7 @@ from tunewise.runs.model import adapted_model, load_trained
 from tunewise.runs.prepare import layout_of
 from tunewise.settings import validate
 from tunewise.tasks import Task, TextTask
+from tunewise.tasks.conversation import read_conversation
 from tunewise.tasks.usable import Identity
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,38 @@ class Predictor:
         ids, settings = self.prompt_ids(prompt), self.decoding(decoding)
         seed = self.config.seed if seed is None else seed
         return stream(self.model, ids, self.tokenizer, settings, seed)
+
+    def reply(
+        self, messages: Sequence[Mapping[str, Any]], *, seed: int | None = None, **decoding: Any
+    ) -> Iterator[str]:
+        """Yield the answer to a conversation, piece by piece, in the words of the run's task.
+
+        An instruction run reads it as its rows of messages, and a single message as its training
+        rows. Of a conversation that is too long the oldest exchanges are left out, which is logged.
+
+        Args:
+            messages: dicts with `role` (`system`, `user` or `assistant`) and `content`.
+            seed: the seed of what is sampled; without it, that of the run.
+            decoding: fields of `DecodingConfig`; the others are those of the task.
+
+        Raises:
+            ConfigError: if the model answers with labels, or a field is wrong.
+            DataError: if the task cannot read the messages.
+        """
+        settings = self.decoding(decoding)
+        example = read_conversation(self.config.task, [dict(m) for m in messages], "the chat")
+        longest = self.model.config.context_length - self.model.first_position
+        layout = replace(self.layout, max_length=longest)
+        reserved = min(settings.max_new_tokens, longest // 2)
+        prompts = encode_prompts([example], self.tokenizer, layout, reserved)
+        if any(prompts.cut):
+            say_once(
+                logger,
+                logging.WARNING,
+                "the conversation is longer than the model's context: its oldest part is left out",
+            )
+        seed = self.config.seed if seed is None else seed
+        return stream(self.model, prompts.ids[0], self.tokenizer, settings, seed)
 
     def prompt_ids(self, prompt: str | Example | Sequence[int]) -> Ids:
         """Return the ids of a whole prompt, behind the virtual ids.

@@ -189,11 +189,13 @@ MISTAKES = {
     "predict runs/none --input reviews.csv --output x.csv": "runs/none: no such folder; known: old",
     "predict runs/odl --input reviews.csv --output x.csv": "no such folder; did you mean 'old'?",
     "predict runs/old --input reviews.csv --output x.csv": "tunewise run --out runs/old --resume",
-    "predict runs/old --input reviews.csv": "write: tunewise predict RUN --input FILE --output FILE",
+    "predict runs/old --input reviews.csv": "write: tunewise predict RUN --input FILE "
+    "--output FILE",
     "predict runs/old reviews.csv": "Missing option '--input': file of rows",
     "export runs/old --out x": "Missing option '--format': adapter or whole model",
     "export runs/old --format peft --out x": "the run has not finished; tunewise run --out",
-    "report runs": "runs",
+    "report runs": "not the folder of a run or a study",
+    "chat": "Missing argument 'RUN': folder of a run, or a model; write: tunewise chat RUN",
 }
 
 

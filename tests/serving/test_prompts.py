@@ -13,8 +13,8 @@ from tunewise.data.layout import Layout
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import DataError
 from tunewise.predict import Predictor
-from tunewise.serving.prompts import read_conversation
 from tunewise.tasks import Instruction
+from tunewise.tasks.conversation import read_conversation
 
 ROUTE = "/v1/chat/completions"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import tunewise
-from tunewise.cli import cache, info, train, use
+from tunewise.cli import cache, info, train, use, write
 from tunewise.errors import TunewiseError
 
 INTERRUPTED = 130
@@ -61,7 +61,8 @@ app.command()(cache.cache)
 app.command()(use.judge)
 app.command()(use.export)
 app.command()(use.predict)
-app.command()(use.generate)
+app.command()(write.generate)
+app.command()(write.chat)
 app.command()(use.serve)
 
 

@@ -38,6 +38,21 @@ Data = Annotated[
     ),
 ]
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]
+RunOrModel = Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a model")]
+MaxNewTokens = Annotated[int | None, typer.Option(help="most tokens to write")]
+Temperature = Annotated[float | None, typer.Option(help="0 takes the most likely token")]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="sample from the most likely tokens that have this probability together"),
+]
+TopK = Annotated[int | None, typer.Option(help="sample from this many of the most likely tokens")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(help="text that ends the output; may be repeated; \\n is a line end"),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="seed of sampling; default: the run's")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 

@@ -1,8 +1,6 @@
-"""The commands that use finished runs: `judge`, `export`, `predict`, `generate` and `serve`."""
+"""The commands that use finished runs: `judge`, `export`, `predict` and `serve`."""
 
 import logging
-import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,7 +66,10 @@ def predict(
         typer.Option("--input", metavar="FILE", help="file of rows; labels are not needed"),
     ],
     output: Annotated[
-        Path, typer.Option(metavar="FILE", help="new file: .csv and .tsv a table, else JSON lines; - prints them")
+        Path,
+        typer.Option(
+            metavar="FILE", help="new file: .csv and .tsv a table, else JSON lines; - prints them"
+        ),
     ],
     bad_rows: Annotated[
         Literal["stop", "drop"],
@@ -90,60 +91,6 @@ def predict(
     place = None if str(output) == "-" else output
     count = predict_file(folder, source, place, bad_rows, key, with_input)
     logger.info("%d rows answered", count)
-
-
-def generate(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a model")],
-    prompt: Annotated[
-        str | None, typer.Option(help="text to continue; default: each line that you type")
-    ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="most tokens to write")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 takes the most likely token")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="sample from the most likely tokens that have this probability together"),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="sample from this many of the most likely tokens")
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="text that ends the output; may be repeated; \\n is a line end"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="seed of sampling; default: the run's")
-    ] = None,
-) -> None:
-    """Continue a prompt, token by token."""
-    from tunewise.predict import load
-
-    decoding = only_given(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        stop=[_unescape(text) for text in stop] if stop else None,
-        seed=seed,
-    )
-    predictor = load(name)
-    for text in iter(_typed_line, None) if prompt is None else [prompt]:
-        for piece in predictor.stream(text, **decoding):
-            print(piece, end="", flush=True)
-        print()
-
-
-def _unescape(text: str) -> str:
-    r"""Return a text with `\n`, `\t` and `\\` as a line end, a tab and a backslash."""
-    meant = {"n": "\n", "t": "\t", "\\": "\\"}
-    return re.sub(r"\\([nt\\])", lambda found: meant[found[1]], text)
-
-
-def _typed_line() -> str | None:
-    """Return a line from the terminal, or None at its end."""
-    try:
-        return input("> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
 
 
 def serve(

@@ -21,6 +21,7 @@ from tunewise.serving.refusals import Refusal, add_error_handlers
 from tunewise.serving.requests import ChatRequest, ClassifyRequest, CompletionRequest
 from tunewise.serving.texts import RequestedTexts, respond, while_connected
 from tunewise.settings import AnySettings, validate
+from tunewise.tasks.conversation import read_conversation
 
 
 def make_app(
@@ -69,7 +70,7 @@ def make_app(
         asked = await _body(request, ChatRequest)
         predictor = _predictor(engine, asked.model)
         task = predictor.config.task
-        example = prompts.read_conversation(task, asked.messages, request.url.path)
+        example = read_conversation(task, asked.messages, request.url.path)
         ids = await asyncio.to_thread(predictor.prompt_ids, example)
         texts = RequestedTexts(engine, asked, [ids], max_length)
         return await respond(request, asked, texts, responses.Chat(asked.model), [""])
