@@ -81,6 +81,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def share_files(folder: Path) -> None:
+    """Give the files of a folder the permissions of new files: safetensors' are private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
     """Raise a ConfigError that names the file or folder if the block cannot write it."""

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-import yaml
 from safetensors.torch import load_file, save_file
 from tiny import every_family
 from torch import Tensor
@@ -23,7 +22,7 @@ from tunewise.interop import export
 from tunewise.methods import METHODS, Method
 from tunewise.models import FAMILIES
 from tunewise.models.folder import load_model
-from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions, read_result
+from tunewise.runs.folder import PREDICTIONS_FILE, read_predictions
 from tunewise.runs.model import load_trained
 
 pytestmark = pytest.mark.slow
@@ -212,39 +211,6 @@ def test_what_the_base_says_of_its_tokens_and_of_writing_goes_along(
 
 # PEFT asks transformers by a name that transformers is about to retire.
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-@pytest.mark.parametrize("form", ["hf", "peft"])
-@pytest.mark.parametrize("task", ["labels", "language"])
-def test_the_model_card_says_what_it_is_and_its_code_runs(
-    form: str,
-    task: str,
-    trained: Trained,
-    folders: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder = trained("gpt2", {"kind": "lora", "rank": 2}, task)
-    result = read_result(folder)
-    assert result is not None
-    export(folder, form, tmp_path / "this folder")
-    _, front, body = (tmp_path / "this folder" / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front) == {
-        "base_model": str(folders["gpt2"]),
-        "library_name": {"hf": "transformers", "peft": "peft"}[form],
-        "pipeline_tag": {"labels": "text-classification", "language": "text-generation"}[task],
-        "tags": ["tunewise", "lora", "custom"],
-    }
-    for name, value in result.metrics["test"].items():
-        low, high = result.intervals["test"][name]
-        assert f"| test | {name} | {value:.4g} | {low:.4g} to {high:.4g} |" in body
-    monkeypatch.chdir(tmp_path)
-    code = body.partition("```python\n")[2].partition("```")[0]
-    logging.disable(logging.WARNING)  # a base model has no label layer, and transformers says so
-    try:
-        exec(code, {})
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 @pytest.mark.parametrize(
     ("form", "kind"),
     [(form, kind) for form, holds in HOLDS.items() for kind in METHODS if kind not in holds],
@@ -298,6 +264,7 @@ def test_the_command_exports_and_tells_a_mistake_in_one_line(
     assert printed == f"{out}\n"
     assert {path.name for path in out.iterdir()} == {
         *("adapter_config.json", "adapter_model.safetensors", "README.md"),
+        *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
     }
     code, _, error = command(folder, "--format", "hf", "--out", out)
     assert code == 2

@@ -4,54 +4,27 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.config import RunConfig
-from tunewise.peft.names import base_model_name
+from tunewise.interop.usage import usage_code
+from tunewise.models.catalog import POCKET
+from tunewise.peft.names import public_name
 from tunewise.runs.result import Result
 from tunewise.yaml import dump_yaml
-
-LOAD = {
-    ("peft", False): """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-base = AutoModelForCausalLM.from_pretrained({base!r})
-model = PeftModel.from_pretrained(base, "this folder")
-""",
-    ("peft", True): """\
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
-
-names = {names!r}
-base = AutoModelForSequenceClassification.from_pretrained({base!r}, id2label=names)
-base.config.pad_token_id = base.config.eos_token_id
-model = PeftModel.from_pretrained(base, "this folder")
-""",
-    ("hf", False): """\
-from transformers import pipeline
-
-generate = pipeline("text-generation", "this folder")
-""",
-    ("hf", True): """\
-from transformers import pipeline
-
-classify = pipeline("text-classification", "this folder", truncation=True)
-""",
-}
-"""Code that loads a folder, by its format and by whether its model has a label layer."""
 
 
 def write_card(result: Result, form: str, folder: Path) -> None:
     """Write README.md with the front matter that the Hugging Face hub reads."""
     config = result.config
-    names = dict(enumerate(config.task.label_names or ()))
-    base = base_model_name(config.model)
-    load = LOAD[form, bool(names)].format(base=base, names=names)
+    base = public_name(config.model)
+    told = base or f"{Path(config.model).name}, a model {_place(config.model)}"
+    longest = result.config.train.max_length or result.config.task.max_length
+    cut = f" Texts of over {longest} tokens were cut." if longest else ""
     text = f"""\
 ---
 {dump_yaml(_front_matter(config, base, form))}---
 
 # {result.name}
 
-{config.model} fine-tuned on the task `{config.task.name}` by `{config.method.kind}` with
+{told}, fine-tuned on the task `{config.task.name}` by `{config.method.kind}` with
 tunewise {result.environment.tunewise}.
 
 {_metrics(result)}
@@ -62,20 +35,23 @@ tunewise {result.environment.tunewise}.
 ## Settings
 
 ```yaml
-{dump_yaml(config.model_dump(mode="json"))}```
+{dump_yaml(_without_places(config.model_dump(mode="json")))}```
 
-## Loading
+## Use
+
+The weights are in fp32; the metrics were measured in {config.train.precision}. In another precision
+the answers differ a little.{cut}
 
 ```python
-{load}```
+{usage_code(config, form)}```
 """
     (folder / "README.md").write_text(text, "utf-8")
 
 
-def _front_matter(config: RunConfig, base: str, form: str) -> dict[str, Any]:
+def _front_matter(config: RunConfig, base: str | None, form: str) -> dict[str, Any]:
     task = "text-generation" if config.task.label_names is None else "text-classification"
     return {
-        "base_model": base,
+        **({} if base is None else {"base_model": base}),
         "library_name": "peft" if form == "peft" else "transformers",
         "pipeline_tag": task,
         "tags": ["tunewise", config.method.kind, config.task.name],
@@ -92,3 +68,19 @@ def _metrics(result: Result) -> str:
             shown = "" if low_high is None else f"{low_high[0]:.4g} to {low_high[1]:.4g}"
             lines.append(f"| {split} | {name} | {value:.4g} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def _place(model: str) -> str:
+    """Return where a base model without a public name is."""
+    return "inside tunewise" if model == POCKET else "of the one who trained it"
+
+
+def _without_places(values: Any) -> Any:
+    """Return settings in which the path of a file or folder is its name alone."""
+    if isinstance(values, dict):
+        return {name: _without_places(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_without_places(value) for value in values]
+    if isinstance(values, str) and values.startswith("/") and Path(values).exists():
+        return Path(values).name
+    return values

@@ -5,13 +5,15 @@ from pathlib import Path
 import torch
 
 from tunewise.errors import ConfigError, nearest
-from tunewise.files import naming_the_file
+from tunewise.files import naming_the_file, share_files
 from tunewise.interop.card import write_card
+from tunewise.interop.chat_template import chat_template
 from tunewise.methods.method import merge
-from tunewise.peft.names import base_model_name
+from tunewise.peft.names import public_name
 from tunewise.peft.write import write_adapter
 from tunewise.runs.folder import new_folder, read_result, unfinished
-from tunewise.runs.model import read_trained, save_whole
+from tunewise.runs.model import longest_text, read_trained, save_whole
+from tunewise.tasks import Instruction
 
 FORMATS = ("peft", "hf")
 
@@ -48,7 +50,12 @@ def export(run: Path, form: str, out: Path) -> None:
     new_folder(out)
     with naming_the_file(out):
         if form == "peft" and adapter is not None:
-            write_adapter(adapter, model, base_model_name(config.model), out)
+            base = public_name(config.model) or Path(config.model).name
+            write_adapter(adapter, model, base, out)
+            tokenizer.save(out, longest_text(model, config, tokenizer))
         else:
             save_whole(model, config, out, tokenizer)
+        if isinstance(config.task, Instruction) and (template := chat_template(config.task)):
+            (out / "chat_template.jinja").write_text(template, "utf-8")
         write_card(result, form, out)
+        share_files(out)

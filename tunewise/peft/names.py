@@ -89,6 +89,17 @@ def base_model_name(model: str) -> str:
     return str(find_folder(model).absolute()) if is_folder else model
 
 
+def public_name(model: str) -> str | None:
+    """Return the name under which everyone can get a model, its hub id; None for a local folder.
+
+    Args:
+        model: its name in a configuration.
+    """
+    if model in KNOWN_MODELS:
+        return None if model == POCKET else KNOWN_MODELS[model].home
+    return None if Path(model).is_absolute() or Path(model).is_dir() else model
+
+
 def has_weights(model: LanguageModel) -> bool:
     """Return whether a model is more than a shape, so that what is said of it is said once."""
     return not model.get_parameter("head.weight").is_meta

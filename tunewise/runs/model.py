@@ -14,7 +14,7 @@ from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
 from tunewise.errors import ConfigError, ModelError
-from tunewise.files import naming_the_file
+from tunewise.files import naming_the_file, share_files
 from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.models.folder import find_folder, load_model, save_model
@@ -98,6 +98,7 @@ def save_trained(
         # value, since the library writes several in any order.
         about = {"config": config.model_dump(mode="json"), "base": _base_of(model)}
         save_file(tensors, path, metadata={"tunewise": to_json(about)})
+        share_files(path.parent)
 
 
 def save_whole(model: LanguageModel, config: RunConfig, folder: Path, tokenizer: Tokenizer) -> None:
@@ -105,14 +106,17 @@ def save_whole(model: LanguageModel, config: RunConfig, folder: Path, tokenizer:
 
     Its tokenizer cuts a text where the run does: a classifier of transformers has to be told.
     """
-    labels = config.task.label_names
+    labels = config.task.label_names or ()
+    save_model(model, folder, tokenizer.end_of_text, labels, tokenizer.token_ids)
+    tokenizer.save(folder, longest_text(model, config, tokenizer))
+
+
+def longest_text(model: LanguageModel, config: RunConfig, tokenizer: Tokenizer) -> int:
+    """Return the most tokens of a text: a classifier reads as many as in its run."""
+    if config.task.label_names is not None:
+        return layout_of(config, model.config).text_length
     longest = model.config.context_length
-    if labels is not None:
-        longest = layout_of(config, model.config).max_length
-    else:
-        longest = min(longest, tokenizer.max_length or longest)
-    save_model(model, folder, tokenizer.end_of_text, labels or (), tokenizer.token_ids)
-    tokenizer.save(folder, longest)
+    return min(longest, tokenizer.max_length or longest)
 
 
 def load_trained(folder: Path) -> TrainedRun:

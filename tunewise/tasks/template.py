@@ -72,6 +72,15 @@ def fill(template: str, value: Callable[[str], str]) -> Filled:
     return Filled(prompt, cue)
 
 
+def expression_of(template: str) -> str:
+    """Return the Python expression of a filled template, with columns read from a dict `row`."""
+    pieces = []
+    for part in _parts(template):
+        pieces += [repr(part.literal)] if part.literal else []
+        pieces += [f"row[{part.column!r}]"] if part.column is not None else []
+    return " + ".join(pieces)
+
+
 def _parts(template: str) -> list[TemplatePart]:
     """Return the parts of a template, of which only the last may have no column."""
     parts: list[TemplatePart] = []
