@@ -5,7 +5,7 @@ from pathlib import Path
 from tunewise.config import RunConfig
 from tunewise.models.catalog import POCKET
 from tunewise.peft.names import public_name
-from tunewise.tasks import Classification, Cloze, Generation, Instruction, Summarization, Task
+from tunewise.tasks import Cloze, Instruction, Task
 from tunewise.tasks.template import expression_of
 
 ASKED = "..."
@@ -94,14 +94,12 @@ def _prompt(task: Task) -> list[str]:
 
 def _prompt_expression(task: Task) -> str:
     """Return the Python expression of a row's prompt."""
-    match task:
-        case Classification(template=None):
-            return f"row[{task.text!r}]"
-        case Instruction():
-            return expression_of(task.without_input)
-        case Classification() | Cloze() | Generation() | Summarization():
-            return expression_of(task.template or "")
-    raise AssertionError(task.kind)
+    template = (
+        task.without_input if isinstance(task, Instruction) else getattr(task, "template", "")
+    )
+    if template:
+        return expression_of(template)
+    return " + ".join(f"row[{column!r}]" for column in task.prompt_columns)
 
 
 def _answer(task: Task) -> list[str]:
