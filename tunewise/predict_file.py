@@ -9,7 +9,7 @@ import hashlib
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -26,6 +26,7 @@ from tunewise.json_text import to_json
 from tunewise.predict import Predictor, load, usable_prompts
 from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import read_finished
+from tunewise.tally import What, listening
 from tunewise.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def predict_file(
     bad_rows: BadRows = "stop",
     key: str | None = None,
     with_input: bool = False,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> int:
     """Answer the rows of a file, in order; return how many are answered.
 
@@ -50,6 +52,7 @@ def predict_file(
             or .tsv, else JSON lines. None prints these.
         key: the column with the user's own keys, which become the ids.
         with_input: whether each answer has the columns of its row, under the name `input`.
+        progress: takes the number of rows that are answered, and of all, if that is known.
 
     Raises:
         ConfigError: if `output` exists already or is of another kind, or the run answers nothing.
@@ -59,22 +62,32 @@ def predict_file(
     is_run = (run / CONFIG_FILE).is_file()
     # The configuration of a run says how it reads rows; a model is loaded for that.
     predictor = None if is_run else load(run)
+    total = None
     if bad_rows == "stop" and source.is_file():  # a pipe is read once, so checked on the way
         task = predictor.config.task if predictor else read_finished(run).task
-        _check_rows(source, task, key)
+        total = _check_rows(source, task, key)
     predictor = predictor or load(run)
     unusable = UnusableRows()
     on_bad_row = unusable if bad_rows == "drop" else refuse_row
     settings = (bad_rows, key, with_input)
     with _opened(output, predictor, source, settings) as (file, num_known):
-        count = num_known
+        count = num_heard = num_known
+
+        def hear(what: What, number: int) -> None:
+            nonlocal num_heard
+            if what == "texts written":  # which takes long: others come by the hundred
+                num_heard += number
+                progress(num_heard, total)
+
         inputs = Inputs(stream_rows(source, on_bad_row))
-        for answer in predictor.answers(inputs, on_bad_row, num_known, key):
-            line: dict[str, Any] = {**answer}
-            if with_input:
-                line["input"] = inputs.take(answer["row"])
-            file.write(to_json(line, ascii_only=False, default=str) + "\n")
-            count += 1
+        with listening(hear):
+            for answer in predictor.answers(inputs, on_bad_row, num_known, key):
+                line: dict[str, Any] = {**answer}
+                if with_input:
+                    line["input"] = inputs.take(answer["row"])
+                file.write(to_json(line, ascii_only=False, default=str) + "\n")
+                count += 1
+                progress(max(count, num_heard), total)
         if unusable.count and not count:
             raise DataError(unusable.told(count))
     if unusable.count:
@@ -113,14 +126,19 @@ def _check_output(output: Path | None) -> None:
         raise ConfigError(f"--output {output}: there is no folder {output.parent}; make it first")
 
 
-def _check_rows(source: Path, task: Task, key: str | None) -> None:
-    """Raise DataError if rows of a file cannot be used: how many, why the first, where others."""
+def _check_rows(source: Path, task: Task, key: str | None) -> int:
+    """Return the number of rows of a file, all of which can be used.
+
+    Raises:
+        DataError: if some cannot: how many, why the first, where others.
+    """
     unusable = UnusableRows()
     rows = stream_rows(source, unusable)
     num_usable = sum(1 for _ in usable_prompts(task, rows, unusable, key))
     if unusable.count:
         advice = "; correct them, or leave them out with --bad-rows drop" if num_usable else ""
         raise DataError(unusable.told(num_usable) + advice)
+    return num_usable
 
 
 class _Opened(NamedTuple):

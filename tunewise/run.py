@@ -117,24 +117,25 @@ def run(
     reset_peak_bytes(device)
     if resume and data is None:
         data = from_main(kept_data, out or numbered(run_name(config), resume))
-    prepared = prepare(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
-    estimate = from_main(estimate_run, prepared, shared)
-    warn_of_memory(estimate, device)
-    model = _make_model(prepared)
-    folder = from_main(run_folder, out, prepared.name, resume)
     progress = progress or Progress()
+    with progress.working("reading rows and model"):
+        prepared = prepare(config, data, device, shared, SPLITS if read_test else SPLITS[:2])
+        estimate = from_main(estimate_run, prepared, shared)
+        warn_of_memory(estimate, device)
+        model = _make_model(prepared)
+    folder = from_main(run_folder, out, prepared.name, resume)
     with locked(folder) if is_main() else nullcontext(), progress.in_folder(folder):
         from_main(begin_or_resume, prepared, data, folder)
         result = from_main(read_result, folder)
         if result is None:
             progress.begins(opening_lines(prepared, model, data, config.from_ or repeats))
             frozen = Stopwatch()
-            with frozen:
+            with frozen, progress.working("computing frozen blocks"):
                 prepared = main_first(add_frozen_states, prepared, model)
             with open_trackers(prepared.config, folder) as tracking:
                 try:
                     trained = _train(prepared, model, folder, progress, tracking)
-                    tested = _test(prepared, model, trained) if read_test else None
+                    tested = _test(prepared, model, trained, progress) if read_test else None
                 except TrainingError as error:
                     raise TrainingError(f"{error}{last_checkpoint_hint(folder)}") from error
                 result = from_main(
@@ -200,7 +201,7 @@ def _train(
         model, prepared.encoded["train"].sequences, settings.tokens_per_pass
     )
     per_epoch = updates_per_epoch(len(settings.objective.units(sequences)), settings)
-    num_updates = settings.epochs * per_epoch
+    num_updates, num_rows = settings.epochs * per_epoch, len(prepared.examples["validation"])
     best = BestState(METRICS[config.metric])
     optimizer = build_optimizer(model, settings.optimizer, settings.weight_decay)
     saver = Saver(folder, model, optimizer, best, fingerprint(prepared.encoded), settings)
@@ -218,7 +219,7 @@ def _train(
             _write_line(step, folder, tracking)
             every = settings.evaluate_every or per_epoch
             if step.number % every == 0 or step.number == num_updates:
-                with evaluation:
+                with evaluation, progress.evaluating("validation", num_rows):
                     metrics = validate_model(prepared, model, step)
                 is_best = best.keep_if_better(model, metrics, step)
                 progress.evaluated(step, metrics, is_best)
@@ -237,9 +238,11 @@ def _train(
     return TrainingOutcome(steps, best, evaluation)
 
 
-def _test(prepared: Prepared, model: LanguageModel, trained: TrainingOutcome) -> list[Prediction]:
+def _test(
+    prepared: Prepared, model: LanguageModel, trained: TrainingOutcome, progress: Progress
+) -> list[Prediction]:
     """Return one prediction per example of the test split, by the best state."""
-    with trained.evaluation:
+    with trained.evaluation, progress.evaluating("test", len(prepared.examples["test"])):
         return predict_test(prepared, model, trained.best)
 
 

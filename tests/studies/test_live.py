@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tunewise.estimate import format_duration
 from tunewise.runs.memo import Shared
 from tunewise.studies.live import estimate_cells, show_plan
 from tunewise.studies.study import Study
+from tunewise.tally import format_duration
 
 from .conftest import MakeStudy, RunStudy
 
@@ -20,8 +20,8 @@ GRID = {"method": ["lora", "full"]}
 
 def shown(study: Study, folder: Path, jobs: int = 1) -> tuple[int, list[str]]:
     text = StringIO()
-    num_runs = show_plan(study, folder, None, jobs, Console(file=text, width=120))
-    return num_runs, text.getvalue().splitlines()
+    plan = show_plan(study, folder, None, jobs, Console(file=text, width=120))
+    return plan.num_runs, text.getvalue().splitlines()
 
 
 def test_memory_and_time_of_every_cell_are_shown_before_the_first_step(

@@ -137,9 +137,9 @@ def study(
     # What each run logs would tear the table.
     logging.getLogger("tunewise").setLevel(logging.WARNING)
     check_rows(plan, folder, data, shared)
-    num_runs = show_plan(plan, folder, data, jobs, console, shared)
+    to_do = show_plan(plan, folder, data, jobs, console, shared)
     try:
-        with show_progress(plan, num_runs, console) as notify:
+        with show_progress(plan, to_do, console) as notify:
             failed = run_study(plan, folder, data, jobs, notify, shared)
     except KeyboardInterrupt:
         options = ["--out", str(folder), "--jobs", str(jobs), "--resume"]
@@ -161,6 +161,11 @@ def report(
     ] = None,
 ) -> None:
     """Make the report of a study (a page, tables, figures) or the page of a single run."""
-    from tunewise.reports.report import write_report
+    from rich.console import Console
 
-    print(write_report(folder, out, data))
+    from tunewise.reports.report import write_report
+    from tunewise.runs.progress import show_work
+
+    with show_work("making the report", Console(stderr=True)):
+        path = write_report(folder, out, data)
+    print(path)

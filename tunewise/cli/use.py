@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,14 +28,17 @@ def judge(
     """Have a language model score a run's responses, or compare them with another run's."""
     if out is not None and against is None:
         raise ConfigError("--out: only with --against; scores are written to the run's own folder")
+    from rich.console import Console
+
     from tunewise.cli import show
     from tunewise.config import fields_of
     from tunewise.judging import JudgeConfig, judge_pair, judge_run
-    from tunewise.runs.progress import progress_counter
+    from tunewise.runs.progress import counting
     from tunewise.settings import validate
 
     config = validate(JudgeConfig, fields_of(words or []), "judge")
-    with progress_counter("answers") as progress:
+    with counting(Console(stderr=True)) as count:
+        progress = partial(count, "answers")
         if against is None:
             judgement = asdict(judge_run(folder, config, progress))
         else:
@@ -53,9 +57,13 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="new folder")],
 ) -> None:
     """Write a trained run as a PEFT adapter, or as a whole Hugging Face model."""
-    from tunewise.interop import export as export_run
+    from rich.console import Console
 
-    export_run(folder, form, out)
+    from tunewise.interop import export as export_run
+    from tunewise.runs.progress import show_work
+
+    with show_work("exporting", Console(stderr=True)):
+        export_run(folder, form, out)
     print(out)
 
 
@@ -86,10 +94,15 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the label or text of every row of a file with a trained run."""
+    from rich.console import Console
+
     from tunewise.predict_file import predict_file
+    from tunewise.runs.progress import counting
 
     place = None if str(output) == "-" else output
-    count = predict_file(folder, source, place, bad_rows, key, with_input)
+    with counting(Console(stderr=True)) as show:
+        progress = partial(show, "rows")
+        count = predict_file(folder, source, place, bad_rows, key, with_input, progress)
     logger.info("%d rows answered", count)
 
 

@@ -102,11 +102,3 @@ def warn_of_memory(expected: Estimate, device: torch.device) -> None:
             expected.peak_bytes / 2**30,
             free / 2**30,
         )
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time as text: `12 s`, `5 min` or `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -13,6 +13,7 @@ from tunewise.data.packing import pack
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import score
+from tunewise.tally import tell_done
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def scored_states(
             hidden = model.scored_hidden(batch)  # (M, D)
             owners = [order[first + segment] for segment in batch.segments[batch.scored].tolist()]
             yield ScoredStates(hidden, batch.targets[batch.scored], owners)
-            first += int(batch.segments.max()) + 1
+            count = int(batch.segments.max()) + 1
+            tell_done("rows scored", count)
+            first += count
     finally:
         model.train(training)

@@ -23,6 +23,7 @@ from tunewise.models.cache import Cache
 from tunewise.models.fast.loss import SLICE
 from tunewise.models.fast.prepacked import prepacked
 from tunewise.models.language_model import LanguageModel
+from tunewise.tally import tell_done
 
 CACHED_PER_PASS = 4
 """Most positions of the cache for each token of a pass."""
@@ -62,6 +63,7 @@ def generate(
             for group in _groups(texts, decoding, CACHED_PER_PASS * tokens_per_pass, max_rows):
                 for _ in _write(model, group, stop_rule, decoding, tokens_per_pass):
                     pass
+                tell_done("texts written", len(group))
     finally:
         model.train(was_training)
     return [text.output for text in texts]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from tunewise.data.rows import SPLITS
 from tunewise.device import choose_device
 from tunewise.errors import TunewiseError
-from tunewise.estimate import estimate_run, format_duration
+from tunewise.estimate import estimate_run
 from tunewise.metrics import METRICS
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
@@ -22,6 +23,33 @@ from tunewise.runs.result import Estimate
 from tunewise.studies.events import Event, Notify
 from tunewise.studies.study import Study
 from tunewise.studies.trials import candidates_of, seeds_of
+from tunewise.tally import TimeLeft, format_duration, format_left
+
+UNLIKE = 1.25
+"""Ratio of times from which a study took another time than was expected."""
+
+
+class Plan(NamedTuple):
+    """The runs that a study still has to do."""
+
+    num_runs: int
+    """Their number."""
+    weights: dict[str, float]
+    """The expected seconds of a run, by cell; 1 each if they are not known of all cells."""
+    num_left: dict[str, int]
+    """Number of runs to do, by cell."""
+    seconds: float | None
+    """The time that is expected for all, if it is known."""
+
+    def weight_of(self, title: str) -> float:
+        """Return the weight of the run with a title, which begins with the name of its cell."""
+        cells = [name for name in self.weights if title == name or title.startswith(f"{name}, ")]
+        return self.weights[max(cells, key=len)] if cells else 1.0
+
+    @property
+    def whole(self) -> float:
+        """The weight of all runs together."""
+        return sum(self.num_left[name] * weight for name, weight in self.weights.items())
 
 
 def show_plan(
@@ -31,8 +59,8 @@ def show_plan(
     jobs: int,
     console: Console,
     shared: Shared | None = None,
-) -> int:
-    """Print the runs done and to do of each cell with their estimates, and return the number to do.
+) -> Plan:
+    """Print the runs done and to do of each cell with their estimates, and return what is to do.
 
     Args:
         folder: the study's folder.
@@ -41,7 +69,7 @@ def show_plan(
         shared: keeps what is read, such as rows.
 
     Returns:
-        How many runs there are to do: of a cell, one per candidate, then one per seed.
+        The runs that are to do: of a cell, one per candidate, then one per seed.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cell", overflow="fold")
@@ -49,6 +77,7 @@ def show_plan(
         table.add_column(column, justify="right")
     num_runs = num_left = peak_bytes = 0
     seconds, all_known = 0.0, True
+    to_do_of: dict[str, int] = {}
     expected = estimate_cells(study, folder, data, jobs, shared or Shared())
     for cell in study.cells():
         candidates = candidates_of(study, cell, folder)
@@ -64,6 +93,7 @@ def show_plan(
         else:
             memory = duration = ""
             all_known = all_known and to_try + to_do == 0
+        to_do_of[cell.name] = to_try + to_do
         counts = map(str, (tried, to_try, done, to_do))
         table.add_row(Text(cell.name), *counts, memory, duration)
         num_runs += len(candidates) + study.seeds
@@ -74,7 +104,9 @@ def show_plan(
         line += f", in about {format_duration(seconds)}; {peak_bytes / 2**30:.1f} GiB"
         line += f" in each of {jobs} processes" if jobs > 1 else ""
     console.print(line, highlight=False)
-    return num_left
+    known = {name: estimate.seconds for name, estimate in expected.items()}
+    weights = {name: known.get(name, 0.0) if all_known else 1.0 for name in to_do_of}
+    return Plan(num_left, weights, to_do_of, seconds if all_known else None)
 
 
 def estimate_cells(
@@ -99,8 +131,12 @@ def estimate_cells(
 
 
 @contextmanager
-def show_progress(study: Study, num_runs: int, console: Console) -> Iterator[Notify]:
-    """Show the events of a study while the block lasts: running, best so far, time left."""
+def show_progress(study: Study, plan: Plan, console: Console) -> Iterator[Notify]:
+    """Show the events of a study while the block lasts: running, best so far, time left.
+
+    The time that is left is expected from the time that was taken: at the end it is said if all
+    took much longer or shorter than was expected at the beginning.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -108,37 +144,47 @@ def show_progress(study: Study, num_runs: int, console: Console) -> Iterator[Not
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        yield _ProgressDisplay(study, num_runs, console, bars)
+        display = _ProgressDisplay(study, plan, console, bars)
+        yield display
+    display.say_time()
 
 
 class _ProgressDisplay:
     """A bar for each running trial and for the whole study, and a line for each that has ended."""
 
-    def __init__(self, study: Study, num_runs: int, console: Console, bars: Progress) -> None:
+    def __init__(self, study: Study, plan: Plan, console: Console, bars: Progress) -> None:
         self._console = console
         self._bars = bars
         self._metric = METRICS[study.cells()[0].config.metric]
-        self._all_runs = bars.add_task("all runs", total=num_runs, state="")
-        self._num_runs = num_runs
+        self._all_runs = bars.add_task("all runs", total=plan.whole, state="")
+        self._plan, self._left = plan, TimeLeft()
+        self._done = 0.0
         self._running: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
         self._num_done = self._num_failed = 0
         self._best: tuple[float, str] | None = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if event.run not in self._running:
+            self._weights[event.run] = self._plan.weight_of(event.title)
             self._running[event.run] = self._bars.add_task(escape(event.title), total=1.0, state="")
         self._bars.update(self._running[event.run], completed=event.share)
         self._shares[event.run] = event.share
         if event.ended:
             self._end(event)
-        share = self._num_done + sum(self._shares.values())
-        self._bars.update(self._all_runs, completed=share, state=self._state())
+        self._bars.update(self._all_runs, completed=self._weight_done(), state=self._state())
+
+    def _weight_done(self) -> float:
+        """Return the weight of what has been done, of running trials in part."""
+        running = (self._weights[run] * share for run, share in self._shares.items())
+        return self._done + sum(running)
 
     def _end(self, event: Event) -> None:
         self._bars.remove_task(self._running.pop(event.run))
         del self._shares[event.run]
+        self._done += self._weights[event.run]
         self._num_done += 1
         if event.value is None:
             self._num_failed += 1
@@ -146,12 +192,25 @@ class _ProgressDisplay:
             self._best is None or self._metric.better(event.value, than=self._best[0])
         ):
             self._best = event.value, event.title
-        line = f"{self._num_done}/{self._num_runs}  {event.title}: {event.ended}"
-        self._console.print(
-            f"{line}  ({event.seconds:.1f} s)", highlight=False, soft_wrap=True, markup=False
-        )
+        left = ""
+        if self._num_done < self._plan.num_runs and self._plan.whole:
+            left = format_left(self._left.after(self._weight_done() / self._plan.whole))
+        line = f"{self._num_done}/{self._plan.num_runs}  {event.title}: {event.ended}"
+        self._print(f"{line}  ({event.seconds:.1f} s{left})")
+
+    def say_time(self) -> None:
+        """Say how long all took, if that is not what was expected."""
+        expected, taken = self._plan.seconds, self._left.elapsed
+        if not expected or self._num_done < self._plan.num_runs:
+            return
+        if not 1 / UNLIKE < taken / expected < UNLIKE:
+            told = f"{format_duration(taken)} taken; {format_duration(expected)} were expected"
+            self._print(told)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _state(self) -> str:
         failed = f", {self._num_failed} failed" if self._num_failed else ""
         best = "" if self._best is None else f", best {self._best[1]} {self._best[0]:.4f}"
-        return f"{self._num_done} of {self._num_runs} done{failed}{best}"
+        return f"{self._num_done} of {self._plan.num_runs} done{failed}{best}"
