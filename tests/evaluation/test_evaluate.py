@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from tiny import batch_of, draw_weights, tiny_config
 
-from tunewise.data.encode import Encoded
+from tunewise.data.encode import Encoded, join_ids
 from tunewise.data.example import Example
-from tunewise.evaluation.evaluate import evaluate
+from tunewise.data.packing import Batch
+from tunewise.evaluation.evaluate import evaluate, score_sequences
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.models.folder import build_model
@@ -151,3 +152,31 @@ def test_evaluation_leaves_mode_weights_and_chance_as_they_were(kind: str, train
         assert parameter.grad is None, name
     # Dropout plays no part in an answer.
     assert evaluate(model, examples, sequences, 64) == predictions
+
+
+def test_where_memory_runs_out_passes_are_halved_and_answers_stay(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = new_model(None)
+    sequences = [Encoded(str(n), join_ids(range(1, 4 + n % 5)), 1) for n in range(12)]
+    expected = score_sequences(model, sequences, 1000)
+    whole, sizes = type(model).scored_hidden, []
+
+    def with_little_room(self: LanguageModel, batch: Batch) -> torch.Tensor:
+        if batch.num_tokens > 15:
+            raise RuntimeError("could not create a primitive")
+        sizes.append(batch.num_tokens)
+        return whole(self, batch)
+
+    monkeypatch.setattr(type(model), "scored_hidden", with_little_room)
+    found = score_sequences(model, sequences, 40)
+    assert len(sizes) > 3
+    for one, other in zip(found, expected, strict=True):
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-4)
+    assert "out of memory: from here on a pass has at most" in caplog.text
+    monkeypatch.setattr(
+        type(model), "scored_hidden", lambda *_: (_ for _ in ()).throw(MemoryError())
+    )
+    with pytest.raises(MemoryError):
+        score_sequences(model, sequences, 40)

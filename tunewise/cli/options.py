@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a command imports only what it uses
 ConfigWords = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONFIG.yaml] [TABLE] [KEY=VALUE]...",
+        metavar="[CONFIG.yaml|TABLE|KEY=VALUE]",
         help="a configuration file, a table of rows (.csv, .jsonl, ...), and single fields",
     ),
 ]

@@ -1,5 +1,6 @@
 """Scoring: the log-likelihood of each example's targets, and the likeliest answer."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from tunewise.data.encode import Encoded
 from tunewise.data.example import Example
-from tunewise.data.packing import pack
+from tunewise.data.packing import Batch, pack
+from tunewise.memory import is_out_of_memory
 from tunewise.metrics import Prediction
 from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import score
@@ -28,6 +30,9 @@ class Score:
     """The likeliest token, or label, in place of the last target."""
     probabilities: tuple[float, ...] = ()
     """The probability of every label, for a model with a label layer."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class ScoredStates(NamedTuple):
@@ -107,11 +112,24 @@ def label_probabilities(model: LanguageModel, hidden: Tensor) -> Tensor:
     return model.logits(hidden).float().softmax(-1)
 
 
+def _hidden_if_it_fits(model: LanguageModel, batch: Batch) -> Tensor | None:
+    """Return the hidden states of a pass; None if memory runs out and a smaller pass may fit."""
+    try:
+        return model.scored_hidden(batch)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or int(batch.segments.max()) == 0:
+            raise
+    return None
+
+
 @torch.inference_mode()
 def scored_states(
     model: LanguageModel, sequences: Sequence[Encoded], tokens_per_pass: int
 ) -> Iterator[ScoredStates]:
-    """Yield the hidden states of all scored positions, pass by pass."""
+    """Yield the hidden states of all scored positions, pass by pass.
+
+    If memory runs out, passes become smaller: the states are the same, up to rounding.
+    """
     device = next(model.parameters()).device
     # Neighbours of equal length are computed together, so all are packed by length.
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
@@ -119,9 +137,17 @@ def scored_states(
     training = model.training
     model.eval()
     try:
-        for batch in pack([sequences[index] for index in order], tokens_per_pass):
+        batches = pack([sequences[index] for index in order], tokens_per_pass)
+        while (batch := next(batches, None)) is not None:
             batch = batch.to(device)
-            hidden = model.scored_hidden(batch)  # (M, D)
+            hidden = _hidden_if_it_fits(model, batch)  # (M, D)
+            if hidden is None:
+                tokens_per_pass = batch.num_tokens // 2
+                logger.warning(
+                    "out of memory: from here on a pass has at most %d tokens", tokens_per_pass
+                )
+                batches = pack([sequences[index] for index in order[first:]], tokens_per_pass)
+                continue
             owners = [order[first + segment] for segment in batch.segments[batch.scored].tolist()]
             yield ScoredStates(hidden, batch.targets[batch.scored], owners)
             count = int(batch.segments.max()) + 1

@@ -74,7 +74,7 @@ def _problem(folder: Path, there: RunConfig, here: RunConfig, per_epoch: int) ->
     """Return why a run cannot have another length; "" if it can."""
     totals = [config.train.epochs * per_epoch for config in (there, here)]
     last = checkpoint.read_last(folder / CHECKPOINT_FOLDER)
-    another = "begin a new run with another --out"
+    another = f"begin a new run with another --out, or from its weights with --from {folder}"
     if not totals[0]:
         return ""  # nothing was to be made
     if read_result(folder) is not None:
