@@ -32,6 +32,7 @@ nightly: setup
 # The long forms of tests that need hours to be sure.
 torture: setup
 	TUNEWISE_KILLS=200 $(BIN)/pytest tests/runs -k killed
+	TUNEWISE_RESUMES=50 $(BIN)/pytest tests/runs/test_one_source.py
 	TUNEWISE_FUZZ=50000 $(BIN)/pytest tests/hostile/fuzz -s
 
 lint: setup

@@ -20,10 +20,7 @@ from tunewise.models import LanguageModel
 from tunewise.runs.begin_from import beginning_model
 from tunewise.runs.finish import finish
 from tunewise.runs.folder import (
-    METRICS_FILE,
     PREDICTIONS_FILE,
-    Line,
-    append_line,
     locked,
     numbered,
     read_predictions,
@@ -45,7 +42,7 @@ from tunewise.runs.result import Evaluation, Result
 from tunewise.runs.resume import (
     Saver,
     begin_or_resume,
-    fingerprint,
+    identity_of,
     last_checkpoint_hint,
     read_steps,
 )
@@ -204,7 +201,8 @@ def _train(
     num_updates, num_rows = settings.epochs * per_epoch, len(prepared.examples["validation"])
     best = BestState(METRICS[config.metric])
     optimizer = build_optimizer(model, settings.optimizer, settings.weight_decay)
-    saver = Saver(folder, model, optimizer, best, fingerprint(prepared.encoded), settings)
+    identity = from_main(identity_of, prepared, folder)
+    saver = Saver(folder, model, optimizer, best, identity, settings)
     resumed = saver.restore_last()
     steps, evaluation = resumed.steps, Stopwatch(resumed.evaluation_seconds)
     for line in resumed.lines:
@@ -216,7 +214,8 @@ def _train(
         for step in train(model, sequences, settings, config.seed, optimizer, len(steps)):
             steps.append(step)
             progress.step(step)
-            _write_line(step, folder, tracking)
+            saver.add(step)
+            tracking.send_line(step)
             every = settings.evaluate_every or per_epoch
             if step.number % every == 0 or step.number == num_updates:
                 with evaluation, progress.evaluating("validation", num_rows):
@@ -224,7 +223,8 @@ def _train(
                 is_best = best.keep_if_better(model, metrics, step)
                 progress.evaluated(step, metrics, is_best)
                 line = Evaluation(number=step.number, epoch=step.epoch, validation=metrics)
-                _write_line(line, folder, tracking)
+                saver.add(line)
+                tracking.send_line(line)
             stopping = settings.early_stopping
             if stopping and best.evaluations_since >= stopping.patience:
                 logger.info("stopped early: no better %s since update %d", config.metric, best.step)
@@ -244,10 +244,3 @@ def _test(
     """Return one prediction per example of the test split, by the best state."""
     with trained.evaluation, progress.evaluating("test", len(prepared.examples["test"])):
         return predict_test(prepared, model, trained.best)
-
-
-def _write_line(line: Line, folder: Path, tracking: Tracking) -> None:
-    """Write a line of metrics.jsonl, and send it to the trackers."""
-    if is_main():
-        append_line(folder / METRICS_FILE, line)
-    tracking.send_line(line)

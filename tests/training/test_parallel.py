@@ -8,10 +8,11 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 
 from tunewise.cli.train import study
@@ -245,7 +246,7 @@ def test_accelerate_launch_trains_and_only_the_main_process_speaks(tmp_path: Pat
 def test_a_study_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="--jobs"):
-        study(tmp_path / "study.yaml")
+        study(cast(typer.Context, None), tmp_path / "study.yaml")
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,9 +128,18 @@ def append_line(path: Path, line: Line) -> None:
         file.write(_json(line))
 
 
-def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Overwrite metrics.jsonl with these lines."""
-    write_whole(path, "".join(map(_json, lines)))
+def text_of_lines(lines: Iterable[Line]) -> str:
+    """Return lines as metrics.jsonl holds them."""
+    return "".join(map(_json, lines))
+
+
+def lines_of_text(text: str) -> list[Line]:
+    """Return the lines that `text_of_lines` wrote.
+
+    Raises:
+        ValueError: if one is neither an update nor an evaluation.
+    """
+    return [LINE.validate_json(line) for line in text.splitlines()]
 
 
 def _json(line: Line) -> str:

@@ -22,6 +22,8 @@ class Origin(Settings):
     """The data folder, as an absolute path; null if none was given."""
     rows: dict[Split, str] = Field(default={})
     """A hash of each split's examples; none for a study, whose runs have their own."""
+    run: str = ""
+    """The id of the run, by which its checkpoints are known; none in earlier versions."""
 
     def changed_splits(self, rows: Mapping[Split, str]) -> list[Split]:
         """Return the splits whose examples are not those that were kept."""

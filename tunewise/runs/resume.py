@@ -3,10 +3,12 @@
 import hashlib
 import logging
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel
 
@@ -14,21 +16,26 @@ from tunewise.config import make_config, write_yaml
 from tunewise.data.encode import EncodedSplit
 from tunewise.data.rows import Split
 from tunewise.errors import ConfigError
+from tunewise.files import write_whole
+from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
 from tunewise.runs.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     METRICS_FILE,
     Line,
+    append_line,
+    lines_of_text,
     read_lines,
     read_result,
-    write_lines,
+    text_of_lines,
 )
-from tunewise.runs.lengthen import differs_in_length, lengthen, with_length_of
+from tunewise.runs.lengthen import LENGTH, differs_in_length, lengthen, with_length_of
 from tunewise.runs.origin import Origin, origin_of, read_origin, write_origin
 from tunewise.runs.prepare import Prepared
 from tunewise.training import checkpoint
 from tunewise.training.best import BestState
+from tunewise.training.checkpoint import Checkpoint, Identity, RunState
 from tunewise.training.config import TrainConfig
 from tunewise.training.loop import Step, updates_per_epoch
 from tunewise.training.optimizers import Optimizer
@@ -52,6 +59,7 @@ def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None
     """
     path, origin = folder / CONFIG_FILE, origin_of(data, prepared.examples)
     if not path.is_file():
+        origin = origin.model_copy(update={"run": uuid4().hex})
         write_origin(origin, folder)  # first: a folder with a configuration is that of a run
         write_yaml(prepared.config, path)
         return
@@ -71,8 +79,9 @@ def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None
         sequences = prepared.encoded["train"].sequences
         num_units = len(here.train.objective.units(sequences))
         lengthen(folder, prepared.config, updates_per_epoch(num_units, here.train))
-    if is_known:
-        write_origin(origin, folder)  # the rows may lie in another folder now
+    if is_known:  # the rows may lie in another folder now
+        kept = read_origin(folder)
+        write_origin(origin.model_copy(update={"run": kept.run if kept else ""}), folder)
 
 
 def _check_origin(origin: Origin, folder: Path, must_agree: bool) -> bool:
@@ -111,6 +120,22 @@ def fingerprint(encoded: Mapping[Split, EncodedSplit]) -> dict[str, str]:
     return hashes
 
 
+def identity_of(prepared: Prepared, folder: Path) -> Identity:
+    """Return what the checkpoints of a run have to agree with.
+
+    Its length may change on the way (see `lengthen`), files may lie elsewhere by now, and fields
+    that a later version adds are no difference as long as they have their defaults.
+    """
+    origin, config = read_origin(folder), prepared.config.deciding
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    values["model"] = Path(config.model).name
+    for part, name in [*(("train", name) for name in LENGTH), ("task", "path"), ("method", "from")]:
+        values.get(part, {}).pop(name, None)
+    values.pop("from", None)
+    digest = hashlib.sha256(to_json(values, sort_keys=True).encode("ascii")).hexdigest()
+    return Identity(fingerprint(prepared.encoded), origin.run if origin else "", digest)
+
+
 def last_checkpoint_hint(folder: Path) -> str:
     """Return "; the last checkpoint is ..." to append to an error, or "" without one."""
     last = checkpoint.read_last(folder / CHECKPOINT_FOLDER)
@@ -142,7 +167,7 @@ class Saver:
 
     Args:
         folder: the folder of the run.
-        rows: the fingerprint of the rows; a checkpoint of other rows is refused.
+        identity: what checkpoints have to agree with; another run's is refused.
     """
 
     def __init__(
@@ -151,17 +176,20 @@ class Saver:
         model: LanguageModel,
         optimizer: Optimizer,
         best: BestState,
-        rows: dict[str, str],
+        identity: Identity,
         config: TrainConfig,
     ) -> None:
         self._folder = folder
         self._model, self._optimizer, self._best = model, optimizer, best
-        self._rows = rows
+        self._identity = identity
         self._config = config
+        self._lines: list[Line] = []
         self._written = time.monotonic()
 
     def restore_last(self) -> Resumed:
-        """Restore the last checkpoint, if there is one, and drop what was written after it.
+        """Restore the last checkpoint, if there is one, and the log as it was then.
+
+        All that goes on comes from the checkpoint: metrics.jsonl is written anew from it.
 
         Raises:
             ConfigError: if the rows have changed, or the checkpoint is another run's.
@@ -173,22 +201,62 @@ class Saver:
                 path.unlink(missing_ok=True)
             return Resumed([], 0.0)
         try:
-            for split, digest in self._rows.items():
-                if last.state.rows[split] != digest:
-                    raise ConfigError(
-                        f"--resume: the {split} rows are not those that {self._folder} "
-                        "was started with"
-                    )
+            self._refuse_another_run(last.state)
             checkpoint.restore(last, self._model, self._optimizer, self._best)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self._lines = self._read_log(last, path)
+        except (KeyError, TypeError, ValueError, RuntimeError, zlib.error) as error:
             raise ConfigError(
                 f"{self._folder}: its last checkpoint is not a checkpoint of this run: {error!r}"
             ) from error
-        lines = [line for line in read_lines(path) if line.number <= last.number]
         if is_main():
-            write_lines(path, lines)
+            write_whole(path, text_of_lines(self._lines))
         logger.info("resuming after update %d", last.number)
-        return Resumed(lines, last.state.evaluation_seconds)
+        return Resumed([*self._lines], last.state.evaluation_seconds)
+
+    def _refuse_another_run(self, state: RunState) -> None:
+        """Raise ConfigError if a checkpoint is of other rows or settings, or another run's."""
+        for split, digest in self._identity.rows.items():
+            if state.rows[split] != digest:
+                raise ConfigError(
+                    f"--resume: the {split} rows are not those that {self._folder} was started with"
+                )
+        for what, there, here in (
+            ("another run", state.run, self._identity.run),
+            ("other settings", state.config, self._identity.config),
+        ):
+            if not (there and here) or there == here:  # earlier versions say neither
+                continue
+            raise ConfigError(
+                f"--resume: the last checkpoint in {self._folder / CHECKPOINT_FOLDER} is of "
+                f"{what}; remove it: the run goes on from the one before it, or from its start"
+            )
+
+    def _read_log(self, last: Checkpoint, path: Path) -> list[Line]:
+        """Return the lines of metrics.jsonl that belong to a checkpoint.
+
+        Raises:
+            ConfigError: if a checkpoint of an earlier version has none, and the file is not whole.
+        """
+        if (log := last.log) is not None:
+            there = path.read_text("utf-8", "replace") if path.is_file() else ""
+            if not there.startswith(log):
+                logger.warning("%s: has changed; it is written anew from the checkpoint", path)
+            lines = lines_of_text(log)
+        else:
+            lines = [line for line in read_lines(path) if line.number <= last.number]
+        numbers = [line.number for line in lines if isinstance(line, Step)]
+        if numbers != list(range(1, last.number + 1)):
+            raise ConfigError(
+                f"{path}: does not have the updates 1 to {last.number} of its checkpoint; put the "
+                "file back as it was, or begin a new run with another --out"
+            )
+        return lines
+
+    def add(self, line: Line) -> None:
+        """Add a line to metrics.jsonl, and to what the next checkpoint keeps of it."""
+        self._lines.append(line)
+        if is_main():
+            append_line(self._folder / METRICS_FILE, line)
 
     def write_if_due(self, number: int, evaluation_seconds: float, now: bool) -> None:
         """Write a checkpoint if it is time for one; warn if it cannot be written.
@@ -204,7 +272,13 @@ class Saver:
             return
         try:
             taken = checkpoint.snapshot(
-                number, self._model, self._optimizer, self._best, self._rows, evaluation_seconds
+                number,
+                self._model,
+                self._optimizer,
+                self._best,
+                self._identity,
+                evaluation_seconds,
+                text_of_lines(self._lines),
             )
             checkpoint.write(taken, self._folder / CHECKPOINT_FOLDER)
         except OSError as error:

@@ -8,6 +8,7 @@ changed on the disk does not match its name, and the one before it is used.
 import hashlib
 import json
 import logging
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from tunewise.training.optimizers import Optimizer
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
+LOG = "log"
+"""Name of the tensor with the bytes of the log, compressed."""
+MAX_LOG_BYTES = 2**30
 CHUNK_BYTES = 2**24
 
 
@@ -52,6 +56,10 @@ class RunState(CheckpointRecord):
 
     rows: dict[str, str]
     """The fingerprint of each split's rows."""
+    run: str = ""
+    """The id of the run; none in checkpoints of earlier versions."""
+    config: str = ""
+    """The fingerprint of the run's configuration; none in checkpoints of earlier versions."""
     validation: dict[str, Number]
     """The validation metrics of the best state."""
     evaluation_seconds: float
@@ -68,20 +76,48 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     state: RunState
 
+    @property
+    def log(self) -> str | None:
+        """What the run had written to metrics.jsonl; None in checkpoints of earlier versions.
+
+        Raises:
+            ValueError: if it is not as a run writes it.
+        """
+        if LOG not in self.tensors:
+            return None
+        packed = zlib.decompressobj()
+        content = packed.decompress(bytes(self.tensors[LOG].tolist()), MAX_LOG_BYTES)
+        if not packed.eof:
+            raise ValueError("its log is cut short, or far too long")
+        return content.decode("utf-8")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint has to agree with, to be one of a run."""
+
+    rows: dict[str, str]
+    """The fingerprint of each split's rows."""
+    run: str
+    """The id of the run."""
+    config: str
+    """The fingerprint of all settings that decide its results."""
+
 
 def snapshot(
     number: int,
     model: LanguageModel,
     optimizer: Optimizer,
     best: BestState,
-    rows: dict[str, str],
+    identity: Identity,
     evaluation_seconds: float,
+    log: str,
 ) -> Checkpoint:
     """Return the state of a run after some updates.
 
     Args:
         number: how many updates have been made.
-        rows: the fingerprint of each split's rows.
+        log: what the run has written to metrics.jsonl.
     """
     tensors = {f"weights.{name}": p.detach() for name, p in model.trainable()}
     tensors |= {f"best.{name}": weight for name, weight in best.weights.items()}
@@ -90,6 +126,7 @@ def snapshot(
     tensors["chance"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["chance.cuda"] = torch.cuda.get_rng_state()
+    tensors[LOG] = torch.frombuffer(bytearray(zlib.compress(log.encode())), dtype=torch.uint8)
     kept = BestRecord(
         value=best.value,
         step=best.step,
@@ -97,7 +134,12 @@ def snapshot(
         evaluations_since=best.evaluations_since,
     )
     state = RunState(
-        rows=rows, validation=best.metrics, evaluation_seconds=evaluation_seconds, best=kept
+        rows=identity.rows,
+        run=identity.run,
+        config=identity.config,
+        validation=best.metrics,
+        evaluation_seconds=evaluation_seconds,
+        best=kept,
     )
     return Checkpoint(number, tensors, state)
 
