@@ -28,6 +28,7 @@ from tunewise.runs.folder import CONFIG_FILE
 from tunewise.runs.model import read_finished
 from tunewise.tally import What, listening
 from tunewise.tasks import Task
+from tunewise.terminal import for_stdout
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def predict_file(
                 line: dict[str, Any] = {**answer}
                 if with_input:
                     line["input"] = inputs.take(answer["row"])
-                file.write(to_json(line, ascii_only=False, default=str) + "\n")
+                text = to_json(line, ascii_only=False, default=str)
+                file.write((for_stdout(text) if output is None else text) + "\n")
                 count += 1
                 progress(max(count, num_heard), total)
         if unusable.count and not count:

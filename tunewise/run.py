@@ -230,8 +230,10 @@ def _train(
                 logger.info("stopped early: no better %s since update %d", config.metric, best.step)
                 break
             stop = in_any_process(bool(requested))
-            ends = step.number == num_updates and keeps_checkpoint(config, model)
-            from_main(saver.write_if_due, step.number, evaluation.seconds, now=stop or ends)
+            # At the end, so that a stop in the test evaluation does not cost the training.
+            ends = step.number == num_updates
+            keeps = ends and (keeps_checkpoint(config, model) or saver.has_much_to_lose)
+            from_main(saver.write_if_due, step.number, evaluation.seconds, now=stop or keeps)
             if stop:
                 raise KeyboardInterrupt
     best.restore(model)

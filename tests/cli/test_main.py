@@ -1,8 +1,11 @@
 """Help comes at once; a mistake costs one line and exit code 2."""
 
+import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +138,37 @@ def test_an_interrupted_command_ends_with_130(
     monkeypatch.setattr("tunewise.config.make_config", interrupted)
     answer = tunewise("run")
     assert (answer.code, answer.err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"],
+        ["report", "x"],
+        ["export", "x", "--format", "hf", "--out", "y"],
+        ["predict", "x", "--input", "a", "--output", "b"],
+    ],
+)
+def test_a_terminated_command_ends_with_143(
+    command: list[str], tunewise: Tunewise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    for place in (
+        "config.make_config",
+        "reports.report.write_report",
+        "interop.export",
+        "predict_file.predict_file",
+    ):
+        monkeypatch.setattr(f"tunewise.{place}", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        answer = tunewise(*command)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (answer.code, answer.err) == (143, "interrupted\n")
 
 
 # The same through a process of its own, which costs seconds: a few.

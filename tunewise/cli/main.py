@@ -13,9 +13,11 @@ import typer
 import tunewise
 from tunewise.cli import cache, info, train, use, write
 from tunewise.errors import TunewiseError
+from tunewise.runs.interrupts import end_on_sigterm, exit_code
+from tunewise.terminal import visible
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM."""
+"""What typer returns after Ctrl-C."""
 
 OUT_OF_MEMORY = (
     "out of memory; `tunewise estimate` says what a run needs: a smaller model, lower "
@@ -67,14 +69,17 @@ app.command()(use.serve)
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake, 130 interrupted.
+    """Run a command and exit: 0 done, 1 a bug, 2 the user's mistake.
+
+    After Ctrl-C it is 130, after SIGTERM 143, wherever the command was.
 
     Memory that is used up is no bug: it ends with 2 and advice.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(handlers=[_handler()])
     logging.getLogger("tunewise").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    end_on_sigterm()
     try:
         # click's own errors fill a screen; ours are one line.
         code = app(arguments or ["--help"], standalone_mode=False)
@@ -92,14 +97,28 @@ def main() -> None:
         if not is_out_of_memory(error):
             raise
         _fail(f"{OUT_OF_MEMORY} ({str(error) or type(error).__name__})", debug)
-    if code == INTERRUPTED:  # typer returns it after Ctrl-C
+    if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
+        code = exit_code()
     sys.exit(code)
+
+
+class _Visible(logging.Formatter):
+    """Messages quote rows and names, which a terminal must not obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(message)s"))
+    return handler
 
 
 def _fail(message: str, debug: bool) -> NoReturn:
     """Print a user's mistake in one line and exit with code 2."""
     if debug:
         traceback.print_exc()
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + visible(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from tunewise.terminal import visible
 
 if TYPE_CHECKING:  # a command imports only what it uses
     from tunewise.data.rows import Split
@@ -26,13 +29,20 @@ def print_table(rows: Sequence[Mapping[str, object]], console: Console | None = 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, value in rows[0].items():
         is_number = isinstance(value, int)
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(
+            escape(visible(heading)), justify="right" if is_number else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
+        table.add_row(*map(_cell, row.values()))
     console = console or Console()
     if not console.is_terminal:
         console.width = 1000  # a file or a pipe gets one line per row
     console.print(table)
+
+
+def _cell(value: object) -> Text:
+    """Return a value as a cell, in which nothing is markup."""
+    return Text(f"{value:,}" if isinstance(value, int) else visible(str(value)))
 
 
 def print_samples(predictions: "Sequence[Prediction]", console: Console) -> None:
@@ -40,9 +50,10 @@ def print_samples(predictions: "Sequence[Prediction]", console: Console) -> None
     for prediction in predictions[:NUM_SAMPLES]:
         if prediction.prompt:
             prompt = prediction.prompt.strip()
-            written = prediction.predicted.removeprefix(prompt).lstrip("\n")
-            console.print(f"\nsample {prediction.id}", style="bold", highlight=False)
-            console.print(Text.assemble(prompt + "\n", (written, "green")), soft_wrap=True)
+            written = visible(prediction.predicted.removeprefix(prompt).lstrip("\n"))
+            console.print(Text(f"\nsample {visible(prediction.id)}", "bold"))
+            shown = Text.assemble(visible(prompt) + "\n", (written, "green"))
+            console.print(shown, soft_wrap=True)
 
 
 def print_result(result: "Result", folder: Path, console: Console) -> None:
@@ -57,7 +68,7 @@ def print_result(result: "Result", folder: Path, console: Console) -> None:
         console.print(text, highlight=False)
     if result.tables is not None:
         label, share = result.tables.commonest
-        console.print(f"always {label!r}: accuracy {share:.4f}", highlight=False, soft_wrap=True)
+        console.print(Text(f"always {label!r}: accuracy {share:.4f}"), soft_wrap=True)
         if len(result.tables.per_class) <= MAX_LABELS:
             print_table(_label_rows(result.tables), console)
     lines = {
@@ -88,15 +99,15 @@ def print_dry_run(
     """Print examples with their scored tokens marked, and how long each split's sequences are."""
     console.print("Scored tokens are in ⟦ ⟧.", highlight=False)
     for example in examples:
-        console.print(f"\n{example.id}", style="bold", highlight=False)
+        console.print(Text(f"\n{visible(example.id)}", "bold"))
         text = Text()
         for piece in example.pieces:
             if piece.scored:
-                text.append(f"⟦{piece.text}⟧", "green")
+                text.append(f"⟦{visible(piece.text)}⟧", "green")
             else:
-                text.append(piece.text)
+                text.append(visible(piece.text))
         if example.label:
-            text.append(f" ⟦{example.label}⟧", "green")
+            text.append(f" ⟦{visible(example.label)}⟧", "green")
         console.print(text, soft_wrap=True)
     console.print()
     print_table([_lengths_row(split, of_split) for split, of_split in lengths.items()])

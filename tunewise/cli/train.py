@@ -58,7 +58,7 @@ def run(
     from tunewise.runs.dry_run import dry_run as examples_and_lengths
     from tunewise.runs.folder import CONFIG_FILE, refuse_missing_run
     from tunewise.runs.origin import kept_data
-    from tunewise.runs.progress import Progress
+    from tunewise.runs.progress import Progress, print_line
     from tunewise.training.parallel import is_main
 
     options = only_given(model=model, task=task, method=method)
@@ -82,7 +82,7 @@ def run(
     data = used_data(context, data, [config.task])
     console = Console(quiet=not is_main())
     if reason is not None:
-        console.print(reason, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, reason)
     if dry_run:
         data = data or (kept_data(out) if resume else None)
         show.print_dry_run(*examples_and_lengths(config, data), console)

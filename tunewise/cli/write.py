@@ -17,6 +17,7 @@ from tunewise.cli.options import (
     TopP,
     only_given,
 )
+from tunewise.terminal import for_stdout
 
 if TYPE_CHECKING:  # a command imports only what it uses
     from tunewise.predict import Predictor
@@ -141,7 +142,7 @@ def _shown(pieces: Iterator[str]) -> Iterator[str]:
     """Yield the pieces of a text, each printed as it comes, and end the line."""
     try:
         for piece in pieces:
-            print(piece, end="", flush=True)
+            print(for_stdout(piece), end="", flush=True)
             yield piece
     finally:
         print(flush=True)

@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from traceback import format_exception
@@ -107,7 +107,10 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            (folder / LOCK_FILE).unlink(missing_ok=True)
+            with suppress(
+                OSError
+            ):  # a folder that may only be read by now: the hold is gone anyway
+                (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def is_locked(folder: Path) -> bool:

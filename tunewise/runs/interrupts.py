@@ -15,6 +15,33 @@ ONE_REQUEST_SECONDS = 1.0
 process of a group, and these signal each other."""
 
 
+_received: list[int] = []
+"""The signals that have asked this process to stop."""
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, by a KeyboardInterrupt, wherever it is."""
+    _received.clear()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def interrupt(number: int, _: Any) -> None:
+    """Raise KeyboardInterrupt, and remember the signal."""
+    remember(number)
+    raise KeyboardInterrupt
+
+
+def remember(number: int) -> None:
+    """Remember a signal that has asked to stop."""
+    _received.append(number)
+
+
+def exit_code() -> int:
+    """Return the exit code after a stop: 143 if SIGTERM asked first, else 130."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[float]]:
     """Yield a list that is empty until SIGINT or SIGTERM asks to stop; a second one stops at once.
@@ -25,6 +52,7 @@ def stop_requests() -> Iterator[list[float]]:
 
     def ask(number: int, _: Any) -> None:
         now = time.monotonic()
+        remember(number)
         if requested:
             if now - requested[0] > ONE_REQUEST_SECONDS:
                 raise KeyboardInterrupt

@@ -24,6 +24,7 @@ from rich.progress import (
 
 from tunewise.data.rows import Split
 from tunewise.tally import TimeLeft, What, format_left, listening
+from tunewise.terminal import visible
 from tunewise.training.loop import Step
 
 NUM_LINES = 10
@@ -122,7 +123,12 @@ class Progress:
 
     def _print(self, line: str) -> None:
         if self._console is not None:
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            print_line(self._console, line)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is: nothing in it is markup, and a terminal obeys nothing in it."""
+    console.print(visible(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def tell_how_to_go_on(words: Sequence[str]) -> None:
@@ -181,8 +187,7 @@ class Lines:
         self._last = self._clock()
         of_all = "" if total is None else f"/{total:,}"
         left = None if not total else self._left[what].after(done / total)
-        line = f"{what} {done:,}{of_all}{format_left(left)}"
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(self._console, f"{what} {done:,}{of_all}{format_left(left)}")
 
 
 class _Bars:

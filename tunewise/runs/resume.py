@@ -43,6 +43,9 @@ from tunewise.training.parallel import is_main
 
 logger = logging.getLogger(__name__)
 
+MUCH_SECONDS = 60.0
+"""Time of training that is worth a checkpoint at its end."""
+
 
 def begin_or_resume(prepared: Prepared, data: Path | None, folder: Path) -> None:
     """Write the configuration of a new run, and where its rows are from; check a resumed one.
@@ -257,6 +260,11 @@ class Saver:
         self._lines.append(line)
         if is_main():
             append_line(self._folder / METRICS_FILE, line)
+
+    @property
+    def has_much_to_lose(self) -> bool:
+        """Whether the last checkpoint was so long ago that another is worth its time."""
+        return time.monotonic() - self._written > MUCH_SECONDS
 
     def write_if_due(self, number: int, evaluation_seconds: float, now: bool) -> None:
         """Write a checkpoint if it is time for one; warn if it cannot be written.

@@ -19,11 +19,13 @@ from tunewise.estimate import estimate_run
 from tunewise.metrics import METRICS
 from tunewise.runs.memo import Shared
 from tunewise.runs.prepare import prepare
+from tunewise.runs.progress import print_line
 from tunewise.runs.result import Estimate
 from tunewise.studies.events import Event, Notify
 from tunewise.studies.study import Study
 from tunewise.studies.trials import candidates_of, seeds_of
 from tunewise.tally import TimeLeft, format_duration, format_left
+from tunewise.terminal import visible
 
 UNLIKE = 1.25
 """Ratio of times from which a study took another time than was expected."""
@@ -95,7 +97,7 @@ def show_plan(
             all_known = all_known and to_try + to_do == 0
         to_do_of[cell.name] = to_try + to_do
         counts = map(str, (tried, to_try, done, to_do))
-        table.add_row(Text(cell.name), *counts, memory, duration)
+        table.add_row(Text(visible(cell.name)), *counts, memory, duration)
         num_runs += len(candidates) + study.seeds
         num_left += to_try + to_do
     console.print(table)
@@ -169,7 +171,9 @@ class _ProgressDisplay:
         """Show one event."""
         if event.run not in self._running:
             self._weights[event.run] = self._plan.weight_of(event.title)
-            self._running[event.run] = self._bars.add_task(escape(event.title), total=1.0, state="")
+            self._running[event.run] = self._bars.add_task(
+                escape(visible(event.title)), total=1.0, state=""
+            )
         self._bars.update(self._running[event.run], completed=event.share)
         self._shares[event.run] = event.share
         if event.ended:
@@ -208,9 +212,10 @@ class _ProgressDisplay:
             self._print(told)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(self._console, line)
 
     def _state(self) -> str:
         failed = f", {self._num_failed} failed" if self._num_failed else ""
         best = "" if self._best is None else f", best {self._best[1]} {self._best[0]:.4f}"
+        best = escape(visible(best))
         return f"{self._num_done} of {self._plan.num_runs} done{failed}{best}"

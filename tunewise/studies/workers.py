@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tunewise.errors import TrainingError
-from tunewise.runs.interrupts import on_stop_signals
+from tunewise.runs.interrupts import on_stop_signals, remember
 from tunewise.runs.memo import Shared
 from tunewise.studies.events import Notify
 
@@ -83,6 +83,7 @@ def workers(jobs: int, notify: Notify, shared: Shared) -> Iterator[DoAll]:
 
 
 def _stop_all(number: int, frame: Any) -> None:
+    remember(number)
     logger.warning("stopping each run after its update, with a checkpoint; once more stops at once")
     for process in multiprocessing.active_children():
         process.terminate()  # SIGTERM
