@@ -12,7 +12,7 @@ from tiny import reference
 
 from tunewise.errors import ModelError, TunewiseError
 from tunewise.models import FAMILIES, ModelConfig
-from tunewise.models.folder import find_folder, load_model, save_model
+from tunewise.models.folder import find_folder, load_model, read_shape, save_model
 
 from .folders import change_weights, fresh_model
 
@@ -219,3 +219,29 @@ def _refused(folder: Path, *words: str) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("layers", 1000, "says that there are 1,000 layers, and the files have"),
+        ("n_embd", 2**24, "config.json requires"),
+        ("n_inner", 2**24, "config.json requires"),
+        ("vocab_size", 2**24, "config.json requires"),
+    ],
+)
+def test_a_size_that_config_json_makes_up_is_found_from_headers_alone(
+    field: str, value: int, message: str, folder: Path
+) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    names = {"layers": ("n_layer", "num_layers"), "n_embd": ("n_embd", "hidden_size")}
+    names |= {"n_inner": ("n_inner", "intermediate_size")}
+    (name,) = [name for name in names.get(field, (field,)) if name in values]
+    changes: dict[str, Any] = {name: value}
+    if field == "layers" and "attention_types" in values:
+        changes["attention_types"] = [[["global", "local"], value // 2]]
+        changes["attention_layers"] = ["global", "local"] * (value // 2)
+    _change_config(folder, **changes)
+    with pytest.raises(ModelError) as caught:
+        read_shape(folder)
+    assert message in str(caught.value)

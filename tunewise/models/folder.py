@@ -1,6 +1,7 @@
 """Model folders in Hugging Face layout: found by name, read, and written."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.hub import fetch_small_files, hub_id_of
 from tunewise.models.other_kinds import describe
-from tunewise.models.tensors import head_differs, read_weights, write_weights
-from tunewise.models.weights import WEIGHTS, read_json
+from tunewise.models.tensors import check_headers, head_differs, read_weights, write_weights
+from tunewise.models.weights import WEIGHTS, has_weights, read_json
 from tunewise.settings import validate
 
 POCKET_FOLDER = Path(__file__).parent.parent / "pocket" / "model"
@@ -88,9 +89,12 @@ def read_shape(folder: Path) -> ModelConfig:
         TunewiseError: as `read_config`.
     """
     config = read_config(folder)
+    if not has_weights(folder):  # they may not be fetched yet
+        return config
+    check_headers(folder, config.num_layers, partial(build_model, config))
     try:
         untied = config.tied and head_differs(build_model(config), folder)
-    except ModelError:  # weights may not be there yet, and loading tells of damage
+    except ModelError:  # loading tells of damage
         untied = False
     return config.model_copy(update={"tied": False}) if untied else config
 

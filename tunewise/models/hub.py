@@ -14,7 +14,7 @@ from tunewise.data.say_once import say_once
 from tunewise.errors import ModelError, nearest
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.other_kinds import describe_file
-from tunewise.models.weights import weight_files
+from tunewise.models.weights import has_weights
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def fetch_weights(name: str, folder: Path) -> None:
         ModelError: if they are not on this machine and cannot be fetched.
     """
     hub_id = hub_id_of(name)
-    if hub_id is None or _has_weights(folder):
+    if hub_id is None or has_weights(folder):
         return
     _fetch(hub_id, WEIGHT_FILES, "weights", commit=folder.name)
     if not any(folder.glob("*.safetensors")):
@@ -85,14 +85,6 @@ def fetch_weights(name: str, folder: Path) -> None:
             f"model {hub_id!r}: no weights in the safetensors format on the hub; others can run "
             "any code when they are opened: convert them (in transformers: save_pretrained)"
         )
-
-
-def _has_weights(folder: Path) -> bool:
-    """Return whether all weights are in a folder."""
-    try:
-        return bool(weight_files(folder))
-    except ModelError:
-        return False
 
 
 def _fetch(hub_id: str, files: Sequence[str], what: str, commit: str | None = None) -> Path:

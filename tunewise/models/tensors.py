@@ -11,9 +11,9 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -268,19 +268,58 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def _read(model: LanguageModel, stored: TensorName, place: Stored, folder: Path) -> None:
-    """Check one tensor's type and shape, and set the parameters that it holds."""
+def check_headers(folder: Path, num_layers: int, build: Callable[[], LanguageModel]) -> None:
+    """Compare what the files of a folder say of their tensors with the shape of a model.
+
+    Only headers are read, so that sizes that config.json makes up are found before anything is
+    computed, or allocated, with them.
+
+    Args:
+        num_layers: number of layers that config.json says there are.
+        build: returns the model without weights, on the meta device.
+
+    Raises:
+        ModelError: if a tensor has another shape or type, or there are fewer than layers.
+    """
+    keys = [key for path in weight_files(folder) for key in _keys(path)]
+    if num_layers > len(keys):
+        raise ModelError(
+            f"{folder}: config.json says that there are {num_layers:,} layers, and the files have "
+            f"{len(keys):,} tensors in all"
+        )
+    model = build()
+    found = find_tensors(folder, model)
+    for tensor in model.stored_tensors():
+        if (place := found.get(tensor.theirs)) is not None:
+            with safe_open(place.path, framework="pt") as file:
+                _checked_part(file, model, tensor, place, folder)
+
+
+def _keys(path: Path) -> list[str]:
+    with opened(path) as file:
+        return list(file.keys())
+
+
+def _checked_part(
+    file: Any, model: LanguageModel, stored: TensorName, place: Stored, folder: Path
+) -> Any:
+    """Return a tensor that is still in its file, whose type and shape are those of a model."""
     expected = [model.get_parameter(name) for name in stored.ours]
     shape = [sum(p.shape[0] for p in expected), *expected[0].shape[1:]]
     shape = shape[::-1] if stored.transposed else shape
-    where = f"{folder}: tensor {place.key!r}"
+    where, part = f"{folder}: tensor {place.key!r}", file.get_slice(place.key)
+    if part.get_shape() != shape:
+        raise ModelError(f"{where} has shape {part.get_shape()}; config.json requires {shape}")
+    if part.get_dtype() not in FLOATS:
+        raise ModelError(f"{where} holds {part.get_dtype()}; F32, F16 or BF16 is needed")
+    return part
+
+
+def _read(model: LanguageModel, stored: TensorName, place: Stored, folder: Path) -> None:
+    """Set the parameters that a tensor holds, if its type and shape are right."""
+    expected = [model.get_parameter(name) for name in stored.ours]
     with safe_open(place.path, framework="pt") as file:
-        part = file.get_slice(place.key)
-        if part.get_shape() != shape:
-            raise ModelError(f"{where} has shape {part.get_shape()}; config.json requires {shape}")
-        if part.get_dtype() not in FLOATS:
-            raise ModelError(f"{where} holds {part.get_dtype()}; F32, F16 or BF16 is needed")
-        tensor = part[:]
+        tensor = _checked_part(file, model, stored, place, folder)[:]
     tensor = tensor.T if stored.transposed else tensor
     own = tensor.split([p.shape[0] for p in expected])
     for name, weight in zip(stored.ours, own, strict=True):

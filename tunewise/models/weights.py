@@ -109,3 +109,11 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder}: {INDEX} names {missing[0]!r}, which is not there as a safetensors file"
         )
     return [folder / name for name in names]
+
+
+def has_weights(folder: Path) -> bool:
+    """Return whether all weights are in a folder."""
+    try:
+        return bool(weight_files(folder))
+    except ModelError:
+        return False
