@@ -14,7 +14,7 @@ from tunewise.config import make_config, write_yaml
 from tunewise.data.rows import read_rows
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.errors import ConfigError, DataError
-from tunewise.predict_file import predict_file
+from tunewise.predict_file import Inputs, predict_file
 from tunewise.run import run
 from tunewise.runs.folder import CONFIG_FILE, PREDICTIONS_FILE, read_predictions
 from tunewise.runs.model import adapted_model, save_trained
@@ -161,6 +161,27 @@ def test_a_table_of_answers_holds_what_json_lines_hold(
     assert sorted(path.name for path in tmp_path.glob("answers*")) == sorted(
         [lines.name, table.name]
     )
+
+
+def test_rows_are_kept_only_until_they_are_answered(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+
+    class Watched(Inputs):
+        def take(self, number: int | None) -> dict[str, Any]:
+            waiting.append(len(self._waiting))
+            return super().take(number)
+
+    monkeypatch.setattr("tunewise.predict.MAX_ROWS", 4)
+    monkeypatch.setattr("tunewise.predict_file.Inputs", Watched)
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps({"text": f"{n}"}) + "\n" for n in range(60)))
+    predict_file(classifier, source, tmp_path / "a.jsonl")
+    assert not waiting
+    predict_file(classifier, source, tmp_path / "b.jsonl", with_input=True)
+    assert len(waiting) == 60
+    assert max(waiting) <= 5
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])

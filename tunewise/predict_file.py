@@ -80,11 +80,12 @@ def predict_file(
                 num_heard += number
                 progress(num_heard, total)
 
-        inputs = Inputs(stream_rows(source, on_bad_row))
+        rows = stream_rows(source, on_bad_row)
+        inputs = Inputs(rows) if with_input else None  # they would fill the memory unread
         with listening(hear):
-            for answer in predictor.answers(inputs, on_bad_row, num_known, key):
+            for answer in predictor.answers(inputs or rows, on_bad_row, num_known, key):
                 line: dict[str, Any] = {**answer}
-                if with_input:
+                if inputs is not None:
                     line["input"] = inputs.take(answer["row"])
                 text = to_json(line, ascii_only=False, default=str)
                 file.write((for_stdout(text) if output is None else text) + "\n")

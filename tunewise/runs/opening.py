@@ -28,7 +28,7 @@ def opening_lines(
     made = [split for split in prepared.examples if split not in own]
     split_off = f" ({' and '.join(made)} split off here)" if made else ""
     labels = f"; labels: {first_of(task.label_names)}" if task.label_names else ""
-    where = f" {task.path}" if task.path is not None else ""
+    where = "" if (place := _place_of_rows(prepared, data)) is None else f" {place}"
     total, trainable = model.count_parameters()
     epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
     lines = [
@@ -46,3 +46,11 @@ def opening_lines(
             else f"rows as in {former}"
         )
     return lines
+
+
+def _place_of_rows(prepared: Prepared, data: Path | None) -> Path | None:
+    """Return the file or folder of the rows; None for the embedded task and the hub."""
+    task = prepared.config.task
+    if task.path is not None or data is None or not task.is_in_data_folder:
+        return task.path
+    return data / task.name if (data / task.name).is_dir() else None
