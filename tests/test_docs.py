@@ -93,10 +93,11 @@ def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(config: RunConfig, *_: Any, **__: Any) -> None:
         raise ConfigMadeError(config.model)
 
-    monkeypatch.setattr("tunewise.run.run", stop)
     monkeypatch.setattr("tunewise.studies.runner.open_folder", lambda *_: None)
     monkeypatch.setattr("tunewise.studies.check.check_rows", lambda *_: None)
     monkeypatch.setattr("tunewise.studies.runner.run_study", lambda *_: [])
+    # Last, since the module above imports the real one, and keeps it for later tests.
+    monkeypatch.setattr("tunewise.run.run", stop)
     monkeypatch.chdir(ROOT)
 
 
