@@ -30,6 +30,8 @@ class Reply:
     body: Any = None
     """In place of a chat completion."""
     delay: float = 0.0
+    pause: float = 0.0
+    """Seconds between two bytes of the body."""
     together: threading.Barrier | None = None
     """Whether to wait until so many requests are under way."""
     drop: bool = False
@@ -116,7 +118,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-length", str(len(content.encode())))
         self.end_headers()
-        self.wfile.write(content.encode())
+        for byte in content.encode() if reply.pause else ():
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(reply.pause)
+        if not reply.pause:
+            self.wfile.write(content.encode())
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

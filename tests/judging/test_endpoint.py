@@ -1,8 +1,10 @@
 """Laws of asking: what is temporary is tried again, what is not is told at once, no key leaks."""
 
+import base64
 import logging
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -259,3 +261,53 @@ def test_a_page_where_an_endpoint_should_be_is_told(
     server.behaviour = lambda prompt: {"body": "<html>Welcome</html>"}
     with pytest.raises(JudgeError, match=r"does not send a chat completion .*/v1"):
         judge_run(run_of("fine"), config_of(max_retries=1))
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_time_limit_is_of_the_whole_call(
+    server: Any, config_of: ConfigOf, run_of: RunOf, status: int
+) -> None:
+    server.behaviour = lambda prompt: {"pause": 0.05, "body": {"a": "b" * 100}, "status": status}
+    started = time.monotonic()
+    with pytest.raises(JudgeError, match=r"no reply within 0\.4 s, in 2 tries"):
+        judge_run(run_of("fine"), config_of(timeout=0.4, max_retries=1))
+    assert time.monotonic() - started < 3
+
+
+def test_a_huge_reply_is_not_read_to_its_end(
+    server: Any, config_of: ConfigOf, run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunewise.judging.endpoint.MAX_BYTES", 1000)
+    server.behaviour = lambda prompt: "50" * 1000
+    with pytest.raises(JudgeError, match="a reply of over 1,000 bytes"):
+        judge_run(run_of("fine"), config_of(max_retries=0))
+
+
+ECHOES = {
+    "whole": KEY,
+    "in two words": f"{KEY[:12]} {KEY[12:]}",
+    "in many": " ".join(KEY[n : n + 6] for n in range(0, len(KEY), 6)),
+    "encoded": base64.b64encode(KEY.encode()).decode(),
+    "after much": "word " * 40 + KEY,
+}
+
+
+@pytest.mark.parametrize("what", ECHOES)
+@pytest.mark.parametrize("status", [401, 402, 500])
+def test_a_key_that_comes_back_in_any_form_is_not_shown(
+    server: Any,
+    config_of: ConfigOf,
+    run_of: RunOf,
+    what: str,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body = {"error": {"message": f"Wrong key: {ECHOES[what]} was sent"}}
+    server.behaviour = lambda prompt: {"status": status, "body": body}
+    with pytest.raises(JudgeError) as caught:
+        judge_run(run_of("fine"), config_of(max_retries=2))
+    told = str(caught.value) + caplog.text
+    assert "Wrong key:" in told or what == "after much"
+    assert not any(KEY[n : n + 5] in told for n in range(len(KEY) - 5))
+    assert ECHOES[what] not in told
+    assert len(str(caught.value)) < 500

@@ -28,7 +28,7 @@ class JudgeConfig(Settings):
     concurrency: int = Field(default=8, ge=1)
     """Maximum number of requests at once."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds to wait for a reply."""
+    """Seconds to wait for a whole reply."""
     max_retries: int = Field(default=6, ge=0)
     """Most retries of a failed request."""
     temperature: float | None = Field(default=1.0, ge=0, le=2)

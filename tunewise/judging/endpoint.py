@@ -1,5 +1,6 @@
 """An OpenAI-compatible endpoint: requests are retried until it replies."""
 
+import json
 import logging
 import os
 import random
@@ -7,7 +8,9 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from itertools import count
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import SecretStr
@@ -28,8 +31,14 @@ MAX_WAIT = 600.0
 """Longest wait that an endpoint may ask for, in seconds; beyond it the command ends."""
 NOISY_LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 """Loggers of libraries that log every request; they may print headers that echo the key."""
-MAX_SHOWN = 200
-"""Longest part of an endpoint's message that is shown, in characters."""
+MAX_BYTES = 2**22
+"""Largest reply that is read; a judgement has a few hundred bytes."""
+MAX_WORDS = 16
+"""Most words of an endpoint's message that are shown."""
+MAX_WORD, PART = 24, 5
+"""Longest word that is shown, and shortest part of the key that is recognised."""
+MAX_READ = 2000
+"""Most characters of a message that are looked at."""
 
 
 class JudgeError(TunewiseError):
@@ -115,18 +124,45 @@ class Endpoint:
             raise JudgeError("interrupted")
 
     def _request(self, prompt: str) -> str | FailedRequest:
+        """Return the reply to one request, which takes no longer than `timeout` in all.
+
+        The library's own time-outs are for each part of an answer, and a part may be a byte. So
+        the request is made in a thread, which is left alone when the time is over.
+        """
+        answers: SimpleQueue[str | FailedRequest] = SimpleQueue()
+        is_over = threading.Event()
+        work = partial(self._make_request, prompt, is_over)
+        threading.Thread(target=lambda: answers.put(work()), daemon=True).start()
+        try:
+            return answers.get(timeout=self._config.timeout)
+        except Empty:
+            return FailedRequest(f"no reply within {self._config.timeout:g} s", "retry")
+        finally:
+            is_over.set()
+
+    def _make_request(self, prompt: str, is_over: threading.Event) -> str | FailedRequest:
         # Failures are returned: one raised here would carry the library's exception as its context,
         # which may hold the key.
         import openai
 
         temperature = self._config.temperature
         try:
-            completion = self._client.chat.completions.create(
+            with self._client.chat.completions.with_streaming_response.create(
                 model=self._config.model,
                 messages=[{"role": "user", "content": prompt}],
                 extra_body={} if temperature is None else {"temperature": temperature},
-            )
-            reply = completion.choices[0].message.content or ""
+                extra_headers={"Accept-Encoding": "identity"},
+            ) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if is_over.is_set():
+                        return FailedRequest("it took too long", "retry")
+                    if len(body) > MAX_BYTES:
+                        return FailedRequest(f"a reply of over {MAX_BYTES:,} bytes", "retry")
+            reply = json.loads(body)["choices"][0]["message"]["content"] or ""
+            if not isinstance(reply, str):
+                raise TypeError
         except openai.APIStatusError as error:
             return self._failure(error)
         except openai.APITimeoutError:
@@ -134,9 +170,11 @@ class Endpoint:
         except openai.APIConnectionError as error:
             reason = self._shown(str(error.__cause__ or error))
             return FailedRequest(f"no connection to {self._client.base_url}: {reason}", "retry")
-        except (openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError):
+        except (openai.OpenAIError, ValueError, KeyError, IndexError, TypeError):
             reason = f"{self._client.base_url} does not send a chat completion"
             return FailedRequest(f"{reason} (most base_urls end in /v1)", "retry")
+        except Exception:  # of the libraries below, in the middle of an answer
+            return FailedRequest(f"the connection to {self._client.base_url} broke", "retry")
         return self._without_key(reply).strip()
 
     def _failure(self, error: "openai.APIStatusError") -> FailedRequest:
@@ -160,9 +198,17 @@ class Endpoint:
         return FailedRequest(reason, "retry", wait)
 
     def _shown(self, text: str) -> str:
-        # The key is removed first: shortening the text could cut it in two.
-        text = " ".join(self._without_key(text).split())
-        return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+        """Return the first few words of an endpoint's message, without what may be of the key."""
+        words = self._without_key(text[:MAX_READ]).split()
+        shown = " ".join(map(self._without_secrets, words[:MAX_WORDS]))
+        return shown if len(words) <= MAX_WORDS else f"{shown} ..."
+
+    def _without_secrets(self, word: str) -> str:
+        """Return a word, or "[...]" if it has a part of the key, or may be an encoded one."""
+        key = self._key.get_secret_value()
+        parts = {key[start : start + PART] for start in range(len(key) - PART + 1)}
+        is_secret = len(word) > MAX_WORD or any(part in word for part in parts)
+        return "[...]" if is_secret and word != "[key]" else word
 
     def _without_key(self, text: str) -> str:
         key = self._key.get_secret_value()
