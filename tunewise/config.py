@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunewise.data.rows import SUFFIXES, suffix_of
 from tunewise.errors import ConfigError, nearest
-from tunewise.files import write_whole
+from tunewise.files import check_regular, write_whole
 from tunewise.methods import METHODS, AnyMethod
 from tunewise.settings import Settings, validate
 from tunewise.tasks import TASKS, AnyTask, Instruction, Task
@@ -236,6 +236,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if it cannot be read or holds anything else.
     """
     try:
+        check_regular(path)
         values = load_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error

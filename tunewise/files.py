@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the folder of the cache."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a path, or what it links to, is a plain file.
+
+    A pipe would be waited for, and a device may have no end.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise OSError(f"it is {kind}, and a file is needed")
 
 
 def share_files(folder: Path) -> None:

@@ -21,6 +21,7 @@ from tunewise.data.rows import (
 from tunewise.data.split_files import place_of, split_files
 from tunewise.data.text_parts import text_parts
 from tunewise.errors import DataError
+from tunewise.files import check_regular
 
 Item = TypeVar("Item")
 
@@ -50,6 +51,8 @@ def local_source(path: Path) -> Source:
         DataError: if it is unclear which files of a folder a split has.
     """
     if not path.is_dir():
+        if path.exists():
+            _refuse_special(path)
         return Source(str(path), {"train": partial(read_rows, path)})
     files = split_files(path)
     return Source(str(path), {split: partial(_read_all, files[split]) for split in files})
@@ -190,6 +193,14 @@ def _members(groups: Sequence[str], seed: int = 0) -> list[list[int]]:
     for members in groups_in_order:
         random.Random(seed).shuffle(members)
     return groups_in_order
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise DataError if the rows of a task are not in a file: they are read more than once."""
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def _read_all(files: list[Path], on_bad_row: OnBadRow) -> list[Row]:

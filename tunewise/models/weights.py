@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tunewise.errors import ModelError
+from tunewise.files import check_regular
 from tunewise.models.other_kinds import describe
 
 LANGUAGE_HEAD = "lm_head.weight"
@@ -30,6 +31,7 @@ def opened(path: Path) -> Iterator[Any]:
         ModelError: if it is missing or not sound, now or when a tensor is read.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER:
@@ -78,6 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: if it is missing or holds anything else.
     """
     try:
+        check_regular(path)
         values = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; a model folder needs it") from error
