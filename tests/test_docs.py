@@ -94,6 +94,8 @@ def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigMadeError(config.model)
 
     monkeypatch.setattr("tunewise.studies.runner.open_folder", lambda *_: None)
+    # The folder of real data may not be there.
+    monkeypatch.setattr("tunewise.cli.train.used_data", lambda context, data, tasks: data)
     monkeypatch.setattr("tunewise.studies.check.check_rows", lambda *_: None)
     monkeypatch.setattr("tunewise.studies.runner.run_study", lambda *_: [])
     # Last, since the module above imports the real one, and keeps it for later tests.

@@ -35,7 +35,7 @@ def test_the_result_has_exactly_the_fields_that_are_promised(start: Start) -> No
     expected = {
         "name": None,
         "status": None,
-        "config": {"model", "task", "method", "train", "seed"},
+        "config": {"model", "task", "method", "from", "train", "seed"},
         "parameters": {"total", "trainable", "percent"},
         "data": set(SPLITS),
         "metrics": {"validation", "test"},
