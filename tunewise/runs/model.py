@@ -13,7 +13,7 @@ from torch import Tensor
 from tunewise.config import RunConfig, make_config
 from tunewise.data.tokenizer import Tokenizer
 from tunewise.device import choose_dtype
-from tunewise.errors import ConfigError, ModelError
+from tunewise.errors import ModelError
 from tunewise.files import naming_the_file, share_files
 from tunewise.json_text import to_json
 from tunewise.models import LanguageModel
@@ -135,8 +135,8 @@ def read_finished(folder: Path) -> RunConfig:
     """Return the configuration of a run that has finished.
 
     Raises:
-        ConfigError: if the folder is not that of a run, or the run has not finished, or its weights
-            were not kept.
+        ConfigError: if the folder is not that of a run, or the run has not finished.
+        ModelError: if its weights were not kept.
     """
     config = make_config(folder / CONFIG_FILE)
     weights = folder / (MODEL_FOLDER if config.method.trains_everything else ADAPTER_FILE)
@@ -145,7 +145,7 @@ def read_finished(folder: Path) -> RunConfig:
     if goes_on and read_result(folder) is None:
         raise unfinished(folder)
     if not weights.exists():
-        raise ConfigError(
+        raise ModelError(
             f"{weights}: no such file or folder; a candidate of a study keeps its weights only with "
             "keep_candidates: true in the study"
         )
