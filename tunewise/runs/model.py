@@ -146,8 +146,8 @@ def read_finished(folder: Path) -> RunConfig:
         raise unfinished(folder)
     if not weights.exists():
         raise ModelError(
-            f"{weights}: no such file or folder; a candidate of a study keeps its weights only with "
-            "keep_candidates: true in the study"
+            f"{weights}: no such file or folder; a candidate of a study keeps its weights only "
+            "with keep_candidates: true in the study"
         )
     return config
 
