@@ -184,6 +184,15 @@ def test_rows_are_kept_only_until_they_are_answered(
     assert max(waiting) <= 5
 
 
+def test_columns_with_taken_names_are_told_apart(classifier: Path, tmp_path: Path) -> None:
+    row = {"text": "a", "id": "1", "input.id": "2", "predicted": "3", "probability of bad": "4"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    predict_file(classifier, tmp_path / "rows.jsonl", tmp_path / "answers.csv", with_input=True)
+    (found,) = read_rows(tmp_path / "answers.csv")
+    names = ["text", "input.id", "input.input.id", "input.predicted", "input.probability of bad"]
+    assert [found.values[name] for name in names] == [*row.values()]
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])
 def test_a_stopped_table_goes_on(
     ending: str,

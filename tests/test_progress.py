@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tunewise.durations import TimeLeft
 from tunewise.runs.progress import Lines, Progress, counting
-from tunewise.tally import TimeLeft, listening, tell_done
+from tunewise.tally import listening, tell_done
 from tunewise.training.loop import Step
 
 

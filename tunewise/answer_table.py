@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ def write_table(lines: Path, table: Path, delimiter: str) -> None:
         labels |= dict.fromkeys(answer.get("probabilities", ()))
         inputs |= dict.fromkeys(answer.get("input", ()))
     probabilities = [f"probability of {label}" for label in labels]
-    taken = {*FIRST, *probabilities}
-    names = [f"input.{name}" if name in taken else name for name in inputs]
+    names = _free_names(inputs, {*FIRST, *probabilities})
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow(["id", "row", *names, "predicted", *probabilities])
@@ -41,6 +40,18 @@ def write_table(lines: Path, table: Path, delimiter: str) -> None:
                     *(of_labels.get(label) for label in labels),
                 ]
             )
+
+
+def _free_names(columns: Iterable[str], taken: set[str]) -> list[str]:
+    """Return the name of each column; one that is taken gets `input.` before it."""
+    names: list[str] = []
+    for column in columns:
+        name = column
+        while name in taken:
+            name = f"input.{name}"
+        names.append(name)
+        taken.add(name)
+    return names
 
 
 def _answers(lines: Path) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from tunewise.config import make_config
 from tunewise.data.say_once import say_once
 from tunewise.predict import Predictor, load
 from tunewise.run import run
+from tunewise.tasks import Instruction
 
 from .conftest import Tunewise
 
@@ -87,7 +88,8 @@ def test_an_instruction_is_put_into_the_words_of_training_unless_raw(
     runs: Path, tunewise: Tunewise
 ) -> None:
     predictor = load(runs / "instructions")
-    worded = predictor.config.task.without_input.format(instruction="one")  # type: ignore[union-attr]
+    assert isinstance(predictor.config.task, Instruction)
+    worded = predictor.config.task.without_input.format(instruction="one")
     words = ("generate", runs / "instructions", "--prompt")
     expected = predictor.generate(worded, max_new_tokens=6)
     assert tunewise(*words, "one", *FEW).out == f"{expected}\n"
@@ -107,6 +109,9 @@ def test_a_run_of_prompts_reads_each_message_alone_and_says_so(
         f"{predictor.generate(text, max_new_tokens=6)}\n" for text in ("one", "two")
     )
     assert "each message is the 'prompt' of a row" in answer.err
+    told = tunewise("chat", runs / "completions", "--system", "Be kind.")
+    assert told.code == 2
+    assert "error: --system: the task reads one column of a row" in told.err
 
 
 def test_labels_are_no_conversation(runs: Path, tunewise: Tunewise) -> None:

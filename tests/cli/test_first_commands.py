@@ -1,4 +1,4 @@
-"""What a newcomer types first, and what is answered: a command, the files there are, the answer."""
+"""The first commands of a newcomer, right and wrong, and the answer to each."""
 
 import csv
 import json

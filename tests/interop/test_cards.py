@@ -20,6 +20,7 @@ from tunewise.run import run
 from tunewise.runs.folder import read_result
 from tunewise.tasks import Instruction
 from tunewise.tasks.chat import Turn
+from tunewise.tasks.instruction_row import Format
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
@@ -210,15 +211,16 @@ def test_a_known_base_has_its_public_name() -> None:
 
 
 @pytest.mark.parametrize("single", ["instructions", "messages", "prompt and completion"])
-@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize(("lowercase", "punctuation"), [(False, True), (True, False)])
 def test_the_chat_template_renders_what_the_run_reads(
-    single: str, lowercase: bool, tokenizer: Tokenizer, tmp_path: Path
+    single: Format, lowercase: bool, punctuation: bool, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     from tunewise.interop.chat_template import chat_template
 
     task = Instruction(
-        single_message=single,  # type: ignore[arg-type]
+        single_message=single,
         lowercase=lowercase,
+        punctuation=punctuation,
         without_input='Do "this" {{é}}: {instruction}\n\n🎬 \\n ### {{% if %}}\n',
         turns={
             "system": "{content}\n",

@@ -117,11 +117,13 @@ def test_a_run_that_cannot_be_gone_on_from_is_refused(
         ("lora", "method.rank=3"): "method.rank 8, and this has 3",
         ("lora", "method.init=pissa"): ", and this has pissa",
         ("lora", f"model={other}"): "trained on another base model",
+        ("full", f"model={other}"): "nothing of",
         ("none", "method=lora"): "none",
     }
     for (former, word), message in refused.items():
+        words = [word, "method=full"] if (former, word[:5]) == ("full", "model") else [word]
         with pytest.raises((ConfigError, ModelError)) as caught:
-            start(word, out=f"x{former}{len(word)}", former=former)
+            start(*words, out=f"x{former}{len(word)}", former=former)
         assert message in str(caught.value)
     with pytest.raises(ConfigError, match="it trained nothing but an output layer"):
         start("method=last_layer", out="y", former="layer", task="generation")

@@ -114,3 +114,20 @@ def test_a_copy_of_a_run_goes_on(configured: Configured, tmp_path: Path) -> None
     shutil.copytree(folder, tmp_path / "copy")
     shutil.rmtree(folder)
     assert left(run(configured(), out=tmp_path / "copy", resume=True)) == undisturbed
+
+
+def test_a_stop_in_the_test_evaluation_does_not_cost_the_training(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "train.checkpoint_every=null"
+    undisturbed = left(run(configured(words), out=tmp_path / "whole"))
+    monkeypatch.setattr("tunewise.runs.resume.MUCH_SECONDS", 0.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("tunewise.run.predict_test", interrupted)
+        run(configured(words), out=tmp_path / "run")
+    monkeypatch.setattr("tunewise.training.loop._gradient", lambda *_: pytest.fail("trained again"))
+    assert left(run(configured(words), out=tmp_path / "run", resume=True)) == undisturbed
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt

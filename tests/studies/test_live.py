@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tunewise.durations import format_duration
 from tunewise.runs.memo import Shared
 from tunewise.studies.live import estimate_cells, show_plan
 from tunewise.studies.study import Study
-from tunewise.tally import format_duration
 
 from .conftest import MakeStudy, RunStudy
 

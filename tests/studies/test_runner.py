@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tunewise.errors import ConfigError
+from tunewise.errors import ConfigError, ModelError
 from tunewise.runs.folder import (
+    ADAPTER_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -18,6 +19,7 @@ from tunewise.runs.folder import (
     read_lines,
     read_result,
 )
+from tunewise.runs.model import load_trained
 from tunewise.studies.compare import compare
 from tunewise.studies.runner import open_folder, run_study
 from tunewise.studies.trials import RUNS_FOLDER, STUDY_FILE, candidates_of, seeds_of
@@ -88,6 +90,22 @@ def test_a_candidate_is_judged_on_validation_data_and_never_sees_the_test_split(
         best = max(candidates, key=lambda candidate: candidate.value)
         for trial in seeds_of(study, cell, tmp_path / "study"):
             assert trial.config.train.learning_rate == best.overrides["train.learning_rate"]
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_candidates_keep_weights_only_if_asked(
+    keeps: bool, make_study: MakeStudy, go: RunStudy, tmp_path: Path
+) -> None:
+    study = make_study(tune=RATES, keep_candidates=keeps)
+    assert go(study)[0] == []
+    (cell,) = study.cells()
+    for candidate in candidates_of(study, cell, tmp_path / "study"):
+        assert (candidate.folder / ADAPTER_FILE).is_file() == keeps
+        if not keeps:
+            with pytest.raises(ModelError, match="keep_candidates: true"):
+                load_trained(candidate.folder)
+    for trial in seeds_of(study, cell, tmp_path / "study"):
+        assert (trial.folder / ADAPTER_FILE).is_file()
 
 
 def test_a_finished_study_runs_nothing_again(

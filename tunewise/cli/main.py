@@ -17,7 +17,7 @@ from tunewise.runs.interrupts import end_on_sigterm, exit_code
 from tunewise.terminal import visible
 
 INTERRUPTED = 130
-"""What typer returns after Ctrl-C."""
+"""The exit code that typer returns after Ctrl-C."""
 
 OUT_OF_MEMORY = (
     "out of memory; `tunewise estimate` says what a run needs: a smaller model, lower "
@@ -75,7 +75,7 @@ def main() -> None:
 
     Memory that is used up is no bug: it ends with 2 and advice.
     """
-    logging.basicConfig(handlers=[_handler()])
+    logging.basicConfig(format="%(message)s", handlers=[_Stderr()])
     logging.getLogger("tunewise").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
@@ -103,17 +103,14 @@ def main() -> None:
     sys.exit(code)
 
 
-class _Visible(logging.Formatter):
-    """Messages quote rows and names, which a terminal must not obey."""
+class _Stderr(logging.Handler):
+    """Prints messages where standard error is at the moment: above a bar, if there is one.
 
-    def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+    They quote rows and names, so that control characters in them are written out.
+    """
 
-
-def _handler() -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Visible("%(message)s"))
-    return handler
+    def emit(self, record: logging.LogRecord) -> None:
+        print(visible(self.format(record)), file=sys.stderr)
 
 
 def _fail(message: str, debug: bool) -> NoReturn:

@@ -51,8 +51,8 @@ def explain_word(word: str, following: Sequence[str] = ()) -> str:
             return f"{problem}; write --{option} {word}"
     if (Path(word) / CONFIG_FILE).is_file():
         return (
-            f"{problem}, but the folder of a run: --out {word} --resume goes on with it, and "
-            f"{Path(word) / CONFIG_FILE} repeats it"
+            f"{problem}, but the folder of a run: --out {word} --resume goes on with it, --from "
+            f"{word} begins with its weights, and {Path(word) / CONFIG_FILE} repeats it"
         )
     if Path(word).is_dir():
         tables = [path for path in sorted(Path(word).iterdir()) if suffix_of(path) in SUFFIXES]

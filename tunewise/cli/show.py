@@ -139,7 +139,7 @@ def print_survey(survey: "Survey") -> None:
 
 
 def _estimate_row(heading: str, row: "Requirement") -> dict[str, object]:
-    from tunewise.tally import format_duration
+    from tunewise.durations import format_duration
 
     shown: dict[str, object] = {
         heading: row.name,

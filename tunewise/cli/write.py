@@ -17,6 +17,7 @@ from tunewise.cli.options import (
     TopP,
     only_given,
 )
+from tunewise.errors import ConfigError
 from tunewise.terminal import for_stdout
 
 if TYPE_CHECKING:  # a command imports only what it uses
@@ -61,7 +62,7 @@ def generate(
 def chat(
     name: RunOrModel,
     system: Annotated[
-        str | None, typer.Option(help="what the model is told before the conversation")
+        str | None, typer.Option(help="system message, which comes before the conversation")
     ] = None,
     max_new_tokens: MaxNewTokens = None,
     temperature: Temperature = None,
@@ -80,6 +81,8 @@ def chat(
     predictor = load(name)
     predictor.decoding({n: value for n, value in decoding.items() if n != "seed"})  # may refuse
     keeps_history = _say_form(predictor)
+    if system is not None and not keeps_history:
+        raise ConfigError("--system: the task reads one column of a row, which has no place for it")
     start = [] if system is None else [{"role": "system", "content": system}]
     messages = list(start)
     for line in iter(_typed_line, None):
@@ -113,10 +116,12 @@ def _say_form(predictor: "Predictor") -> bool:
     if task.answer_kind.writes_text and len(task.prompt_columns) == 1:
         (column,) = task.prompt_columns
         how = f"each message is the {column!r} of a row; what was said before is not read with it"
+        keeps_history = False
     else:
         how = "it was trained on no conversations: messages are joined by empty lines"
+        keeps_history = True
     print(f"task {task.name}, {task.kind}: {how}", file=sys.stderr)
-    return not task.answer_kind.writes_text
+    return keeps_history
 
 
 def _given(

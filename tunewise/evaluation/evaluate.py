@@ -17,6 +17,8 @@ from tunewise.models import LanguageModel
 from tunewise.models.fast.loss import score
 from tunewise.tally import tell_done
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -30,9 +32,6 @@ class Score:
     """The likeliest token, or label, in place of the last target."""
     probabilities: tuple[float, ...] = ()
     """The probability of every label, for a model with a label layer."""
-
-
-logger = logging.getLogger(__name__)
 
 
 class ScoredStates(NamedTuple):

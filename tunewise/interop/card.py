@@ -75,12 +75,15 @@ def _place(model: str) -> str:
     return "inside tunewise" if model == POCKET else "of the one who trained it"
 
 
-def _without_places(values: Any) -> Any:
+def _without_places(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which the path of a file or folder is its name alone."""
-    if isinstance(values, dict):
-        return {name: _without_places(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [_without_places(value) for value in values]
-    if isinstance(values, str) and values.startswith("/") and Path(values).exists():
-        return Path(values).name
-    return values
+    found = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
+    for part, name in (
+        (found, "model"),
+        (found, "from"),
+        (found["task"], "path"),
+        (found["method"], "from"),
+    ):
+        if isinstance(path := part.get(name), str) and Path(path).is_absolute():
+            part[name] = Path(path).name
+    return found

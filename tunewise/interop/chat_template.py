@@ -1,11 +1,13 @@
 """The chat template of an exported instruction run, which transformers renders as the run does."""
 
+import string
+
 from tunewise.json_text import to_json
 from tunewise.tasks import Instruction
 from tunewise.tasks.template import columns_of, fill
 
 COLUMN = "\0"
-"""What stands for the column of a template while it is taken apart."""
+"""A placeholder for the column of a template while the template is split."""
 
 
 def chat_template(task: Instruction) -> str | None:
@@ -13,9 +15,11 @@ def chat_template(task: Instruction) -> str | None:
 
     Texts are written by expressions, `{{ "..." }}`, so that no line end of theirs is trimmed.
     """
-    content = "message['content'] | lower" if task.lowercase else "message['content']"
+    content = "message['content']"
+    if task.lowercase:
+        content += " | lower"
     if not task.punctuation:
-        return None
+        content += "".join(f" | replace({to_json(mark)}, '')" for mark in string.punctuation)
     turns = ""
     for number, (role, template) in enumerate(task.turns.items()):
         before, _, after = template.partition("{content}")

@@ -6,10 +6,10 @@ from tunewise.config import RunConfig
 from tunewise.models.catalog import POCKET
 from tunewise.peft.names import public_name
 from tunewise.tasks import Cloze, Instruction, Task
-from tunewise.tasks.template import expression_of
+from tunewise.tasks.template import columns_of, expression_of
 
 ASKED = "..."
-"""What stands in the code for the user's own text."""
+"""The placeholder in the code for the user's own text."""
 
 
 def usage_code(config: RunConfig, form: str) -> str:
@@ -76,7 +76,7 @@ def _prompt(task: Task) -> list[str]:
         ]
     columns = list(dict.fromkeys(task.prompt_columns))
     if isinstance(task, Instruction):
-        columns = ["instruction"]
+        columns = list(dict.fromkeys(columns_of(task.without_input)))
     row = f"row = {dict.fromkeys(columns, ASKED)!r}"
     if not columns:
         return [f"prompt = {ASKED!r}"]

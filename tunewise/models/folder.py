@@ -1,7 +1,6 @@
 """Model folders in Hugging Face layout: found by name, read, and written."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,13 @@ from tunewise.models import FAMILIES, LanguageModel, ModelConfig
 from tunewise.models.catalog import KNOWN_MODELS, POCKET
 from tunewise.models.hub import fetch_small_files, hub_id_of
 from tunewise.models.other_kinds import describe
-from tunewise.models.tensors import check_headers, head_differs, read_weights, write_weights
+from tunewise.models.tensors import (
+    check_layers,
+    check_shapes,
+    head_differs,
+    read_weights,
+    write_weights,
+)
 from tunewise.models.weights import WEIGHTS, has_weights, read_json
 from tunewise.settings import validate
 
@@ -91,9 +96,11 @@ def read_shape(folder: Path) -> ModelConfig:
     config = read_config(folder)
     if not has_weights(folder):  # they may not be fetched yet
         return config
-    check_headers(folder, config.num_layers, partial(build_model, config))
+    check_layers(folder, config.num_layers)
+    model = build_model(config)
+    check_shapes(folder, model)
     try:
-        untied = config.tied and head_differs(build_model(config), folder)
+        untied = config.tied and head_differs(model, folder)
     except ModelError:  # loading tells of damage
         untied = False
     return config.model_copy(update={"tied": False}) if untied else config

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -268,18 +268,10 @@ def write_weights(model: LanguageModel, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def check_headers(folder: Path, num_layers: int, build: Callable[[], LanguageModel]) -> None:
-    """Compare what the files of a folder say of their tensors with the shape of a model.
+def check_layers(folder: Path, num_layers: int) -> None:
+    """Raise ModelError if config.json says that there are more layers than the files have tensors.
 
-    Only headers are read, so that sizes that config.json makes up are found before anything is
-    computed, or allocated, with them.
-
-    Args:
-        num_layers: number of layers that config.json says there are.
-        build: returns the model without weights, on the meta device.
-
-    Raises:
-        ModelError: if a tensor has another shape or type, or there are fewer than layers.
+    So a made-up number is found before a model of it is built, which takes long.
     """
     keys = [key for path in weight_files(folder) for key in _keys(path)]
     if num_layers > len(keys):
@@ -287,7 +279,14 @@ def check_headers(folder: Path, num_layers: int, build: Callable[[], LanguageMod
             f"{folder}: config.json says that there are {num_layers:,} layers, and the files have "
             f"{len(keys):,} tensors in all"
         )
-    model = build()
+
+
+def check_shapes(folder: Path, model: LanguageModel) -> None:
+    """Raise ModelError if a tensor has another shape or type than a model on the meta device.
+
+    Only headers are read, so that sizes that config.json makes up are found before anything is
+    computed, or allocated, with them.
+    """
     found = find_tensors(folder, model)
     for tensor in model.stored_tensors():
         if (place := found.get(tensor.theirs)) is not None:

@@ -44,6 +44,11 @@ def beginning_model(config: RunConfig, source: Path, tokenizer: Tokenizer) -> La
     _refuse_another_method(config, there, config.from_)
     logger.info("the weights of %s are what training begins with", config.from_)
     if config.method.trains_everything:
+        if Path(config.model).name != Path(there.model).name:
+            raise ModelError(
+                f"--from {config.from_}: it trained every weight of {there.model}, and nothing of "
+                f"{config.model} would be used; leave --model out"
+            )
         return adapted_model(config, config.from_ / MODEL_FOLDER, tokenizer)
     model = adapted_model(config, source, tokenizer)
     path = config.from_ / ADAPTER_FILE

@@ -23,7 +23,8 @@ from rich.progress import (
 )
 
 from tunewise.data.rows import Split
-from tunewise.tally import TimeLeft, What, format_left, listening
+from tunewise.durations import TimeLeft, format_left
+from tunewise.tally import What, listening
 from tunewise.terminal import visible
 from tunewise.training.loop import Step
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tunewise.data.rows import SPLITS
 from tunewise.device import choose_device
+from tunewise.durations import TimeLeft, format_duration, format_left
 from tunewise.errors import TunewiseError
 from tunewise.estimate import estimate_run
 from tunewise.metrics import METRICS
@@ -24,7 +25,6 @@ from tunewise.runs.result import Estimate
 from tunewise.studies.events import Event, Notify
 from tunewise.studies.study import Study
 from tunewise.studies.trials import candidates_of, seeds_of
-from tunewise.tally import TimeLeft, format_duration, format_left
 from tunewise.terminal import visible
 
 UNLIKE = 1.25

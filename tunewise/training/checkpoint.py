@@ -78,7 +78,7 @@ class Checkpoint:
 
     @property
     def log(self) -> str | None:
-        """What the run had written to metrics.jsonl; None in checkpoints of earlier versions.
+        """The content of metrics.jsonl until then; None in checkpoints of earlier versions.
 
         Raises:
             ValueError: if it is not as a run writes it.
@@ -86,7 +86,7 @@ class Checkpoint:
         if LOG not in self.tensors:
             return None
         packed = zlib.decompressobj()
-        content = packed.decompress(bytes(self.tensors[LOG].tolist()), MAX_LOG_BYTES)
+        content = packed.decompress(self.tensors[LOG].numpy().tobytes(), MAX_LOG_BYTES)
         if not packed.eof:
             raise ValueError("its log is cut short, or far too long")
         return content.decode("utf-8")
@@ -94,7 +94,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint has to agree with, to be one of a run."""
+    """The rows, run and settings by which a checkpoint is known to be of a run."""
 
     rows: dict[str, str]
     """The fingerprint of each split's rows."""
