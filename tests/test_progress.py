@@ -98,10 +98,14 @@ import sys
 from tunewise.cli import main
 for words in {commands!r}:
     sys.argv = ["tunewise", *words]
+    terminal = sys.stdin, sys.stdout
+    if words[0] == "generate":  # from a file, into a file
+        sys.stdin, sys.stdout = open("prompts.txt"), open("texts.txt", "w")
     try:
         main.main()
     except SystemExit as end:
         assert not end.code, (words, end.code)
+    sys.stdin, sys.stdout = terminal
     print("#done", words[0], flush=True)
 """
 
@@ -143,10 +147,12 @@ def test_every_command_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         "vary": {"method": ["last_layer", "bitfit"]},
     }
     (tmp_path / "study.yaml").write_text(json.dumps(study))
+    (tmp_path / "prompts.txt").write_text("It\nwas\na\n")
     task = ["task.kind=generation", "task.path=rows.jsonl", "task.decoding.max_new_tokens=4"]
     commands = {
         "run": ["run", *task, "train.epochs=1", "train.batch_size=4", "--out", "run"],
         "predict": ["predict", "run", "--input", "rows.jsonl", "--output", "answers.jsonl"],
+        "generate": ["generate", "run", "--max-new-tokens", "4"],
         "export": ["export", "run", "--format", "peft", "--out", "out"],
         "study": ["study", "study.yaml", "--out", "study"],
         "report": ["report", "run"],
@@ -157,6 +163,7 @@ def test_every_command_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "/5" in parts["run"] and "0:00:0" in parts["run"]
     assert "test: texts written" in parts["run"]
     assert "rows" in parts["predict"] and "24/24" in parts["predict"]
+    assert "prompts" in parts["generate"] and "3/3" in parts["generate"]
     assert "exporting" in parts["export"]
     assert "all runs" in parts["study"]
     assert "making the report" in parts["report"]

@@ -1,8 +1,10 @@
 """The commands in which a model writes to the person at the terminal: `generate` and `chat`."""
 
+import os
 import re
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,21 +44,30 @@ def generate(
     seed: Seed = None,
 ) -> None:
     """Continue a prompt, token by token; a run of instructions answers it."""
+    from rich.console import Console
+
     from tunewise.predict import load
+    from tunewise.runs.progress import counting
     from tunewise.tasks import Instruction
 
     decoding = _given(max_new_tokens, temperature, top_p, top_k, stop, seed)
     predictor = load(name)
     has_words = isinstance(predictor.config.task, Instruction) and not raw
-    for text in iter(_typed_line, None) if prompt is None else [prompt]:
-        pieces = (
-            predictor.reply([{"role": "user", "content": text}], **decoding)
-            if has_words
-            else predictor.stream(text, **decoding)
-        )
-        if not "".join(_shown(pieces)).strip():
-            hint = "" if has_words else "; a model of instructions or chats expects its own words"
-            print(f"the model ended its text at once{hint}", file=sys.stderr)
+    prompts = _read_prompts() if prompt is None else [prompt]
+    total = len(prompts) if isinstance(prompts, list) else None
+    # Where the texts themselves come on a terminal, they show how far it is.
+    console = Console(stderr=True, quiet=prompt is not None or sys.stdout.isatty())
+    with counting(console) as show:
+        for number, text in enumerate(prompts, start=1):
+            pieces = (
+                predictor.reply([{"role": "user", "content": text}], **decoding)
+                if has_words
+                else predictor.stream(text, **decoding)
+            )
+            if not "".join(_shown(pieces)).strip():
+                hint = "" if has_words else "; a model of instructions expects its own words"
+                print(f"the model ended its text at once{hint}", file=sys.stderr)
+            show("prompts", number, total)
 
 
 def chat(
@@ -157,6 +168,15 @@ def _unescape(text: str) -> str:
     r"""Return a text with `\n`, `\t` and `\\` as a line end, a tab and a backslash."""
     meant = {"n": "\n", "t": "\t", "\\": "\\"}
     return re.sub(r"\\([nt\\])", lambda found: meant[found[1]], text)
+
+
+def _read_prompts() -> Iterable[str]:
+    """Return the lines of standard input: of a file all at once, else as they come."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+    except OSError:  # a stand-in for standard input
+        is_file = False
+    return sys.stdin.read().splitlines() if is_file else iter(_typed_line, None)
 
 
 def _typed_line() -> str | None:
